@@ -1,0 +1,6 @@
+"""Code behind the bundle's configs: reconstruct a CT volume from two orthogonal radiographs."""
+
+from pathlib import Path
+
+BUNDLE_ROOT = str(Path(__file__).resolve().parents[1])
+"""The bundle's folder, so that configs work from any working directory."""

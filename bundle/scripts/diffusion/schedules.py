@@ -1,0 +1,120 @@
+"""Noise schedules as plain functions: ᾱ_t, the marginals it implies, and which timesteps a short sampler visits."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def linear_alphas_cumprod(num_train_timesteps: int = 1000, beta_start: float = 1e-4, beta_end: float = 2e-2) -> Tensor:
+    """ᾱ_t of the vanilla DDPM schedule: β_t grows linearly from ``beta_start`` to ``beta_end``.
+
+    Source: DiffuX2CT eq (1), whose β_t are those of DDPM (arXiv:2006.11239, section 4).
+
+    Args:
+        num_train_timesteps: T.
+        beta_start: β_1, in (0, 1).
+        beta_end: β_T, in (0, 1).
+
+    Returns:
+        float64 ``[T]``; ᾱ_t is at index t - 1.
+
+    Raises:
+        ValueError: T < 1, or a β outside (0, 1).
+    """
+    _check_num_train_timesteps(num_train_timesteps)
+    if not (0 < beta_start < 1 and 0 < beta_end < 1):
+        raise ValueError(
+            f"beta_start and beta_end must be in (0, 1), got {beta_start} and {beta_end}; DDPM uses 1e-4 and 2e-2."
+        )
+    betas = torch.linspace(beta_start, beta_end, num_train_timesteps, dtype=torch.float64)
+    return torch.cumprod(1 - betas, dim=0)
+
+
+def cosine_alphas_cumprod(num_train_timesteps: int = 1000, s: float = 0.008) -> Tensor:
+    """ᾱ_t of the cosine schedule, which spends fewer steps on almost pure noise than the linear one.
+
+    Source: Nichol & Dhariwal (arXiv:2102.09672), eq (17), with β_t clipped at 0.999 as they prescribe below it.
+
+    Args:
+        num_train_timesteps: T.
+        s: offset that keeps β_1 from vanishing, >= 0.
+
+    Returns:
+        float64 ``[T]``; ᾱ_t is at index t - 1.
+
+    Raises:
+        ValueError: T < 1, or a negative s.
+    """
+    _check_num_train_timesteps(num_train_timesteps)
+    if s < 0:
+        raise ValueError(f"s must be >= 0, got {s}; the paper uses 0.008.")
+    t = torch.arange(num_train_timesteps + 1, dtype=torch.float64)
+    f = torch.cos((t / num_train_timesteps + s) / (1 + s) * math.pi / 2) ** 2
+    # Unclipped, ᾱ_T would be exactly 0 and dividing by √ᾱ_T impossible.
+    betas = (1 - f[1:] / f[:-1]).clamp(max=0.999)
+    return torch.cumprod(1 - betas, dim=0)
+
+
+def respaced_timesteps(num_train_timesteps: int, steps: int) -> Tensor:
+    """The timesteps that a sampler of ``steps`` steps visits: equal strides that start at the noisiest one, T - 1.
+
+    This is the "trailing" spacing of arXiv:2305.08891, section 3.3. The start matters: pure noise is what the network
+    saw at T - 1, so a sampler that begins lower misreads its own input. The end is free, because the last step goes
+    from whichever timestep comes last straight to the clean data.
+
+    Args:
+        num_train_timesteps: T.
+        steps: number of network evaluations, 1 <= steps <= T.
+
+    Returns:
+        int64 ``[steps]``, strictly decreasing; strides differ by one at most.
+
+    Raises:
+        ValueError: ``steps`` is not in [1, T].
+    """
+    if not 1 <= steps <= num_train_timesteps:
+        raise ValueError(
+            f"steps must be between 1 and num_train_timesteps = {num_train_timesteps}, got {steps}; "
+            "a sampler cannot visit a timestep twice, so ask for fewer steps."
+        )
+    return torch.arange(steps, 0, -1) * num_train_timesteps // steps - 1
+
+
+def marginal(alphas_cumprod: Tensor, timesteps: Tensor, ndim: int) -> tuple[Tensor, Tensor]:
+    """α_t and σ_t of q(x_t | x_0) = N(α_t x_0, σ_t² I), shaped to broadcast over a batch.
+
+    Source: DDPM (arXiv:2006.11239) eq (4); it is DiffuX2CT eq (1) applied t times. TorchScript-able.
+
+    Args:
+        alphas_cumprod: ᾱ, ``[T]``; keep it in float64, since 1 - ᾱ_1 loses four digits in float32.
+        timesteps: int64 ``[B]``, in [0, T - 1].
+        ndim: number of dimensions of the data, batch included.
+
+    Returns:
+        (√ᾱ_t, √(1 - ᾱ_t)), each float32 ``[B, 1, 1, ...]`` with ``ndim`` dimensions, on the device of ``timesteps``.
+    """
+    alpha_bar = alphas_cumprod.to(timesteps.device)[timesteps].to(torch.float64)
+    alpha_bar = alpha_bar.reshape([-1] + [1] * (ndim - 1))
+    return alpha_bar.sqrt().to(torch.float32), (1 - alpha_bar).sqrt().to(torch.float32)
+
+
+def q_sample(x0: Tensor, noise: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+    """Diffuse clean data: x_t = α_t x_0 + σ_t ε (DDPM eq (4)). TorchScript-able.
+
+    Args:
+        x0: clean data, ``[B, ...]``.
+        noise: ε ~ N(0, I), shape of ``x0``.
+        alpha, sigma: from `marginal`, broadcastable to ``x0``.
+
+    Returns:
+        x_t, shape of ``x0``.
+    """
+    return alpha * x0 + sigma * noise
+
+
+def _check_num_train_timesteps(num_train_timesteps: int) -> None:
+    if num_train_timesteps < 1:
+        raise ValueError(f"num_train_timesteps must be at least 1, got {num_train_timesteps}; DDPM uses 1000.")
