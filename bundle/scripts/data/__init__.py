@@ -1,0 +1,1 @@
+"""Data: the phantom, the datasets and their transforms."""
