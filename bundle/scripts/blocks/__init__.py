@@ -1,0 +1,1 @@
+"""Building blocks of the networks: residual convolutions, window attention, time embedding."""

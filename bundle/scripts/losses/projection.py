@@ -1,0 +1,14 @@
+"""Geometry projection loss (DiffuX2CT, eq (9))."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+class MeanProjectionLoss(nn.Module):
+    """L1 between mean projections along the three volume axes; parallel rays, as in the paper."""
+
+    def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Scalar loss of volumes ``[B, 1, U, V, W]``."""
+        difference = prediction - target
+        return sum(difference.mean(dim=axis).abs().mean() for axis in (2, 3, 4)) / 3

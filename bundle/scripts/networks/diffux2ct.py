@@ -1,0 +1,176 @@
+"""DiffuX2CT (Liu et al. 2024): the implicit conditioning mechanism and the 3D denoiser as one network."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from scripts.diffusion.parametrisation import Parametrisation
+from scripts.diffusion.samplers import ddim_step
+from scripts.diffusion.schedules import marginal, respaced_timesteps
+from scripts.geometry import BiplanarGeometry
+from scripts.networks.denoiser import Denoiser, stage_shapes
+from scripts.networks.triplane import LearnableEmbedding, TriplaneConditioner, ViewModulators
+
+
+class DiffuX2CT(nn.Module):
+    """Radiographs to CT by conditional diffusion.
+
+    ``forward(image)`` is a whole reconstruction by a deterministic few-step sampler from a fixed noise volume, so that
+    an exported network is a complete X-rays-to-CT program. ``forward(image, x, timesteps)`` is one evaluation of the
+    denoising model, which is what training needs. Samplers call :meth:`condition` once and :meth:`denoise` per step.
+
+    Args:
+        conditioner: radiographs ``[B, 2, N, N]`` (and a disturbance) to conditions h^(i).
+        denoiser: predicts from x_t, t and the projected conditions.
+        parametrisation: what that prediction means.
+        alphas_cumprod: the noise schedule of training, float64 ``[T]``.
+        geometry: the exam the network is trained for; it gives the shapes and travels in the weights.
+        steps: timesteps of the built-in reconstruction.
+
+    Shapes: images ``[B, 2, N, N]`` in network units, volumes ``[B, 1, U, V, W]`` in [-1, 1].
+    """
+
+    def __init__(
+        self,
+        conditioner: nn.Module,
+        denoiser: Denoiser,
+        parametrisation: Parametrisation,
+        alphas_cumprod: Tensor,
+        geometry: BiplanarGeometry,
+        steps: int = 8,
+    ) -> None:
+        super().__init__()
+        self.conditioner, self.denoiser, self.parametrisation = conditioner, denoiser, parametrisation
+        self.image_shape = [2, geometry.detector_pixels, geometry.detector_pixels]
+        self.volume_shape = [1, *geometry.volume_shape]
+        self.register_buffer("geometry", geometry_fingerprint(geometry))
+        self.register_buffer("alphas_cumprod", alphas_cumprod, persistent=False)
+        self.register_buffer("timesteps", respaced_timesteps(len(alphas_cumprod), steps), persistent=False)
+        noise = torch.randn(self.volume_shape, generator=torch.Generator().manual_seed(0))
+        self.register_buffer("noise", noise.unsqueeze(0), persistent=False)
+
+    def forward(self, image: Tensor, x: Tensor | None = None, timesteps: Tensor | None = None) -> Tensor:
+        """Reconstruct from ``image`` alone, or evaluate the denoising model at ``x`` and ``timesteps [B]``.
+
+        Raises:
+            ValueError: an image or volume of another shape than the geometry's, or only one of x and timesteps.
+        """
+        condition = self.condition(image, None)
+        if x is None and timesteps is None:
+            return self.reconstruct(condition)
+        if x is None or timesteps is None:
+            raise ValueError("the network takes x and timesteps together or neither, got only one; give the other too")
+        return self.denoise(x, timesteps, condition)
+
+    @torch.jit.export
+    def condition(self, image: Tensor, z: Tensor | None = None) -> list[Tensor]:
+        """Everything the denoiser needs to know of ``image``; independent of x and t.
+
+        While training, eq (5) is disturbed by fresh Gaussian noise from the global generator unless ``z`` is given.
+        """
+        if list(image.shape[1:]) != self.image_shape:
+            raise ValueError(
+                f"this network takes images [B] + {self.image_shape}, got {list(image.shape)}; resample them "
+                "or choose the network that was trained for their geometry"
+            )
+        if z is None and self.training:
+            z = torch.randn([image.shape[0]] + list(self.conditioner.disturbance_shape), device=image.device)
+        return self.denoiser.project_condition(self.conditioner(image, z))
+
+    @torch.jit.export
+    def denoise(self, x: Tensor, timesteps: Tensor, condition: list[Tensor]) -> Tensor:
+        """The denoising model's raw output for ``x [B, 1, U, V, W]`` at ``timesteps [B]``."""
+        if list(x.shape[1:]) != self.volume_shape:
+            raise ValueError(
+                f"this network takes volumes [B] + {self.volume_shape}, got {list(x.shape)}; resample them "
+                "or choose the network that was trained for their geometry"
+            )
+        return self.denoiser(x, timesteps, condition)
+
+    @torch.jit.export
+    def predict_x0(self, x: Tensor, timesteps: Tensor, condition: list[Tensor]) -> Tensor:
+        """The clean volume that the model sees in ``x``, the samplers' only view of it; clipped to [-1, 1]."""
+        alpha, sigma = marginal(self.alphas_cumprod, timesteps, x.ndim)
+        output = self.denoise(x, timesteps, condition)
+        return self.parametrisation.to_x0(output.float(), x, alpha, sigma).clamp(-1.0, 1.0)
+
+    @torch.jit.export
+    def reconstruct(self, condition: list[Tensor]) -> Tensor:
+        """The built-in few-step deterministic reconstruction (DDIM) from the fixed noise volume."""
+        batch = condition[0].shape[0]
+        x = self.noise.expand(batch, -1, -1, -1, -1)
+        x0 = x
+        for i in range(len(self.timesteps)):
+            t = self.timesteps[i].expand(batch)
+            x0 = self.predict_x0(x, t, condition)
+            if i + 1 < len(self.timesteps):
+                alpha_t, sigma_t = marginal(self.alphas_cumprod, t, x.ndim)
+                alpha_s, sigma_s = marginal(self.alphas_cumprod, self.timesteps[i + 1].expand(batch), x.ndim)
+                x = ddim_step(x, x0, alpha_t, sigma_t, alpha_s, sigma_s)
+        return x0
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Tensor], prefix: str, metadata: Any, strict: bool, *lists: list[str]
+    ) -> None:
+        theirs = state_dict.get(f"{prefix}geometry")
+        if theirs is not None and not torch.allclose(theirs.to(self.geometry), self.geometry, rtol=1e-6):
+            lists[-1].append(
+                f"weights trained for geometry {theirs.tolist()}, the network is built for {self.geometry.tolist()} "
+                "(see geometry_fingerprint); build it with the geometry of the weights"
+            )
+            return
+        super()._load_from_state_dict(state_dict, prefix, metadata, strict, *lists)
+
+
+def geometry_fingerprint(geometry: BiplanarGeometry) -> Tensor:
+    """The geometry as numbers, float64 ``[10]``, kept in the weights so that they cannot be used with another one."""
+    sign = {"anterior": 1, "posterior": -1, "right": 1, "left": -1}
+    return torch.tensor(
+        [
+            geometry.source_to_isocentre_mm,
+            geometry.source_to_detector_mm,
+            geometry.detector_pixels,
+            geometry.detector_spacing_mm,
+            *geometry.volume_shape,
+            geometry.volume_spacing_mm,
+            sign[geometry.frontal_source],
+            sign[geometry.lateral_source],
+        ],
+        dtype=torch.float64,
+    )
+
+
+def diffux2ct(
+    geometry: BiplanarGeometry,
+    parametrisation: Parametrisation,
+    alphas_cumprod: Tensor,
+    channels: tuple[int, ...],
+    plane_channels: tuple[int, ...],
+    condition_channels: tuple[int, ...],
+    patch: int = 1,
+    stem_stride: int = 1,
+    blocks: int = 1,
+    plane_blocks: int = 2,
+    heads: int = 4,
+    window: int = 4,
+    dropout: float = 0.2,
+    steps: int = 8,
+    fusion: type[nn.Module] = ViewModulators,
+    embedding: type[nn.Module] = LearnableEmbedding,
+) -> DiffuX2CT:
+    """DiffuX2CT with the paper's parts at any size; see the classes for the arguments.
+
+    Raises:
+        ValueError: sizes that do not fit together; the message names them.
+    """
+    shapes = stage_shapes(geometry.volume_shape, patch, len(channels))
+    conditioner = TriplaneConditioner(
+        geometry, shapes, plane_channels, condition_channels, stem_stride, plane_blocks, dropout, fusion, embedding
+    )
+    denoiser = Denoiser(
+        geometry.volume_shape, channels, condition_channels, patch, blocks, heads, window, dropout
+    )
+    return DiffuX2CT(conditioner, denoiser, parametrisation, alphas_cumprod, geometry, steps)

@@ -1,0 +1,21 @@
+"""The mean training volume as a network: the baseline that any use of the radiographs must beat."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+class MeanVolume(nn.Module):
+    """Reconstructs the same volume from every exam, without looking at it.
+
+    Args:
+        volume: ``[1, U, V, W]`` in the network's range.
+    """
+
+    def __init__(self, volume: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("volume", volume.unsqueeze(0))
+
+    def forward(self, image: Tensor) -> Tensor:
+        """The volume, ``[B, 1, U, V, W]``, once for each image of ``[B, 2, N, N]``."""
+        return self.volume.expand(len(image), -1, -1, -1, -1)
