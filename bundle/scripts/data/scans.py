@@ -1,0 +1,136 @@
+"""Where scans come from besides a folder: the phantom, and public collections downloaded on request only."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from monai.apps import DecathlonDataset
+from monai.apps.tcia import download_tcia_series_instance, get_tcia_metadata
+
+from scripts.data.phantom import torso
+from scripts.geometry import BiplanarGeometry
+from scripts.io.ct import CtScan, CtVolume, find_scans
+
+PHANTOM_SIZE_MM = (450.0, 350.0, 450.0)
+"""The phantom's field of view along (u, v, w): the whole trunk, cut at neck and thighs."""
+
+
+@dataclass(frozen=True)
+class PhantomScan:
+    """A patient drawn by :func:`scripts.data.phantom.torso`.
+
+    Attributes:
+        seed: determines the patient.
+        spacing_mm: voxel spacing.
+        metal: whether the spine is instrumented.
+    """
+
+    seed: int
+    spacing_mm: float
+    metal: bool
+
+    @property
+    def name(self) -> str:
+        """Case name."""
+        return f"phantom_{self.seed:05d}"
+
+    @property
+    def patient(self) -> str:
+        """Every seed is another patient."""
+        return self.name
+
+    @property
+    def source(self) -> str:
+        """How to make it again."""
+        return f"torso(seed={self.seed}, metal={self.metal})"
+
+    def read(self) -> CtVolume:
+        """Draw the patient, with tissue labels."""
+        shape = tuple(round(size / self.spacing_mm) for size in PHANTOM_SIZE_MM)
+        phantom = torso(self.seed, shape, self.spacing_mm, self.metal)
+        grid = BiplanarGeometry(math.inf, math.inf, 1, 1.0, shape, self.spacing_mm)
+        return CtVolume(phantom.hu.numpy(), grid.volume_affine(), phantom.labels.numpy())
+
+    def sha256(self) -> str:
+        """Empty: there is no file."""
+        return ""
+
+
+def phantom_scans(count: int, first_seed: int, spacing_mm: float, metal_fraction: float) -> list[PhantomScan]:
+    """Phantoms of consecutive seeds; every 1 / ``metal_fraction``-th seed has metal, whatever the first seed.
+
+    Raises:
+        ValueError: a count below 1 or a fraction outside [0, 1].
+    """
+    if count < 1 or not 0 <= metal_fraction <= 1:
+        raise ValueError(f"phantoms: need count >= 1 and 0 <= metal_fraction <= 1, got {count} and {metal_fraction}")
+    return [
+        PhantomScan(seed, spacing_mm, metal=math.floor((seed + 1) * metal_fraction) > math.floor(seed * metal_fraction))
+        for seed in range(first_seed, first_seed + count)
+    ]
+
+
+def decathlon_scans(folder: str | Path | None, task: str, download: bool = False) -> list[CtScan]:
+    """CT volumes of a Medical Segmentation Decathlon task below ``folder/task``.
+
+    Args:
+        folder: holds the extracted task, or receives it.
+        task: for example ``Task06_Lung``.
+        download: fetch the task if it is not there.
+
+    Raises:
+        ValueError: no such folder, or a download that failed.
+    """
+    root = _existing(folder, download)
+    if download:
+        try:
+            DecathlonDataset(root, task, section="training", download=True, cache_num=0)
+        except (OSError, RuntimeError) as error:
+            raise ValueError(f"{task}: cannot download into {root} ({error}); fetch it by hand") from error
+    return find_scans(root / task, exclude=["labels*"])
+
+
+def tcia_scans(folder: str | Path | None, collection: str, download: bool = False) -> list[CtScan]:
+    """CT series of a collection of The Cancer Imaging Archive in ``folder``; its other modalities are left out.
+
+    Args:
+        folder: holds the series, in any arrangement, or receives one folder per series.
+        collection: for example ``LIDC-IDRI``.
+        download: fetch the CT series that are not there.
+
+    Raises:
+        ValueError: no such folder, or a download that failed; what has arrived is kept.
+    """
+    root = _existing(folder, download)
+    if download:
+        try:
+            for uid in get_tcia_metadata(f"getSeries?Collection={collection}&Modality=CT", "SeriesInstanceUID"):
+                _download_series(uid, root)
+        except (OSError, RuntimeError) as error:
+            raise ValueError(f"{collection}: cannot download into {root} ({error}); try again to resume") from error
+    return [scan for scan in find_scans(root) if scan.modality == "CT"]
+
+
+def _download_series(uid: str, root: Path) -> None:
+    """One series into ``root/uid``, which appears when it is complete."""
+    if (root / uid).is_dir():
+        return
+    partial = root / f".partial-{uid}"
+    shutil.rmtree(partial, ignore_errors=True)
+    download_tcia_series_instance(uid, download_dir=partial / "zip", output_dir=partial / "series", progress=False)
+    (partial / "series").rename(root / uid)
+    shutil.rmtree(partial)
+
+
+def _existing(folder: str | Path | None, download: bool) -> Path:
+    if folder is None:
+        raise ValueError("input folder: none given; add --input DIR")
+    root = Path(folder)
+    if download:
+        root.mkdir(parents=True, exist_ok=True)
+    if not root.is_dir():
+        raise ValueError(f"{root}: no such folder; check --input, or add --download true")
+    return root

@@ -1,0 +1,50 @@
+"""Intensity scales and their inverses: HU, linear attenuation, and the networks' ranges.
+
+Line integrals are dimensionless. A radiograph is scaled by one fixed constant, never per image: a per-image
+normalisation would destroy attenuation.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+AIR_HU = -1000.0
+"""HU of air, used wherever a volume has no data."""
+NETWORK_HU_RANGE = (-1024.0, 1500.0)
+"""Clipping range of the CT values a network sees (DiffuX2CT, section 4.1)."""
+MU_WATER_PER_MM = 0.02059
+"""Linear attenuation of water in 1/mm at 60 keV (NIST XCOM: 0.2059 cm^2/g at 1 g/cm^3)."""
+RADIOGRAPH_SCALE = 0.25
+"""Network units per unit of line integral: a thick chest (about 8) lands near 2."""
+
+
+def hu_to_network(hu: Tensor) -> Tensor:
+    """HU clipped to ``NETWORK_HU_RANGE`` and mapped to [-1, 1]; any shape."""
+    low, high = NETWORK_HU_RANGE
+    return (hu.clamp(low, high) - low) * (2.0 / (high - low)) - 1.0
+
+
+def network_to_hu(x: Tensor) -> Tensor:
+    """Inverse of :func:`hu_to_network` on the clipped range; any shape."""
+    low, high = NETWORK_HU_RANGE
+    return (x + 1.0) * ((high - low) / 2.0) + low
+
+
+def hu_to_mu(hu: Tensor) -> Tensor:
+    """Linear attenuation in 1/mm: mu_water * (1 + HU / 1000), never negative; any shape."""
+    return (MU_WATER_PER_MM * (1.0 + hu / 1000.0)).clamp(min=0.0)
+
+
+def mu_to_hu(mu: Tensor) -> Tensor:
+    """Inverse of :func:`hu_to_mu` where HU >= -1000; any shape."""
+    return (mu / MU_WATER_PER_MM - 1.0) * 1000.0
+
+
+def radiograph_to_network(line_integral: Tensor) -> Tensor:
+    """Line integrals scaled by the fixed ``RADIOGRAPH_SCALE``; any shape."""
+    return line_integral * RADIOGRAPH_SCALE
+
+
+def network_to_radiograph(image: Tensor) -> Tensor:
+    """Inverse of :func:`radiograph_to_network`; any shape."""
+    return image / RADIOGRAPH_SCALE

@@ -1,0 +1,185 @@
+"""The case folder: the only place that knows its file names.
+
+::
+
+    <case>/frontal.nii.gz, lateral.nii.gz   line integrals [N, N], dimensionless; axes (u, w) and (v, w)
+    <case>/geometry.json                    the exam, as BiplanarGeometry.to_json()
+    <case>/ct.nii.gz                        standard volume [U, V, W], int16 HU, RAS+ (absent for a real X-ray exam)
+    <case>/source.nii.gz                    the whole body on a finer isotropic grid, int16 HU, RAS+ (training only)
+    <case>/labels.nii.gz                    tissue labels on the standard grid, uint8 (phantoms only)
+    <case>/record.json                      where the case comes from
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from scripts.geometry import VIEWS, BiplanarGeometry, read_geometry
+from scripts.io.nifti import read_image, read_volume, write_image, write_volume
+
+IMAGE_FILES = {view: f"{view}.nii.gz" for view in VIEWS}
+GEOMETRY_FILE = "geometry.json"
+CT_FILE = "ct.nii.gz"
+SOURCE_FILE = "source.nii.gz"
+LABELS_FILE = "labels.nii.gz"
+RECORD_FILE = "record.json"
+_PITCH_TOLERANCE = 0.01
+
+
+class Volume(NamedTuple):
+    """Voxels ``[U, V, W]`` in RAS+ order and their RAS voxel-to-mm affine ``[4, 4]``."""
+
+    voxels: np.ndarray
+    affine: np.ndarray
+
+
+@dataclass(frozen=True)
+class Case:
+    """One exam as a network sees it.
+
+    Attributes:
+        name: the folder's name.
+        image: line integrals ``[2, N, N]`` float32: frontal (u, w), lateral (v, w).
+        geometry: the exam.
+        affine: RAS voxel-to-mm ``[4, 4]`` of the geometry's volume: the CT's own if there is one, else centred on the
+            isocentre.
+        ct: HU ``[1, U, V, W]`` float32, or None for an exam without CT.
+    """
+
+    name: str
+    image: Tensor
+    geometry: BiplanarGeometry
+    affine: np.ndarray
+    ct: Tensor | None = None
+
+
+def read_case(folder: str | Path) -> Case:
+    """Read and check a case folder.
+
+    Raises:
+        ValueError: a missing view or geometry, an unreadable or constant image, NaN, or parts that contradict each
+            other; the message names the file, the rule, the value and the remedy.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: no such case folder")
+    geometry = read_geometry(folder / GEOMETRY_FILE)
+    image = _read_pair({view: folder / file for view, file in IMAGE_FILES.items()}, geometry)
+    ct, affine = _read_ct(folder / CT_FILE, geometry)
+    return Case(folder.name, torch.from_numpy(image), geometry, affine, ct)
+
+
+def read_exam(frontal: str | Path, lateral: str | Path, geometry_file: str | Path) -> Case:
+    """Read and check one pair of radiographs and its geometry, wherever the files are.
+
+    The case is named after the frontal file's folder; without a CT its volume is centred on the isocentre.
+
+    Raises:
+        ValueError: as :func:`read_case`.
+    """
+    geometry = read_geometry(geometry_file)
+    image = _read_pair({"frontal": Path(frontal), "lateral": Path(lateral)}, geometry)
+    return Case(Path(frontal).resolve().parent.name, torch.from_numpy(image), geometry, geometry.volume_affine())
+
+
+def write_case(
+    folder: str | Path,
+    geometry: BiplanarGeometry,
+    image: np.ndarray,
+    ct: Volume,
+    source: Volume,
+    labels: Volume | None,
+    record: Mapping[str, Any],
+) -> None:
+    """Write a case folder, which appears whole or not at all.
+
+    Args:
+        folder: must not exist yet.
+        geometry: the exam.
+        image: line integrals ``[2, N, N]``.
+        ct: standard volume, int16 HU, of the geometry's shape.
+        source: the whole body, int16 HU.
+        labels: tissue labels on the standard grid, uint8.
+        record: JSON-ready provenance.
+    """
+    folder = Path(folder)
+    partial = folder.with_name(f".partial-{folder.name}")
+    shutil.rmtree(partial, ignore_errors=True)  # left by a run that was killed
+    partial.mkdir(parents=True)
+    try:
+        for name, pixels in zip(VIEWS, image, strict=True):
+            write_image(partial / IMAGE_FILES[name], pixels, geometry.detector_spacing_mm)
+        write_volume(partial / CT_FILE, *ct)
+        write_volume(partial / SOURCE_FILE, *source)
+        if labels is not None:
+            write_volume(partial / LABELS_FILE, *labels)
+        (partial / GEOMETRY_FILE).write_text(geometry.to_json())
+        (partial / RECORD_FILE).write_text(json.dumps(record, indent=2))
+        os.rename(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def read_record(folder: str | Path) -> dict[str, Any]:
+    """The provenance written beside a prepared case.
+
+    Raises:
+        ValueError: the file is missing or damaged.
+    """
+    path = Path(folder) / RECORD_FILE
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: unreadable ({error}); delete the case folder and prepare it again") from error
+
+
+def _read_pair(paths: Mapping[str, Path], geometry: BiplanarGeometry) -> np.ndarray:
+    """Both views ``[2, N, N]``, checked against the geometry and each other."""
+    views = []
+    for name, path in paths.items():
+        if not path.is_file():
+            raise ValueError(f"{path}: the {name} view is missing; a case needs both {' and '.join(VIEWS)}")
+        pixels, pitch_mm = read_image(path)
+        if pixels.shape[0] != geometry.detector_pixels:
+            raise ValueError(
+                f"{path}: {pixels.shape[0]} x {pixels.shape[1]} pixels, but {GEOMETRY_FILE} says detector_pixels = "
+                f"{geometry.detector_pixels}; resample the image or correct the geometry"
+            )
+        if abs(pitch_mm / geometry.detector_spacing_mm - 1) > _PITCH_TOLERANCE:
+            raise ValueError(
+                f"{path}: pixels of {pitch_mm:.4g} mm, but {GEOMETRY_FILE} says detector_spacing_mm = "
+                f"{geometry.detector_spacing_mm:.4g}; correct the one that is wrong"
+            )
+        views.append(pixels)
+    if np.array_equal(views[0], views[1]):
+        raise ValueError(
+            f"{paths['lateral']}: identical to {paths['frontal'].name}; give two orthogonal views, frontal and lateral"
+        )
+    return np.stack(views)
+
+
+def _read_ct(path: Path, geometry: BiplanarGeometry) -> tuple[Tensor | None, np.ndarray]:
+    if not path.is_file():
+        return None, geometry.volume_affine()
+    hu, affine = read_volume(path)
+    if hu.shape != geometry.volume_shape:
+        raise ValueError(
+            f"{path}: shape {hu.shape}, but {GEOMETRY_FILE} says volume_shape = {geometry.volume_shape}; "
+            "prepare the case again"
+        )
+    if not np.allclose(affine[:3, :3], geometry.volume_affine()[:3, :3], atol=1e-3):
+        raise ValueError(
+            f"{path}: axes {affine[:3, :3].tolist()} mm per voxel are not RAS+ with the volume_spacing_mm = "
+            f"{geometry.volume_spacing_mm} of {GEOMETRY_FILE}; prepare the case again"
+        )
+    return torch.from_numpy(hu)[None], affine

@@ -1,0 +1,124 @@
+"""NIfTI volumes and radiographs, read with checks and written atomically."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError, SpatialImage
+
+SUFFIXES = (".nii.gz", ".nii")
+MAX_LINE_INTEGRAL = 100.0
+"""Beyond any radiograph of a body: 40 cm of water is 8, and 3 cm of steel adds 40."""
+MIN_LINE_INTEGRAL = -0.5
+"""Noise may push a line integral slightly below zero, not further."""
+
+
+def load_nifti(path: Path) -> SpatialImage:
+    """Open a NIfTI file and decode its voxels.
+
+    Raises:
+        ValueError: the file is missing, truncated or not NIfTI.
+    """
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file")
+    try:
+        image = nib.load(path)
+        image.get_fdata(dtype=np.float32)  # cached: a truncated file must fail here, with its name
+    except (ImageFileError, HeaderDataError, OSError, EOFError, zlib.error, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: not a readable NIfTI file ({error}); copy or export it again") from error
+    return image
+
+
+def read_volume(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
+    """Read a 3D NIfTI volume as stored.
+
+    Returns:
+        Voxels ``[X, Y, Z]`` float32 with the file's scaling applied, and the RAS voxel-to-mm affine ``[4, 4]``.
+
+    Raises:
+        ValueError: an unreadable file, a volume that is not 3D, or one whose orientation the file does not state.
+    """
+    path = Path(path)
+    image = load_nifti(path)
+    if len(image.shape) != 3:
+        raise ValueError(f"{path}: a CT is one 3D volume, got shape {image.shape}; split it into one file per volume")
+    if int(image.header["qform_code"]) == 0 and int(image.header["sform_code"]) == 0:
+        raise ValueError(f"{path}: sform_code and qform_code are 0, so left and right are unknown; set the affine")
+    if image.header.get_xyzt_units()[0] in ("meter", "micron"):
+        raise ValueError(f"{path}: the affine is in {image.header.get_xyzt_units()[0]}s; convert it to millimetres")
+    affine = np.asarray(image.affine, dtype=np.float64)
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+        raise ValueError(f"{path}: the affine is singular or not finite: {affine.tolist()}; set a valid one")
+    return image.get_fdata(dtype=np.float32), affine
+
+
+def read_image(path: str | Path) -> tuple[np.ndarray, float]:
+    """Read a radiograph of line integrals.
+
+    Returns:
+        Line integrals ``[N, N]`` float32 (dimensionless, second axis superior) and the pixel pitch in mm.
+
+    Raises:
+        ValueError: the file is unreadable, or its pixels are not one square, finite, varying image of line integrals.
+    """
+    path = Path(path)
+    image = load_nifti(path)
+    pixels = image.get_fdata(dtype=np.float32)
+    pixels = pixels.reshape(pixels.shape[:2]) if set(pixels.shape[2:]) <= {1} else pixels
+    if pixels.ndim != 2 or pixels.shape[0] != pixels.shape[1]:
+        raise ValueError(f"{path}: a radiograph is one square 2D image, got shape {image.shape}; crop or pad it")
+    pitch_mm = [float(z) for z in image.header.get_zooms()[:2]]
+    if not np.isclose(*pitch_mm, rtol=1e-3):
+        raise ValueError(f"{path}: pixels must be square, got a pitch of {pitch_mm} mm; resample the image")
+    check_line_integrals(pixels, path)
+    return pixels, pitch_mm[0]
+
+
+def check_line_integrals(pixels: np.ndarray, name: str | Path) -> None:
+    """Refuse an image ``[N, N]`` that cannot be line integrals.
+
+    Raises:
+        ValueError: NaN or infinite pixels, a constant image, or values outside what a body can absorb.
+    """
+    if not np.isfinite(pixels).all():
+        raise ValueError(f"{name}: {int((~np.isfinite(pixels)).sum())} pixels are NaN or infinite; export it again")
+    low, high = float(pixels.min()), float(pixels.max())
+    if low == high:
+        raise ValueError(f"{name}: every pixel is {low}; a constant image shows no patient")
+    if low < MIN_LINE_INTEGRAL or high > MAX_LINE_INTEGRAL:
+        raise ValueError(
+            f"{name}: pixels must be line integrals within [{MIN_LINE_INTEGRAL}, {MAX_LINE_INTEGRAL}], got "
+            f"[{low:.4g}, {high:.4g}]; convert detector counts I by -ln(I / I0)"
+        )
+
+
+def write_volume(path: str | Path, voxels: np.ndarray, affine: np.ndarray) -> None:
+    """Write voxels ``[X, Y, Z]`` in their own dtype with a RAS mm affine ``[4, 4]``; appears atomically."""
+    image = nib.Nifti1Image(voxels, affine)
+    image.header.set_xyzt_units("mm")
+    image.set_sform(affine, code="scanner")
+    image.set_qform(affine, code="scanner")
+    _save(image, Path(path))
+
+
+def write_image(path: str | Path, pixels: np.ndarray, pitch_mm: float) -> None:
+    """Write a radiograph ``[N, N]`` as float32 with its pixel pitch, centred on the origin; appears atomically."""
+    affine = np.diag([pitch_mm, pitch_mm, 1.0, 1.0])
+    affine[:2, 3] = [-(n - 1) / 2 * pitch_mm for n in pixels.shape]
+    image = nib.Nifti1Image(np.asarray(pixels, dtype=np.float32), affine)
+    image.header.set_xyzt_units("mm")
+    _save(image, Path(path))
+
+
+def _save(image: nib.Nifti1Image, path: Path) -> None:
+    partial = path.with_name(f".partial-{os.getpid()}-{path.name}")
+    try:
+        nib.save(image, partial)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""X-ray physics: cone-beam projection and its adjoint, and detector noise."""

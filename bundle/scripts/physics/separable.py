@@ -1,0 +1,126 @@
+"""Separable cone-beam projection for axis-aligned views.
+
+For a view along a volume axis Joseph's method splits into one-dimensional interpolations: the plane at depth k is
+seen as ``A_k . plane_k . B_k^T``, with A_k and B_k linear interpolation matrices at that plane's magnification; the
+views sum over k. Being matrix products, this is exact, differentiable, and its adjoint is the transposed products.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from scripts.geometry import VIEWS, BiplanarGeometry, centred_coordinates_mm
+
+
+def require_volume(geometry: BiplanarGeometry, mu: Tensor) -> None:
+    """Raise ValueError unless ``mu`` is a volume ``[B, 1, U, V, W]`` of the geometry's shape."""
+    if mu.ndim != 5 or tuple(mu.shape[1:]) != (1, *geometry.volume_shape):
+        u, v, w = geometry.volume_shape
+        raise ValueError(
+            f"projector: expected a volume [B, 1, {u}, {v}, {w}], got shape {tuple(mu.shape)}; resample the volume or "
+            "build the projector for its grid with geometry.with_volume"
+        )
+
+
+def require_image(geometry: BiplanarGeometry, image: Tensor) -> None:
+    """Raise ValueError unless ``image`` is a pair of views ``[B, 2, N, N]`` of the geometry's detectors."""
+    n = geometry.detector_pixels
+    if image.ndim != 4 or tuple(image.shape[1:]) != (2, n, n):
+        raise ValueError(
+            f"projector: expected an image [B, 2, {n}, {n}], got shape {tuple(image.shape)}; resample the image or "
+            "build the projector for its detector"
+        )
+
+
+def interpolation_matrix(positions: Tensor, count: int) -> Tensor:
+    """Linear interpolation of ``count`` samples at fractional indices, zero outside the samples' support.
+
+    Args:
+        positions: fractional indices ``[...]``; 0 is the first sample's centre.
+        count: number of samples.
+
+    Returns:
+        Weights ``[..., count]`` in the dtype of ``positions``: the hat function of each sample at each position.
+    """
+    samples = torch.arange(count, dtype=positions.dtype, device=positions.device)
+    return (1 - (positions.unsqueeze(-1) - samples).abs()).clamp(min=0)
+
+
+def _ray_matrices(geometry: BiplanarGeometry, view_name: str, axis: int) -> Tensor:
+    """Interpolation weights ``[K, N, count]``: where each detector pixel's ray meets each plane along ``axis``."""
+    view = geometry.view(view_name)
+    depth_mm = centred_coordinates_mm(geometry.volume_shape[view.depth_axis], geometry.volume_spacing_mm)
+    pixel_mm = centred_coordinates_mm(geometry.detector_pixels, geometry.detector_spacing_mm)
+    in_plane_mm = pixel_mm / geometry.magnification(depth_mm, view.source_sign).unsqueeze(-1)
+    count = geometry.volume_shape[axis]
+    return interpolation_matrix(in_plane_mm / geometry.volume_spacing_mm + (count - 1) / 2, count)
+
+
+def path_length_mm(geometry: BiplanarGeometry) -> Tensor:
+    """Length ``[N, N]`` of each pixel's ray inside one plane of voxels: spacing * sqrt(u^2 + w^2 + SDD^2) / SDD."""
+    pixel_mm = centred_coordinates_mm(geometry.detector_pixels, geometry.detector_spacing_mm)
+    slope = pixel_mm / geometry.source_to_detector_mm
+    return geometry.volume_spacing_mm * torch.sqrt(1 + slope[:, None] ** 2 + slope[None, :] ** 2)
+
+
+class SeparableProjector(nn.Module):
+    """The pair of line-integral images A(mu) of a volume, and the adjoint of A.
+
+    Args:
+        geometry: the exam.
+        dtype: floating-point type of the weights; volumes and images must share it.
+
+    Shapes: volumes ``[B, 1, U, V, W]`` in 1/mm, images ``[B, 2, N, N]`` dimensionless.
+    """
+
+    def __init__(self, geometry: BiplanarGeometry, dtype: torch.dtype = torch.float32) -> None:
+        super().__init__()
+        self.geometry = geometry
+        self._depth_axes = [geometry.view(name).depth_axis for name in VIEWS]
+        for name in VIEWS:
+            columns = _ray_matrices(geometry, name, geometry.view(name).column_axis)
+            rows = _ray_matrices(geometry, name, 2)
+            self.register_buffer(f"{name}_columns", columns.to(dtype), persistent=False)
+            self.register_buffer(f"{name}_rows", rows.to(dtype), persistent=False)
+        self.register_buffer("path_mm", path_length_mm(geometry).to(dtype), persistent=False)
+
+    def forward(self, mu: Tensor) -> Tensor:
+        """Line integrals ``[B, 2, N, N]`` of ``mu [B, 1, U, V, W]`` given in 1/mm.
+
+        Raises:
+            ValueError: the volume's shape is not the geometry's.
+        """
+        require_volume(self.geometry, mu)
+        planes = (mu[:, 0].movedim(axis + 1, 0) for axis in self._depth_axes)
+        views = (self._project(p, *self._weights(name)) for p, name in zip(planes, VIEWS, strict=True))
+        return torch.stack(list(views), dim=1) * self.path_mm
+
+    def adjoint(self, image: Tensor) -> Tensor:
+        """Back-projection ``[B, 1, U, V, W]`` of ``image [B, 2, N, N]``: the exact transpose of :meth:`forward`.
+
+        Raises:
+            ValueError: the image's shape is not the geometry's.
+        """
+        require_image(self.geometry, image)
+        weighted = image * self.path_mm
+        frontal, lateral = (
+            self._backproject(weighted[:, i], *self._weights(name)).movedim(0, axis + 1)
+            for i, (name, axis) in enumerate(zip(VIEWS, self._depth_axes, strict=True))
+        )
+        return (frontal + lateral).unsqueeze(1)
+
+    def _weights(self, name: str) -> tuple[Tensor, Tensor]:
+        return self.get_buffer(f"{name}_columns"), self.get_buffer(f"{name}_rows")
+
+    @staticmethod
+    def _project(planes: Tensor, columns: Tensor, rows: Tensor) -> Tensor:
+        """``[K, B, C, W]`` planes to ``[B, N, N]``: sum over k of A_k plane_k B_k^T, the sum inside one product."""
+        k, batch, _, w = planes.shape
+        seen = columns.unsqueeze(1) @ planes
+        return seen.permute(1, 2, 0, 3).reshape(batch, -1, k * w) @ rows.transpose(1, 2).reshape(k * w, -1)
+
+    @staticmethod
+    def _backproject(image: Tensor, columns: Tensor, rows: Tensor) -> Tensor:
+        """``[B, N, N]`` image to ``[K, B, C, W]`` planes: A_k^T image B_k."""
+        return columns.transpose(1, 2).unsqueeze(1) @ (image.unsqueeze(0) @ rows.unsqueeze(1))
