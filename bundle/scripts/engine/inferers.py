@@ -1,0 +1,131 @@
+"""How an engine calls a diffusion network: one noisy evaluation to train, a sampler's loop to reconstruct."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from monai.inferers import Inferer
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from scripts.diffusion.parametrisation import Parametrisation
+from scripts.diffusion.samplers import Sampler, draw_noise
+from scripts.diffusion.schedules import marginal, q_sample, respaced_timesteps
+from scripts.diffusion.training import Prediction
+
+
+def mixed_precision(device: torch.device, enabled: bool) -> AbstractContextManager:
+    """bfloat16 autocast on any device; MONAI's engines only offer CUDA's."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
+
+
+class DiffusionTrainingInferer(Inferer):
+    """Adds noise to the targets at random timesteps and asks the network about it, eq (1).
+
+    The random numbers come from the global generators, which the trainer seeds at every iteration
+    (:class:`~scripts.engine.seeding.SeedIterations`).
+
+    Args:
+        parametrisation: what the network's output means.
+        alphas_cumprod: the schedule, float64 ``[T]``.
+        amp: evaluate the network in bfloat16.
+    """
+
+    def __init__(self, parametrisation: Parametrisation, alphas_cumprod: Tensor, amp: bool = False) -> None:
+        self.parametrisation, self.alphas_cumprod, self.amp = parametrisation, alphas_cumprod, amp
+
+    def __call__(self, inputs: Tensor, network: nn.Module, *args: Any, x0: Tensor, **kwargs: Any) -> Prediction:
+        """Evaluate ``network(image, x_t, t)`` once on volumes ``x0 [B, 1, U, V, W]`` at random t."""
+        t = torch.randint(len(self.alphas_cumprod), (len(x0),), device=x0.device)
+        alpha, sigma = marginal(self.alphas_cumprod, t, x0.ndim)
+        noise = torch.randn_like(x0)
+        x_t = q_sample(x0, noise, alpha, sigma)
+        with mixed_precision(x0.device, self.amp):
+            output = network(inputs, x_t, t)
+        output = output.float()
+        target = self.parametrisation.target(x0, noise, alpha, sigma)
+        return Prediction(output, target, self.parametrisation.to_x0(output, x_t, alpha, sigma))
+
+
+class ReconstructionInferer(Inferer):
+    """Samples volumes from radiographs: the condition once, then one denoiser evaluation per step and sample.
+
+    Args:
+        sampler: the solver.
+        alphas_cumprod: the schedule of training, float64 ``[T]``.
+        steps: timesteps to visit.
+        seed: of the initial noise, which all exams of a batch share, and of all that the sampler draws; sample k
+            uses ``seed + k``.
+        samples: volumes per exam.
+        amp: evaluate the network in bfloat16.
+        callback: called as ``callback(step, steps)`` after every step.
+    """
+
+    def __init__(
+        self,
+        sampler: Sampler,
+        alphas_cumprod: Tensor,
+        steps: int = 10,
+        seed: int = 0,
+        samples: int = 1,
+        amp: bool = False,
+        callback: Callable[[int, int], None] | None = None,
+    ) -> None:
+        if samples < 1:
+            raise ValueError(f"samples must be at least 1, got {samples}")
+        self.sampler, self.alphas_cumprod, self.samples = sampler, alphas_cumprod, samples
+        self.timesteps = respaced_timesteps(len(alphas_cumprod), steps)
+        self.seed, self.amp, self.callback = seed, amp, callback
+
+    @torch.no_grad()
+    def __call__(self, inputs: Tensor, network: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
+        """Volumes ``[B, samples, U, V, W]`` of images ``[B, 2, N, N]``; with one sample ``[B, 1, U, V, W]``."""
+        with mixed_precision(inputs.device, self.amp):
+            condition = network.condition(inputs)
+        volumes = [self._sample(inputs, network, condition, self.seed + k) for k in range(self.samples)]
+        return torch.cat(volumes, dim=1)
+
+    def _sample(self, inputs: Tensor, network: nn.Module, condition: list[Tensor], seed: int) -> Tensor:
+        generator = torch.Generator().manual_seed(seed)
+        like = torch.empty(1, *network.volume_shape, device=inputs.device)
+        x_T = draw_noise(like, generator).expand(len(inputs), -1, -1, -1, -1)
+
+        def denoise(x: Tensor, t: Tensor) -> Tensor:
+            with mixed_precision(x.device, self.amp):
+                return network.predict_x0(x, t, condition)
+
+        def report(step: int, steps: int, x: Tensor, x0: Tensor) -> None:
+            if self.callback is not None:
+                self.callback(step, steps)
+
+        return self.sampler(denoise, x_T, self.timesteps, self.alphas_cumprod, generator, report)
+
+
+def choose(options: Mapping[str, Sampler], name: str) -> Sampler:
+    """The sampler called ``name``.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    if name not in options:
+        raise ValueError(f"unknown sampler {name!r}; choose one of {', '.join(sorted(options))}")
+    return options[name]
+
+
+class StepProgress:
+    """A progress bar over a sampler's steps, one per reconstruction; on a terminal only."""
+
+    def __init__(self) -> None:
+        self.bar: tqdm | None = None
+
+    def __call__(self, step: int, steps: int) -> None:
+        """Show that ``step`` (counted from zero) of ``steps`` is done."""
+        if self.bar is None:
+            self.bar = tqdm(total=steps, desc="sampling", unit="step", leave=False, disable=None)
+        self.bar.update()
+        if step + 1 == steps:
+            self.bar.close()
+            self.bar = None

@@ -1,0 +1,141 @@
+"""Metrics of whole volumes, one value per item of the batch.
+
+Volumes are ``[B, 1, U, V, W]``; every function returns ``[B]``, or says so. Nothing is normalised: the data range is an
+argument without default, because a range that does not fit the data (2 for data of range 1, 4095 for [0, 2500])
+inflates PSNR and SSIM. Every function raises ValueError if prediction and target differ in shape.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+from monai.metrics import PSNRMetric, SSIMMetric
+from torch import Tensor
+
+SSIM_WINDOW = 11
+"""Voxels along each side of SSIM's Gaussian window."""
+SSIM_SIGMA = 1.5
+"""Standard deviation of SSIM's Gaussian window in voxels (Wang et al. 2004, doi:10.1109/TIP.2003.819861)."""
+TISSUES_HU = {
+    "air": (-math.inf, -900.0),
+    "lung": (-900.0, -500.0),
+    "soft": (-500.0, 200.0),
+    "bone": (200.0, math.inf),
+}
+"""Half-open HU intervals [low, high) that share out all voxels by the true CT, by attenuation and not by organ: *air*
+lies outside the body, in airways and in emphysema; *soft* includes fat and partial volume; *bone* includes metal and
+dense contrast medium."""
+
+
+def psnr(prediction: Tensor, target: Tensor, data_range: float) -> Tensor:
+    """Peak signal-to-noise ratio over all voxels in dB: 10 log10(data_range^2 / MSE); infinite for equal volumes.
+
+    Args:
+        prediction: ``[B, 1, U, V, W]``.
+        target: likewise.
+        data_range: largest minus smallest possible value, 2 for the networks' [-1, 1].
+    """
+    _check("psnr", prediction, target)
+    return PSNRMetric(_positive("psnr", data_range))(prediction, target).flatten()
+
+
+def ssim3d(prediction: Tensor, target: Tensor, data_range: float) -> Tensor:
+    """Structural similarity over 3D windows, averaged over all windows that lie inside the volume.
+
+    Gaussian window of ``SSIM_WINDOW`` voxels and ``SSIM_SIGMA``, population covariance, K1 = 0.01, K2 = 0.03, as in
+    Wang et al. 2004; scikit-image's ``structural_similarity(gaussian_weights=True, use_sample_covariance=False)``.
+
+    Args:
+        prediction: ``[B, 1, U, V, W]``, at least ``SSIM_WINDOW`` voxels along each axis.
+        target: likewise.
+        data_range: as in :func:`psnr`.
+    """
+    _check("ssim3d", prediction, target)
+    if min(target.shape[2:]) < SSIM_WINDOW:
+        raise ValueError(
+            f"ssim3d: volumes need at least {SSIM_WINDOW} voxels along each axis, the window's, got "
+            f"{tuple(target.shape[2:])}; use a larger volume"
+        )
+    metric = SSIMMetric(3, _positive("ssim3d", data_range), win_size=SSIM_WINDOW, kernel_sigma=SSIM_SIGMA)
+    return metric(prediction, target).flatten()
+
+
+def mae_hu(prediction_hu: Tensor, target_hu: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Mean absolute error in HU over the voxels of ``mask`` (all by default); NaN where the mask is empty."""
+    _check("mae_hu", prediction_hu, target_hu)
+    return _mean((prediction_hu - target_hu).abs(), mask)
+
+
+def bias_hu(prediction_hu: Tensor, target_hu: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Mean of prediction minus target in HU over the voxels of ``mask`` (all by default); NaN where it is empty."""
+    _check("bias_hu", prediction_hu, target_hu)
+    return _mean(prediction_hu - target_hu, mask)
+
+
+def tissue_masks(target_hu: Tensor) -> dict[str, Tensor]:
+    """The voxels of each tissue of ``TISSUES_HU`` by the true CT, bool; every voxel is in exactly one mask."""
+    return {name: (target_hu >= low) & (target_hu < high) for name, (low, high) in TISSUES_HU.items()}
+
+
+def gradient_ratio(prediction: Tensor, target: Tensor, axis: int) -> Tensor:
+    """How sharp the prediction is: its mean absolute first difference over the target's, along one volume axis.
+
+    1 is as much detail as the truth has, below 1 is blur, above 1 noise. A shift of either volume by a constant does
+    not matter, and neither does its unit, if both have the same. NaN or infinite for a target that does not vary.
+
+    Args:
+        prediction: ``[B, 1, U, V, W]``.
+        target: likewise.
+        axis: 0 for u, 1 for v, 2 for w.
+    """
+    _check("gradient_ratio", prediction, target)
+    roughness, truth = (_mean(volume.diff(dim=axis + 2).abs()) for volume in (prediction, target))
+    return roughness / truth
+
+
+class ReprojectionError(NamedTuple):
+    """Relative L2 errors of re-projected line integrals: ``both`` views together ``[B]``, ``per_view`` ``[B, 2]``."""
+
+    both: Tensor
+    per_view: Tensor
+
+
+def reprojection_error(mu: Tensor, line_integrals: Tensor, projector: Callable[[Tensor], Tensor]) -> ReprojectionError:
+    """How far the projections of a volume are from the radiographs it was made from, relative to these.
+
+    A small error is necessary and not sufficient: many wrong volumes have the right projections.
+
+    Args:
+        mu: attenuation ``[B, 1, U, V, W]`` in 1/mm.
+        line_integrals: the input ``[B, 2, N, N]``, dimensionless.
+        projector: ``mu`` to line integrals.
+    """
+    reprojected = projector(mu)
+    _check("reprojection_error", reprojected, line_integrals)
+    squared_error, squared = (reprojected - line_integrals).square().sum((2, 3)), line_integrals.square().sum((2, 3))
+    both = squared_error.sum(1) / squared.sum(1)
+    return ReprojectionError(both.sqrt(), (squared_error / squared).sqrt())
+
+
+def _mean(values: Tensor, mask: Tensor | None = None) -> Tensor:
+    if mask is None:
+        return values.flatten(1).mean(1)
+    return (values * mask).flatten(1).sum(1) / mask.flatten(1).sum(1)
+
+
+def _check(name: str, prediction: Tensor, target: Tensor) -> None:
+    if prediction.shape != target.shape:
+        raise ValueError(
+            f"{name}: prediction {tuple(prediction.shape)} and target {tuple(target.shape)} differ in shape; resample "
+            "one to the other's grid"
+        )
+
+
+def _positive(name: str, data_range: float) -> float:
+    if not 0 < data_range < math.inf:
+        raise ValueError(
+            f"{name}: data_range is the largest minus the smallest possible value and positive, got {data_range!r}"
+        )
+    return data_range

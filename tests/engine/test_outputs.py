@@ -1,0 +1,100 @@
+"""A reconstruction's folder: what is in it, and that it is there whole or not at all."""
+
+import json
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from monai.data import MetaTensor
+
+from scripts.engine.errors import root_cause
+from scripts.engine.outputs import SaveReconstructions, folder_that_appears_whole, safe_name, warnings_of
+from scripts.geometry import preset
+from scripts.intensity import hu_to_mu, radiograph_to_network
+from scripts.physics.separable import SeparableProjector
+
+GEOMETRY = preset("carm", (16, 16, 16), 20.0, 24)
+PROJECTOR = SeparableProjector(GEOMETRY)
+
+
+def exam(hu, name="patient one"):
+    meta = {"name": name, "volume_affine": GEOMETRY.volume_affine(), "files": {}}
+    return MetaTensor(radiograph_to_network(PROJECTOR(hu_to_mu(hu[None, None]))[0]), meta=meta)
+
+
+def body():
+    hu = torch.full((16, 16, 16), -1000.0)
+    hu[4:12, 4:12, 4:12] = 40.0
+    return hu
+
+
+def samples(*volumes):
+    return MetaTensor(torch.stack(volumes), affine=GEOMETRY.volume_affine())
+
+
+def test_a_perfect_reconstruction_reprojects_to_its_input(tmp_path):
+    folder = SaveReconstructions(tmp_path, PROJECTOR, {}).save(exam(body()), samples(body()), 1.0)
+    record = json.loads((folder / "result.json").read_text())
+    assert record["reprojection_error"]["frontal"] < 1e-5
+    assert record["reprojection_error"]["lateral"] < 1e-5
+    assert record["warnings"] == []
+    np.testing.assert_array_equal(nib.load(folder / "ct.nii.gz").get_fdata(), body().numpy())
+
+
+def test_mean_and_standard_deviation_are_over_the_samples_in_hu(tmp_path):
+    a, b = body(), body() + 100
+    folder = SaveReconstructions(tmp_path, PROJECTOR, {}).save(exam(body()), samples(a, b), 1.0)
+    np.testing.assert_allclose(nib.load(folder / "ct.nii.gz").get_fdata(), body().numpy() + 50)
+    np.testing.assert_allclose(nib.load(folder / "std.nii.gz").get_fdata(), 100 / np.sqrt(2), rtol=1e-5)
+
+
+def test_a_failed_save_leaves_nothing_and_keeps_the_earlier_result(tmp_path):
+    def broken_draw(*_):
+        raise RuntimeError("out of ink")
+
+    good = SaveReconstructions(tmp_path, PROJECTOR, {"run": 1})
+    good.save(exam(body()), samples(body()), 1.0)
+    with pytest.raises(RuntimeError, match="out of ink"):
+        SaveReconstructions(tmp_path, PROJECTOR, {"run": 2}, broken_draw).save(exam(body()), samples(body()), 1.0)
+    assert [p.name for p in tmp_path.iterdir()] == ["patient_one"]
+    assert json.loads((tmp_path / "patient_one" / "result.json").read_text())["run"] == 1
+
+
+def test_nan_is_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(ValueError, match="patient_one: the reconstruction holds NaN"):
+        SaveReconstructions(tmp_path, PROJECTOR, {}).save(exam(body()), samples(body() * float("nan")), 1.0)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "..", "/", "a b\\c", ".hidden", ""])
+def test_a_foreign_name_never_leaves_the_output_folder(tmp_path, name):
+    assert (tmp_path / safe_name(name)).resolve().parent == tmp_path.resolve()
+
+
+def test_an_honest_name_is_kept():
+    assert safe_name("LIDC-IDRI_0002.v1") == "LIDC-IDRI_0002.v1"
+
+
+def test_a_poor_reprojection_and_disagreeing_samples_are_warned_of():
+    spread = torch.stack([torch.zeros(2, 2, 2), torch.full((2, 2, 2), 500.0)])
+    assert warnings_of(spread, [0.05, 0.2]) == [
+        "the lateral re-projection differs from the input by 20.0% (relative L2; limit 10%)",
+        "the samples disagree by 354 HU on average",
+    ]
+    assert warnings_of(spread[:1], [0.05, 0.05]) == []
+
+
+def test_the_folder_appears_only_when_its_block_succeeds(tmp_path):
+    with folder_that_appears_whole(tmp_path / "x") as partial:
+        (partial / "file").touch()
+        assert not (tmp_path / "x").exists()
+    assert (tmp_path / "x" / "file").exists()
+
+
+def test_root_cause_is_the_first_of_the_chain():
+    first = ValueError("first")
+    second, third = RuntimeError("second"), RuntimeError("third")
+    second.__cause__, third.__cause__ = first, second
+    assert root_cause(third) is first
+    assert root_cause(first) is first

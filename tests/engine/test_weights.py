@@ -1,0 +1,71 @@
+"""Weights load strictly or not at all."""
+
+import pytest
+import torch
+from torch import nn
+
+from scripts.engine.weights import load_weights, sha256
+
+
+class Small(nn.Module):
+    def __init__(self, width=3, geometry=1.0):
+        super().__init__()
+        self.layer = nn.Linear(2, width)
+        self.register_buffer("geometry", torch.tensor([geometry], dtype=torch.float64))
+
+
+def saved(tmp_path, state):
+    torch.save(state, tmp_path / "model.pt")
+    return tmp_path / "model.pt"
+
+
+def test_loading_restores_every_tensor_and_puts_the_network_into_evaluation_mode(tmp_path):
+    trained, fresh = Small(), Small()
+    loaded = load_weights(fresh.train(), saved(tmp_path, trained.state_dict()))
+    assert not loaded.training
+    assert all(torch.equal(a, b) for a, b in zip(trained.state_dict().values(), loaded.state_dict().values(), strict=True))
+
+
+def test_half_precision_files_fill_a_float32_network(tmp_path):
+    trained = Small()
+    half = {k: v.half() if v.dtype == torch.float32 else v for k, v in trained.state_dict().items()}
+    loaded = load_weights(Small(), saved(tmp_path, half))
+    assert loaded.layer.weight.dtype == torch.float32
+    torch.testing.assert_close(loaded.layer.weight, trained.layer.weight, atol=1e-3, rtol=1e-3)
+
+
+def with_nan(state):
+    state["layer.bias"] = torch.full_like(state["layer.bias"], float("nan"))
+    return state
+
+
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        (Small(width=4).state_dict(), r"2 of another shape \['layer.bias', 'layer.weight'\]"),
+        (Small(geometry=2.0).state_dict(), r"trained for geometry \[2.0\], the configuration says \[1.0\]"),
+        ({"other": torch.zeros(1)}, "3 tensors missing .* 1 unknown"),
+        ([1, 2], "state_dict of tensors, got list"),
+        ({"layer.weight": 3}, "state_dict of tensors"),
+        (with_nan(Small().state_dict()), "1 tensors hold NaN or infinity, e.g. layer.bias"),
+    ],
+)
+def test_wrong_weights_are_refused_and_leave_the_network_untouched(tmp_path, state, message):
+    network = Small()
+    before = {k: v.clone() for k, v in network.state_dict().items()}
+    with pytest.raises(ValueError, match=message):
+        load_weights(network, saved(tmp_path, state))
+    assert all(torch.equal(before[k], v) for k, v in network.state_dict().items())
+
+
+def test_a_missing_or_unsafe_file_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="no weights; train them"):
+        load_weights(Small(), tmp_path / "absent.pt")
+    torch.save(Small(), tmp_path / "pickled.pt")
+    with pytest.raises(ValueError, match="not a weights file that torch can load safely"):
+        load_weights(Small(), tmp_path / "pickled.pt")
+
+
+def test_sha256_is_the_digest_of_the_bytes(tmp_path):
+    (tmp_path / "f").write_bytes(b"abc")
+    assert sha256(tmp_path / "f") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
