@@ -19,6 +19,7 @@ test-slow: $(VENV)/.installed-dev  ## the tests that take longer
 
 lint: $(VENV)/.installed-dev  ## style and docstrings
 	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
 
 $(VENV)/.installed: requirements.txt
 	$(PYTHON) -m venv $(VENV)

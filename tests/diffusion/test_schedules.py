@@ -147,3 +147,23 @@ def test_scripted_marginal_and_q_sample_equal_eager():
     assert torch.equal(scripted_alpha, alpha) and torch.equal(scripted_sigma, sigma)
     x0, noise = torch.randn(2, 2, 4, 4, generator=torch.Generator().manual_seed(0)).unbind(0)
     assert torch.equal(torch.jit.script(q_sample)(x0, noise, alpha, sigma), q_sample(x0, noise, alpha, sigma))
+
+
+@pytest.mark.parametrize("power", [1.0, 1.5, 2.0, 3.0, 7.0])
+@pytest.mark.parametrize("steps", [1, 2, 3, 8, 50, 999, 1000])
+def test_powered_timesteps_start_at_pure_noise_and_strictly_decrease(steps, power):
+    timesteps = respaced_timesteps(1000, steps, power)
+    assert len(timesteps) == steps
+    assert timesteps[0] == 999 and timesteps[-1] >= 0
+    assert (timesteps.diff() < 0).all()
+
+
+def test_a_larger_power_visits_cleaner_timesteps():
+    assert respaced_timesteps(1000, 4, 1.0).tolist() == [999, 749, 499, 249]
+    assert respaced_timesteps(1000, 4, 2.0).tolist() == [999, 561, 249, 61]
+    assert respaced_timesteps(1000, 4, 3.0).tolist() == [999, 420, 124, 14]
+
+
+def test_a_power_below_one_is_refused():
+    with pytest.raises(ValueError, match="power must be at least 1, got 0.5"):
+        respaced_timesteps(1000, 4, 0.5)

@@ -23,7 +23,8 @@ def test_loading_restores_every_tensor_and_puts_the_network_into_evaluation_mode
     trained, fresh = Small(), Small()
     loaded = load_weights(fresh.train(), saved(tmp_path, trained.state_dict()))
     assert not loaded.training
-    assert all(torch.equal(a, b) for a, b in zip(trained.state_dict().values(), loaded.state_dict().values(), strict=True))
+    state = loaded.state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in trained.state_dict().items())
 
 
 def test_half_precision_files_fill_a_float32_network(tmp_path):

@@ -56,9 +56,7 @@ class Deformation:
 
     def __call__(self, points_mm: Tensor) -> Tensor:
         """Map points ``[U, V, W, 3]`` of a regular grid; the displacement is spread over that grid."""
-        smooth = F.interpolate(
-            self.displacement_mm[None], points_mm.shape[:3], mode="trilinear", align_corners=True
-        )[0]
+        smooth = F.interpolate(self.displacement_mm[None], points_mm.shape[:3], mode="trilinear", align_corners=True)[0]
         return points_mm @ self.matrix.T + self.shift_mm + smooth.permute(1, 2, 3, 0)
 
 
@@ -97,6 +95,6 @@ class RandomDeformation:
 
 
 def rotation_matrix(angles: Tensor) -> Tensor:
-    """Rotation ``[3, 3]`` by ``angles [3]`` radians about the u, v and w axes: the exponential of their cross product."""
+    """Rotation ``[3, 3]`` by ``angles [3]`` radians about u, v and w: the exponential of their cross product."""
     a, b, c = angles.tolist()
     return torch.linalg.matrix_exp(torch.tensor([[0.0, -c, b], [c, 0.0, -a], [-b, a, 0.0]]))

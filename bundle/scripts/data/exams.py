@@ -54,7 +54,8 @@ def find_exams(
         return [{"image": str(folder)}]
     cases = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
     if not cases:
-        raise ValueError(f"{folder}: holds no case; a case folder has {', '.join(IMAGE_FILES.values())}, {GEOMETRY_FILE}")
+        needed = ", ".join((*IMAGE_FILES.values(), GEOMETRY_FILE))
+        raise ValueError(f"{folder}: holds no case; a case folder has {needed}")
     return [{"image": str(p)} for p in cases]
 
 

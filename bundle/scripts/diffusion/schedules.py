@@ -58,29 +58,36 @@ def cosine_alphas_cumprod(num_train_timesteps: int = 1000, s: float = 0.008) -> 
     return torch.cumprod(1 - betas, dim=0)
 
 
-def respaced_timesteps(num_train_timesteps: int, steps: int) -> Tensor:
-    """The timesteps that a sampler of ``steps`` steps visits: equal strides that start at the noisiest one, T - 1.
+def respaced_timesteps(num_train_timesteps: int, steps: int, power: float = 1.0) -> Tensor:
+    """The timesteps that a sampler of ``steps`` steps visits, from the noisiest one, T - 1, downwards.
 
-    This is the "trailing" spacing of arXiv:2305.08891, section 3.3. The start matters: pure noise is what the network
-    saw at T - 1, so a sampler that begins lower misreads its own input. The end is free, because the last step goes
-    from whichever timestep comes last straight to the clean data.
+    With ``power`` 1 the strides are equal: the "trailing" spacing of arXiv:2305.08891, Table 2. The start matters: pure
+    noise is what the network saw at T - 1, so a sampler that begins lower misreads its own input. The end is free,
+    because the last step goes from whichever timestep comes last straight to the clean data. A larger power visits
+    fewer noisy timesteps and more clean ones (2 is the quadratic spacing of DDIM, arXiv:2010.02502, appendix D.2).
 
     Args:
         num_train_timesteps: T.
         steps: number of network evaluations, 1 <= steps <= T.
+        power: of the fraction of the way that is left, >= 1.
 
     Returns:
-        int64 ``[steps]``, strictly decreasing; strides differ by one at most.
+        int64 ``[steps]``, strictly decreasing; with power 1 strides differ by one at most.
 
     Raises:
-        ValueError: ``steps`` is not in [1, T].
+        ValueError: ``steps`` is not in [1, T], or ``power`` is below 1.
     """
     if not 1 <= steps <= num_train_timesteps:
         raise ValueError(
             f"steps must be between 1 and num_train_timesteps = {num_train_timesteps}, got {steps}; "
             "a sampler cannot visit a timestep twice, so ask for fewer steps."
         )
-    return torch.arange(steps, 0, -1) * num_train_timesteps // steps - 1
+    if power < 1:
+        raise ValueError(f"power must be at least 1, got {power}; 1 spaces the timesteps evenly.")
+    left = torch.arange(steps, 0, -1)
+    wanted = num_train_timesteps * (left.double() / steps) ** power
+    # The small number undoes rounding below a whole one; where timesteps crowd, each keeps its own.
+    return torch.maximum((wanted + 1e-6).floor().long(), left) - 1
 
 
 def marginal(alphas_cumprod: Tensor, timesteps: Tensor, ndim: int) -> tuple[Tensor, Tensor]:

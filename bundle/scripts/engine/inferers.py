@@ -57,6 +57,7 @@ class ReconstructionInferer(Inferer):
         sampler: the solver.
         alphas_cumprod: the schedule of training, float64 ``[T]``.
         steps: timesteps to visit.
+        power: how they are spaced; see :func:`~scripts.diffusion.schedules.respaced_timesteps`.
         seed: of the initial noise, which all exams of a batch share, and of all that the sampler draws; sample k
             uses ``seed + k``.
         samples: volumes per exam.
@@ -69,6 +70,7 @@ class ReconstructionInferer(Inferer):
         sampler: Sampler,
         alphas_cumprod: Tensor,
         steps: int = 10,
+        power: float = 1.0,
         seed: int = 0,
         samples: int = 1,
         amp: bool = False,
@@ -77,7 +79,7 @@ class ReconstructionInferer(Inferer):
         if samples < 1:
             raise ValueError(f"samples must be at least 1, got {samples}")
         self.sampler, self.alphas_cumprod, self.samples = sampler, alphas_cumprod, samples
-        self.timesteps = respaced_timesteps(len(alphas_cumprod), steps)
+        self.timesteps = respaced_timesteps(len(alphas_cumprod), steps, power)
         self.seed, self.amp, self.callback = seed, amp, callback
 
     @torch.no_grad()

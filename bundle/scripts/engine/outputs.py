@@ -30,7 +30,7 @@ NOTICE = "Synthetic volume estimated from two radiographs. Research only; NOT FO
 
 
 class SaveReconstructions:
-    """Writes one folder per exam: ``ct.nii.gz``, ``result.json``, ``figure.png``, and ``std.nii.gz`` of several samples.
+    """Writes one folder per exam: ``ct.nii.gz``, ``result.json``, ``figure.png``, and ``std.nii.gz`` if sampled often.
 
     With several samples ``ct.nii.gz`` is their mean and ``std.nii.gz`` their voxel-wise standard deviation, both in HU.
     A folder appears whole or not at all, and replaces an earlier result of the same exam.

@@ -87,9 +87,7 @@ def _statistic(values: Sequence[float]) -> Statistic:
     present = np.array([value for value in values if not math.isnan(value)])
     n = len(present)
     with np.errstate(invalid="ignore"):
-        return Statistic(
-            float(present.mean()) if n else math.nan, float(present.std(ddof=1)) if n > 1 else math.nan, n
-        )
+        return Statistic(float(present.mean()) if n else math.nan, float(present.std(ddof=1)) if n > 1 else math.nan, n)
 
 
 def _cell(statistic: Statistic, most: int) -> str:

@@ -29,6 +29,7 @@ class DiffuX2CT(nn.Module):
         alphas_cumprod: the noise schedule of training, float64 ``[T]``.
         geometry: the exam the network is trained for; it gives the shapes and travels in the weights.
         steps: timesteps of the built-in reconstruction.
+        power: how they are spaced; see :func:`~scripts.diffusion.schedules.respaced_timesteps`.
 
     Shapes: images ``[B, 2, N, N]`` in network units, volumes ``[B, 1, U, V, W]`` in [-1, 1].
     """
@@ -41,6 +42,7 @@ class DiffuX2CT(nn.Module):
         alphas_cumprod: Tensor,
         geometry: BiplanarGeometry,
         steps: int = 8,
+        power: float = 1.0,
     ) -> None:
         super().__init__()
         self.conditioner, self.denoiser, self.parametrisation = conditioner, denoiser, parametrisation
@@ -48,7 +50,7 @@ class DiffuX2CT(nn.Module):
         self.volume_shape = [1, *geometry.volume_shape]
         self.register_buffer("geometry", geometry_fingerprint(geometry))
         self.register_buffer("alphas_cumprod", alphas_cumprod, persistent=False)
-        self.register_buffer("timesteps", respaced_timesteps(len(alphas_cumprod), steps), persistent=False)
+        self.register_buffer("timesteps", respaced_timesteps(len(alphas_cumprod), steps, power), persistent=False)
         noise = torch.randn(self.volume_shape, generator=torch.Generator().manual_seed(0))
         self.register_buffer("noise", noise.unsqueeze(0), persistent=False)
 
@@ -158,6 +160,7 @@ def diffux2ct(
     window: int = 4,
     dropout: float = 0.2,
     steps: int = 8,
+    power: float = 1.0,
     fusion: type[nn.Module] = ViewModulators,
     embedding: type[nn.Module] = LearnableEmbedding,
 ) -> DiffuX2CT:
@@ -170,7 +173,5 @@ def diffux2ct(
     conditioner = TriplaneConditioner(
         geometry, shapes, plane_channels, condition_channels, stem_stride, plane_blocks, dropout, fusion, embedding
     )
-    denoiser = Denoiser(
-        geometry.volume_shape, channels, condition_channels, patch, blocks, heads, window, dropout
-    )
-    return DiffuX2CT(conditioner, denoiser, parametrisation, alphas_cumprod, geometry, steps)
+    denoiser = Denoiser(geometry.volume_shape, channels, condition_channels, patch, blocks, heads, window, dropout)
+    return DiffuX2CT(conditioner, denoiser, parametrisation, alphas_cumprod, geometry, steps, power)

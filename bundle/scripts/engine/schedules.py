@@ -1,0 +1,29 @@
+"""Learning-rate schedules as functions of training progress."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from torch.optim.lr_scheduler import LambdaLR
+
+
+def warm_cosine(epoch: int, max_epochs: int, warmup: int = 1, floor: float = 0.01) -> float:
+    """Factor on the learning rate: a linear rise over ``warmup`` epochs, then half a cosine down to ``floor``."""
+    if epoch < warmup:
+        return (epoch + 1) / (warmup + 1)
+    progress = min(1.0, (epoch - warmup) / max(1, max_epochs - warmup))
+    return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+class EpochSchedule(LambdaLR):
+    """``LambdaLR`` that takes nothing but the epoch from a checkpoint: the configuration decides the rest.
+
+    A run resumed with more epochs or another learning rate follows them from its first iteration on.
+    """
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go to the epoch of ``state_dict``; the optimizer must have been restored before."""
+        before = {name: state_dict[name] - 1 for name in ("last_epoch", "_step_count")}
+        super().load_state_dict(state_dict | before | {"base_lrs": self.base_lrs})
+        self.step()

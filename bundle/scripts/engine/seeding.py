@@ -1,0 +1,24 @@
+"""Randomness without a state: every iteration seeds the generators anew."""
+
+from __future__ import annotations
+
+import torch
+from ignite.engine import Engine, Events
+
+
+class SeedIterations:
+    """Seeds the global generators from (seed, rank, iteration) before every iteration.
+
+    Randomness then has no state to save: a resumed run draws what an unbroken one would have drawn.
+    """
+
+    def __init__(self, seed: int, rank: int = 0) -> None:
+        self.seed, self.rank = seed, rank
+
+    def attach(self, engine: Engine) -> None:
+        """Seed at the start of every iteration of ``engine``."""
+        engine.add_event_handler(Events.ITERATION_STARTED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        """Seed for the iteration that starts."""
+        torch.manual_seed((self.seed * 1009 + self.rank) * 10_000_019 + engine.state.iteration)

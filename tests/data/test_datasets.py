@@ -1,0 +1,219 @@
+"""Laws of the data sets: what is drawn depends on seed and index alone, and processes share it without overlap."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from scripts.data.augment import RandomDeformation
+from scripts.data.datasets import PreparedCases, RandomViews, StreamSampler, split_folders
+from scripts.geometry import BiplanarGeometry, preset
+from scripts.io.case import CT_FILE, Volume, write_case
+
+GEOMETRY = preset("carm", (8, 8, 8), 10.0, 8)
+STILL = RandomDeformation(rotation_deg=0, scale=0, stretch=0, shift_mm=(0, 0, 0), displacement_mm=0)
+
+
+def grid(shape: tuple[int, int, int], spacing_mm: float) -> np.ndarray:
+    return GEOMETRY.with_volume(shape, spacing_mm).volume_affine()
+
+
+def random_hu(shape: tuple[int, int, int], seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(-1000, 1500, shape).astype(np.int16)
+
+
+def make_case(folder: Path, source: np.ndarray, spacing_mm: float = 5.0) -> None:
+    """A case of noise with the given whole body."""
+    image = np.random.default_rng(0).random((2, 8, 8)).astype(np.float32)
+    volumes = [Volume(random_hu((8, 8, 8), 0), grid((8, 8, 8), 10.0)), Volume(source, grid(source.shape, spacing_mm))]
+    write_case(folder, GEOMETRY, image, *volumes, labels=None, record={})
+
+
+def make_set(folder: Path, **splits: dict[str, np.ndarray]) -> Path:
+    """A prepared data set: ``{split: {case: whole body}}``."""
+    for cases in splits.values():
+        for name, source in cases.items():
+            make_case(folder / "cases" / name, source)
+    (folder / "splits.json").write_text(json.dumps({split: list(cases) for split, cases in splits.items()}))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def noise_set(tmp_path_factory) -> Path:
+    """Three patients of noise to train on, one to validate with."""
+    train = {f"t{seed}": random_hu((16, 18, 20), seed) for seed in range(3)}
+    return make_set(tmp_path_factory.mktemp("noise"), train=train, val={"v": random_hu((16, 16, 16), 9)})
+
+
+def flat(value: int) -> np.ndarray:
+    """A whole body of one HU, large enough to fill the grid however it is posed."""
+    return np.full((40, 40, 40), value, dtype=np.int16)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Splits and prepared cases
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def test_split_lists_its_own_cases_in_order(noise_set):
+    assert [f.name for f in split_folders(noise_set, "train")] == ["t0", "t1", "t2"]
+    assert [f.name for f in split_folders(noise_set, "val")] == ["v"]
+
+
+def test_case_that_could_not_be_prepared_is_left_out(noise_set, tmp_path):
+    (tmp_path / "cases").symlink_to(noise_set / "cases")
+    (tmp_path / "splits.json").write_text(json.dumps({"train": ["t0", "broken", "t2"]}))
+    assert [f.name for f in split_folders(tmp_path, "train")] == ["t0", "t2"]
+
+
+def test_folder_that_is_no_data_set_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"splits\.json: not found; dataset_dir must be the output folder of prepare"):
+        split_folders(tmp_path, "train")
+
+
+def test_split_without_cases_is_refused_by_name(noise_set):
+    with pytest.raises(ValueError, match="split 'test' has no prepared case"):
+        split_folders(noise_set, "test")
+
+
+def test_prepared_case_is_what_was_written(noise_set):
+    (item,) = PreparedCases(split_folders(noise_set, "val"), GEOMETRY)
+    assert item["name"] == "v"
+    np.testing.assert_allclose(item["image"], np.random.default_rng(0).random((2, 8, 8)), rtol=1e-6)
+    assert np.array_equal(item["hu"][0], random_hu((8, 8, 8), 0)) and item["hu"].shape == (1, 8, 8, 8)
+
+
+@pytest.mark.parametrize("other", [GEOMETRY.with_volume((8, 8, 8), 9.0), preset("chest", (8, 8, 8), 10.0, 8)])
+def test_case_of_another_geometry_is_refused_with_both(noise_set, other):
+    with pytest.raises(ValueError, match=r"v: geometry Biplanar.*differs from the network's Biplanar.*; prepare"):
+        list(PreparedCases(split_folders(noise_set, "val"), other))
+
+
+def test_case_without_ct_is_refused(tmp_path):
+    make_case(tmp_path / "case", random_hu((16, 16, 16), 0))
+    (tmp_path / "case" / CT_FILE).unlink()
+    with pytest.raises(ValueError, match=r"case: has no ct\.nii\.gz"):
+        list(PreparedCases([tmp_path / "case"], GEOMETRY))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Random views
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def views(sets: Path | dict, deformation=None, seed: int = 0, geometry: BiplanarGeometry = GEOMETRY) -> RandomViews:
+    sets = sets if isinstance(sets, dict) else {str(sets): 1.0}
+    return RandomViews(sets, geometry, deformation or RandomDeformation(), length=10, seed=seed)
+
+
+def test_item_depends_on_seed_and_index_alone(noise_set):
+    one, other = views(noise_set), views(noise_set)
+    torch.manual_seed(1)
+    forwards = [one[i]["hu"] for i in range(12)]
+    torch.manual_seed(2)
+    backwards = [other[i]["hu"] for i in reversed(range(12))]
+    assert all(torch.equal(a, b) for a, b in zip(forwards, reversed(backwards), strict=True))
+
+
+def test_items_of_other_indices_and_seeds_differ(noise_set):
+    items = [views(noise_set, seed=seed)[i]["hu"] for seed in (0, 1) for i in range(4)]
+    assert not any(torch.equal(a, b) for i, a in enumerate(items) for b in items[:i])
+
+
+def test_drawing_leaves_the_global_generator_alone(noise_set):
+    data = views(noise_set)
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    data[3]
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_undeformed_view_on_an_aligned_grid_is_the_block_averaged_ct(tmp_path):
+    source = random_hu((16, 16, 16), 5)
+    item = views(make_set(tmp_path, train={"a": source}), STILL)[0]["hu"]
+    expected = F.avg_pool3d(torch.as_tensor(source, dtype=torch.float32)[None], 2)
+    assert item.shape == (1, 8, 8, 8) and item.dtype == torch.float32
+    torch.testing.assert_close(item, expected, atol=0.05, rtol=0)
+
+
+def test_ct_as_coarse_as_the_grid_is_not_averaged(tmp_path):
+    source = random_hu((16, 16, 16), 5)
+    geometry = GEOMETRY.with_volume((16, 16, 16), 5.0)
+    item = views(make_set(tmp_path, train={"a": source}), STILL, geometry=geometry)[0]["hu"]
+    torch.testing.assert_close(item[0], torch.as_tensor(source, dtype=torch.float32), atol=0.05, rtol=0)
+
+
+def test_smaller_ct_is_surrounded_by_air(tmp_path):
+    item = views(make_set(tmp_path, train={"a": np.zeros((8, 8, 8), dtype=np.int16)}), STILL)[0]["hu"][0]
+    assert (item[3:5, 3:5, 3:5] > -1).all() and (item[[0, -1]] == -1000).all()
+
+
+def test_data_sets_are_drawn_in_their_proportions(tmp_path):
+    sets = {
+        str(make_set(tmp_path / "one", train={"a": flat(0)})): 1.0,
+        str(make_set(tmp_path / "three", train={name: flat(500) for name in "bcd"})): 3.0,
+    }
+    data = views(sets, STILL)
+    drawn = [data[i]["hu"].mean().item() > 250 for i in range(400)]
+    assert sum(drawn) / 400 == pytest.approx(0.75, abs=4 * math.sqrt(0.75 * 0.25 / 400))
+
+
+def test_every_case_of_a_data_set_is_drawn_alike(tmp_path):
+    data = views(make_set(tmp_path, train={f"{value}": flat(value) for value in (0, 300, 600)}), STILL)
+    counts = np.bincount([round(data[i]["hu"].mean().item() / 300) for i in range(300)])
+    assert (abs(counts / 300 - 1 / 3) < 4 * math.sqrt(2 / 9 / 300)).all()
+
+
+def test_data_set_without_weight_is_never_drawn(tmp_path):
+    sets = {
+        str(make_set(tmp_path / "never", train={"a": flat(0)})): 0.0,
+        str(make_set(tmp_path / "always", train={"b": flat(500)})): 1.0,
+    }
+    data = views(sets, STILL)
+    assert all(data[i]["hu"].mean() > 250 for i in range(50))
+
+
+def test_only_the_training_split_is_drawn(tmp_path):
+    data = views(make_set(tmp_path, train={"a": flat(0)}, val={"b": flat(500)}), STILL)
+    assert len(data.sources) == 1 and all(data[i]["hu"].abs().max() < 1 for i in range(20))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The stream
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3])
+def test_every_number_is_dealt_once_over_all_epochs_and_processes(processes):
+    samplers = [StreamSampler(range(6), processes, rank) for rank in range(processes)]
+    dealt = []
+    for epoch in range(4):
+        for sampler in samplers:
+            sampler.set_epoch(epoch)
+            dealt += list(sampler)
+    assert sorted(dealt) == list(range(24))
+
+
+def test_step_of_all_processes_together_is_the_step_of_one_with_their_common_batch():
+    one, two = StreamSampler(range(8)), [StreamSampler(range(8), 2, rank) for rank in (0, 1)]
+    alone = list(one)
+    shared = list(zip(*two, strict=True))
+    assert [tuple(alone[i : i + 2]) for i in range(0, 8, 2)] == shared
+
+
+def test_resumed_stream_continues_where_it_was():
+    unbroken, resumed = StreamSampler(range(5)), StreamSampler(range(5))
+    for epoch in range(3):
+        unbroken.set_epoch(epoch)
+        list(unbroken)
+    unbroken.set_epoch(3)
+    resumed.set_epoch(3)
+    assert list(resumed) == list(unbroken) == [15, 16, 17, 18, 19]
+
+
+def test_length_is_the_share_of_one_process():
+    assert len(StreamSampler(range(6), 3, 1)) == 2

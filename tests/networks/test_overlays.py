@@ -1,0 +1,77 @@
+"""The overlays of `configs/methods`: each is a few lines over a full configuration and builds the network it names."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from monai.bundle import ConfigParser
+
+from scripts.diffusion.parametrisation import Epsilon
+from scripts.geometry import preset
+from scripts.networks.triplane import LearnableEmbedding, NoEmbedding, ResidualFusion, SumFusion, ViewModulators
+
+CONFIGS = Path(__file__).resolve().parents[2] / "bundle" / "configs"
+ABLATIONS = {
+    "ablation_no_projection": (ViewModulators, LearnableEmbedding),
+    "ablation_no_modulators": (SumFusion, LearnableEmbedding),
+    "ablation_no_embedding": (ViewModulators, NoEmbedding),
+    "ablation_resnet_fusion": (ResidualFusion, LearnableEmbedding),
+}
+
+
+def configuration(*overlays: str, base: str = "train") -> ConfigParser:
+    files = [CONFIGS / f"{base}.json", *(CONFIGS / "methods" / f"{name}.json" for name in overlays)]
+    parser = ConfigParser()
+    parser.read_config([str(file) for file in files])
+    return parser
+
+
+def parts(network: torch.nn.Module) -> tuple[type, type]:
+    kinds = {type(fusion) for fusion in network.conditioner.fusion}
+    assert len(kinds) == 1
+    return kinds.pop(), type(network.conditioner.embedding)
+
+
+@pytest.mark.parametrize("path", sorted((CONFIGS / "methods").glob("*.json")), ids=lambda path: path.stem)
+def test_an_overlay_changes_only_what_the_training_configuration_has(path: Path) -> None:
+    assert len(path.read_text().splitlines()) < 40
+    base = configuration().config
+    for key in json.loads(path.read_text()):
+        outer = key.removeprefix("+").split("#")[0]
+        assert outer in base, f"{path.name} adds {outer!r}, which nothing reads"
+
+
+@pytest.mark.parametrize("base", ["train", "inference"])
+@pytest.mark.parametrize("name", ABLATIONS)
+def test_an_ablation_builds_a_network_with_its_parts_and_all_else_as_before(name: str, base: str) -> None:
+    plain, parser = configuration(base=base), configuration(name, base=base)
+    network = parser.get_parsed_content("network_def")
+    assert parts(network) == ABLATIONS[name]
+    assert parts(plain.get_parsed_content("network_def")) == (ViewModulators, LearnableEmbedding)
+    before, after = plain.config["network_def"], parser.config["network_def"]
+    assert {k: v for k, v in after.items() if k not in ("fusion", "embedding")} == before
+
+
+def test_without_the_projection_loss_its_weight_is_zero_and_otherwise_not() -> None:
+    assert configuration("ablation_no_projection").get_parsed_content("loss").projection_weight == 0
+    assert configuration().get_parsed_content("loss").projection_weight > 0
+    assert configuration("ablation_no_modulators").get_parsed_content("loss").projection_weight > 0
+
+
+@pytest.mark.parametrize("overlays", [("paper", "ablation_resnet_fusion"), ("ablation_no_modulators", "paper")])
+def test_the_papers_setting_is_built_also_with_an_ablation_in_either_order(overlays: tuple[str, ...]) -> None:
+    parser = configuration(*overlays)
+    assert parser.get_parsed_content("geometry") == preset("carm", (128, 128, 128), 2.0, 256)
+    assert type(parser.get_parsed_content("parametrisation")) is Epsilon
+    assert parser.get_parsed_content("learning_rate") == 2e-4
+    steps = len(parser.get_parsed_content("alphas_cumprod"))
+    assert parser.get_parsed_content("loss").projection_weight == pytest.approx(1 / steps)
+    network = parser.get_parsed_content("network_def")
+    assert network.image_shape == [2, 256, 256]
+    assert network.volume_shape == [1, 128, 128, 128]
+    assert type(network.parametrisation) is Epsilon
+    assert {m.p for m in network.denoiser.modules() if isinstance(m, torch.nn.Dropout)} == {0.2}
+    assert network.denoiser.stages == 3
+    assert network.denoiser.fold.patch == 1
+    assert parts(network) == ABLATIONS[next(name for name in overlays if name in ABLATIONS)]
