@@ -12,8 +12,9 @@ import runpy
 import sys
 
 import monai.bundle  # noqa: F401
+import torch
 import torch._dynamo  # every optimizer imports it
-import torch.utils.tensorboard  # noqa: F401
+import torch.utils.tensorboard
 
 
 def run(arguments: list[str], log: str, prelude: str) -> int:
@@ -21,6 +22,7 @@ def run(arguments: list[str], log: str, prelude: str) -> int:
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(file, 1)
     os.dup2(file, 2)
+    torch.seed()  # a fresh interpreter does not inherit a generator either
     sys.argv = ["monai.bundle", *arguments]
     try:
         exec(prelude, {})

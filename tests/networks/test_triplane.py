@@ -346,6 +346,22 @@ def test_conditions_have_the_grids_and_channels_asked_for() -> None:
     assert [tuple(x.shape) for x in h] == [(2, 3, 8, 12, 16), (2, 5, 4, 6, 8)]
 
 
+def test_each_view_goes_its_own_way_to_its_own_plane() -> None:
+    module, image = spread_weights(conditioner()), normal(2, 2, 32, 32)
+    z = normal(2, *module.disturbance_shape)
+    with torch.no_grad():
+        x1, x2 = module.interleaved(module.stem[0](image[:, 0:1]), module.stem[1](image[:, 1:2]))
+        uw, vw = module.encoder(x1), module.encoder(x2)
+        uv = [fuse(a, b) for fuse, a, b in zip(module.fusion, uw, vw, strict=True)]
+        uv[2] = module.embedding(uv[2], z)
+        decoded = [module.decoder(plane) for plane in (uv, uw, vw)]
+        for i, h in enumerate(module(image, z)):
+            expected = module.implicit[i](*(plane[i] for plane in decoded))
+            assert torch.allclose(h, expected, atol=1e-4)
+            crossed = module.implicit[i](decoded[0][i], decoded[2][i], decoded[1][i])
+            assert not torch.allclose(h, crossed, atol=1e-2)
+
+
 def test_a_batch_is_its_exams() -> None:
     module, image = spread_weights(conditioner()), normal(2, 2, 32, 32)
     with torch.no_grad():

@@ -1,0 +1,33 @@
+"""The documents name options and files that exist."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "bundle" / "docs").glob("*.md"))]
+KNOWN_TO_MONAI = {"config_file", "tracking", "meta_file", "net_id", "bundle_root", "nproc_per_node", "backend"}
+
+
+def options() -> set[str]:
+    keys = set(KNOWN_TO_MONAI)
+    for path in (ROOT / "bundle" / "configs").rglob("*.json"):
+        values = json.loads(path.read_text())
+        keys |= {key.lstrip("+") for key in values} | set(values.get("configs", {}))
+    return keys
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_every_option_in_the_documents_is_a_key_of_a_config(page):
+    named = set(re.findall(r"--([a-z]\w+)", page.read_text()))
+    assert named - options() == set()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_every_link_and_config_in_the_documents_exists(page):
+    text = page.read_text()
+    links = [page.parent / target for target in re.findall(r"\]\((?!http)([^)#]+)", text)]
+    configs = [ROOT / name for name in re.findall(r"bundle/configs/[\w/]+\.json", text)]
+    assert [str(path) for path in links + configs if not path.exists()] == []

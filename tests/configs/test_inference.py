@@ -1,0 +1,197 @@
+"""inference.json as a user runs it: two radiographs in, a CT out, and bad input refused."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from monai.bundle import ConfigWorkflow
+
+BUNDLE = Path(__file__).parents[2] / "bundle"
+CONFIG = BUNDLE / "configs" / "inference.json"
+DEMO = BUNDLE / "docs" / "demo"
+
+
+def command_line(cwd, **options):
+    """Run inference through MONAI's command line; returns the finished process."""
+    arguments = [f"--{name}={value}" for name, value in options.items()]
+    return subprocess.run(
+        [sys.executable, "-m", "monai.bundle", "run", f"--config_file={CONFIG}", *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
+def infer(output_dir, **options):
+    """Run inference in this process; returns the volume of the demo case in HU."""
+    options = {"input": str(DEMO), "steps": 2, **options}
+    workflow = ConfigWorkflow(str(CONFIG), workflow_type="inference", output_dir=str(output_dir), **options)
+    workflow.initialize()
+    workflow.run()
+    return nib.load(output_dir / "demo" / "ct.nii.gz").get_fdata()
+
+
+def root_cause(error):
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def refused(tmp_path, **options):
+    """The message of the ValueError that inference ends with, having written nothing."""
+    with pytest.raises(Exception) as caught:
+        infer(tmp_path / "out", **options)
+    cause = root_cause(caught.value)
+    assert isinstance(cause, ValueError), repr(cause)
+    assert not list((tmp_path / "out").glob("**/*.*")), "something was written"
+    return str(cause)
+
+
+@pytest.fixture
+def case(tmp_path):
+    """A copy of the demo case to damage."""
+    return Path(shutil.copytree(DEMO, tmp_path / "case"))
+
+
+def test_demo_runs_from_any_working_directory_and_leaves_ct_spread_picture_and_record(tmp_path):
+    done = command_line(tmp_path, input=DEMO, output_dir=tmp_path / "out", steps=2, samples=2, seed=7)
+    assert done.returncode == 0, done.stderr[-2000:]
+    folder = tmp_path / "out" / "demo"
+    assert sorted(p.name for p in folder.iterdir()) == ["ct.nii.gz", "figure.png", "result.json", "std.nii.gz"]
+    ct, std = nib.load(folder / "ct.nii.gz"), nib.load(folder / "std.nii.gz")
+    assert ct.shape == std.shape == (64, 64, 64)
+    assert ct.get_data_dtype() == np.int16
+    assert nib.aff2axcodes(ct.affine) == ("R", "A", "S")
+    np.testing.assert_allclose(np.diag(ct.affine), [5, 5, 5, 1])
+    np.testing.assert_allclose(ct.affine @ [31.5, 31.5, 31.5, 1], [0, 0, 0, 1], atol=1e-5)
+    assert -1024 <= ct.get_fdata().min() < -900, "air around the patient"
+    assert std.get_fdata().max() > 0
+    record = json.loads((folder / "result.json").read_text())
+    assert "NOT FOR DIAGNOSTIC USE" in record["notice"]
+    assert record["seed"] == 7 and record["steps"] == 2 and record["samples"] == 2
+    assert record["sampler"] == "DPMSolverPP2M()"
+    assert record["geometry"]["source_to_isocentre_mm"] == 785.0
+    assert len(record["weights_sha256"]) == 64
+    assert {Path(p).name for p in record["inputs_sha256"]} == {"frontal.nii.gz", "lateral.nii.gz", "geometry.json"}
+
+
+def test_same_seed_gives_the_same_volume_and_another_seed_another(tmp_path):
+    first, again, other = (infer(tmp_path / name, seed=seed) for name, seed in (("a", 3), ("b", 3), ("c", 4)))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_one_pair_of_files_gives_the_volume_of_their_case_folder(tmp_path):
+    files = {"frontal": "frontal.nii.gz", "lateral": "lateral.nii.gz", "geometry_file": "geometry.json"}
+    from_folder = infer(tmp_path / "a")
+    from_pair = infer(tmp_path / "b", input=None, **{option: str(DEMO / file) for option, file in files.items()})
+    assert np.array_equal(from_folder, from_pair)
+
+
+def test_every_sampler_is_chosen_by_name(tmp_path):
+    volumes = [infer(tmp_path / name, sampler=name) for name in ("ddpm", "ddim", "dpmpp_2m")]
+    assert not np.array_equal(volumes[0], volumes[1])
+
+
+def test_one_broken_case_among_several_is_named_and_does_not_lose_the_others(tmp_path, case):
+    (case / "lateral.nii.gz").unlink()
+    shutil.copytree(DEMO, tmp_path / "cases" / "demo")
+    case.rename(tmp_path / "cases" / "broken")
+    with pytest.raises(SystemExit, match=r"1 of 2 exams were skipped(.|\n)*lateral.nii.gz.*missing"):
+        infer(tmp_path / "out", input=str(tmp_path / "cases"))
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["demo"]
+
+
+def test_a_new_result_replaces_the_old_one_whole(tmp_path):
+    infer(tmp_path, samples=2)
+    infer(tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["demo"]
+    assert not (tmp_path / "demo" / "std.nii.gz").exists()
+
+
+def damage_nan(case):
+    image = nib.load(case / "frontal.nii.gz")
+    pixels = image.get_fdata(dtype=np.float32)
+    pixels[3, 4] = np.nan
+    nib.save(nib.Nifti1Image(pixels, image.affine), case / "frontal.nii.gz")
+
+
+def damage_constant(case):
+    image = nib.load(case / "lateral.nii.gz")
+    nib.save(nib.Nifti1Image(np.full(image.shape, 2.0, np.float32), image.affine), case / "lateral.nii.gz")
+
+
+def damage_size(case):
+    image = nib.load(case / "lateral.nii.gz")
+    nib.save(nib.Nifti1Image(image.get_fdata(dtype=np.float32)[:64, :64], image.affine), case / "lateral.nii.gz")
+
+
+def damage_pitch(case):
+    image = nib.load(case / "frontal.nii.gz")
+    affine = image.affine.copy()
+    affine[:2, :2] *= 0.5
+    nib.save(nib.Nifti1Image(image.get_fdata(dtype=np.float32), affine), case / "frontal.nii.gz")
+
+
+def damage_geometry(case):
+    values = json.loads((case / "geometry.json").read_text())
+    (case / "geometry.json").write_text(json.dumps({**values, "source_to_isocentre_mm": 700.0}))
+
+
+def damage_swap_for_copy(case):
+    shutil.copy(case / "frontal.nii.gz", case / "lateral.nii.gz")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda c: (c / "lateral.nii.gz").unlink(), r"lateral\.nii\.gz.*missing"),
+        (lambda c: (c / "geometry.json").unlink(), r"geometry\.json.*never guessed"),
+        (lambda c: (c / "frontal.nii.gz").write_bytes(b"not an image"), r"frontal\.nii\.gz"),
+        (damage_nan, r"frontal\.nii\.gz.*(NaN|finite)"),
+        (damage_constant, r"lateral\.nii\.gz.*constant"),
+        (damage_size, r"lateral\.nii\.gz.*64 x 64"),
+        (damage_pitch, r"frontal\.nii\.gz.*detector_spacing_mm"),
+        (damage_geometry, "trained for"),
+        (damage_swap_for_copy, "identical"),
+    ],
+)
+def test_bad_case_is_refused_with_one_clear_error(tmp_path, case, damage, message):
+    damage(case)
+    assert re.search(message, refused(tmp_path, input=str(case)))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"sampler": "euler"}, "unknown sampler 'euler'; choose one of ddim, ddpm, dpmpp_2m"),
+        ({"steps": 0}, "steps must be between 1 and"),
+        ({"steps": 1001}, "got 1001"),
+        ({"samples": 0}, "samples must be at least 1, got 0"),
+        ({"input": "no/such/folder"}, "no such folder"),
+        ({"input": None, "frontal": "f.nii.gz"}, "missing --lateral and --geometry_file"),
+        ({"weights": "no/such/model.pt"}, "no weights"),
+        ({"weights": str(DEMO / "geometry.json")}, "not a weights file"),
+        ({"network_def#channels": [48, 96, 96]}, "weights of another network"),
+        ({"geometry#volume_shape": [60, 64, 64]}, r"must be divisible by 8"),
+        ({"geometry#source_to_isocentre_mm": -1}, "source_to_isocentre_mm must be positive, got -1"),
+    ],
+)
+def test_bad_option_is_refused_with_one_clear_error(tmp_path, options, message):
+    assert message in refused(tmp_path, **options)
+
+
+def test_on_the_command_line_bad_input_is_one_message_and_not_a_traceback(tmp_path):
+    done = command_line(tmp_path, input=tmp_path / "nothing", output_dir=tmp_path / "out")
+    assert done.returncode == 1
+    assert f"error: {tmp_path / 'nothing'}: no such folder" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()
