@@ -8,7 +8,7 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
-from scripts.engine.errors import root_cause
+from scripts.engine.errors import stated_cause
 from scripts.engine.outputs import SaveReconstructions, folder_that_appears_whole, safe_name, warnings_of
 from scripts.geometry import preset
 from scripts.intensity import hu_to_mu, radiograph_to_network
@@ -92,9 +92,9 @@ def test_the_folder_appears_only_when_its_block_succeeds(tmp_path):
     assert (tmp_path / "x" / "file").exists()
 
 
-def test_root_cause_is_the_first_of_the_chain():
-    first = ValueError("first")
-    second, third = RuntimeError("second"), RuntimeError("third")
-    second.__cause__, third.__cause__ = first, second
-    assert root_cause(third) is first
-    assert root_cause(first) is first
+def test_the_stated_cause_is_our_error_between_a_librarys_and_monais_wrappers():
+    library, ours, wrapper, outer = OSError("bad byte"), ValueError("do this"), RuntimeError("a"), RuntimeError("b")
+    ours.__cause__, wrapper.__cause__, outer.__cause__ = library, ours, wrapper
+    assert stated_cause(outer) is ours
+    assert stated_cause(ours) is ours
+    assert stated_cause(library) is None

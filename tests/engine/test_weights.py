@@ -70,3 +70,9 @@ def test_a_missing_or_unsafe_file_is_refused(tmp_path):
 def test_sha256_is_the_digest_of_the_bytes(tmp_path):
     (tmp_path / "f").write_bytes(b"abc")
     assert sha256(tmp_path / "f") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_a_parallel_beams_infinite_distances_are_not_damage(tmp_path):
+    trained = Small(geometry=float("inf"))
+    loaded = load_weights(Small(geometry=float("inf")), saved(tmp_path, trained.state_dict()))
+    assert torch.equal(loaded.layer.weight, trained.layer.weight)

@@ -217,7 +217,8 @@ def test_the_geometry_travels_in_the_weights_and_the_tables_that_follow_from_it_
     state = small().state_dict()
     assert torch.equal(state["geometry"], geometry_fingerprint(GEOMETRY))
     assert state["geometry"].dtype == torch.float64
-    assert state.keys() - {name for name, _ in small().named_parameters()} == {"geometry"}
+    tables = {"geometry", "conditioner.embedding.sine"}  # no other table decides what the weights mean
+    assert state.keys() - {name for name, _ in small().named_parameters()} == tables
 
 
 def test_the_fingerprint_tells_every_field_of_a_geometry() -> None:
@@ -336,7 +337,7 @@ def test_two_phantoms_are_recovered_far_better_than_by_the_mean_phantom() -> Non
         sizes = {"channels": (16, 32), "plane_channels": (16, 16, 32), "condition_channels": (16, 16), "patch": 2}
         network = diffux2ct(geometry, X0(), SCHEDULE, **{**SMALL, **sizes, "stem_stride": 2, "dropout": 0.0})
         fit(network, image[:2], x0[:2], iterations=260, copies=2)
-    assert_learnt(network, image, x0, known=2, margin_db=1.0)
+    assert_learnt(network, image, x0, known=2, margin_db=2.0)
 
 
 @pytest.mark.slow

@@ -163,9 +163,15 @@ def test_the_sine_encoding_fits_any_channel_count(channels: int) -> None:
     assert sine_encoding(channels, 4).shape == (1, channels, 4, 4)
 
 
-def test_the_sine_is_fixed_and_no_weight() -> None:
+def test_octaves_that_the_plane_cannot_show_are_left_out() -> None:
+    sine = sine_encoding(64, 8)
+    assert torch.equal(sine[:, :12], sine[:, 12:24])  # three octaves of sine and cosine along both axes, then again
+
+
+def test_the_sine_is_fixed_and_travels_in_the_weights() -> None:
     module = LearnableEmbedding(8, 4)
-    assert set(module.state_dict()) == {"conv.0.weight", "conv.0.bias"}
+    assert set(module.state_dict()) == {"sine", "conv.0.weight", "conv.0.bias"}
+    assert not module.sine.requires_grad
     assert torch.equal(module.sine, LearnableEmbedding(8, 4).sine)
 
 

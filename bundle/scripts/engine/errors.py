@@ -9,15 +9,19 @@ from types import TracebackType
 TRACEBACK_VARIABLE = "BUNDLE_TRACEBACK"
 
 
-def root_cause(error: BaseException) -> BaseException:
-    """The first exception of a chain of causes."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return error
+def stated_cause(error: BaseException) -> ValueError | None:
+    """The outermost ``ValueError`` of a chain of causes: the one that tells the user what to do. None if there is none.
+
+    Further out are MONAI's wrappers, which are ``RuntimeError``; further in is what a library said to us.
+    """
+    link: BaseException | None = error
+    while link is not None and not isinstance(link, ValueError):
+        link = link.__cause__
+    return link
 
 
 def explain_errors() -> None:
-    """From now on an uncaught error that started as a ``ValueError`` ends the program with its one message.
+    """From now on an uncaught error that holds a ``ValueError`` ends the program with its one message.
 
     MONAI wraps errors once per level of the configuration, which buries the message under pages of traceback. Every
     error this bundle raises on bad input is a ``ValueError`` that says what to do; other errors keep their traceback,
@@ -27,8 +31,8 @@ def explain_errors() -> None:
 
 
 def _explain(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
-    cause = root_cause(error)
-    if isinstance(cause, ValueError) and not os.environ.get(TRACEBACK_VARIABLE):
+    cause = stated_cause(error)
+    if cause is not None and not os.environ.get(TRACEBACK_VARIABLE):
         print(f"error: {cause}\n(set {TRACEBACK_VARIABLE}=1 to see where it arose)", file=sys.stderr)
     else:
         sys.__excepthook__(kind, error, traceback)

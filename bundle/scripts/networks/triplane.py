@@ -7,6 +7,8 @@ on the one that was not.
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -99,9 +101,13 @@ class ResidualFusion(nn.Module):
 
 
 def sine_encoding(channels: int, side: int) -> Tensor:
-    """Fixed sinusoids ``[1, channels, side, side]`` of both plane coordinates, octaves apart; the paper's **sine**."""
+    """Fixed sinusoids ``[1, channels, side, side]`` of both plane coordinates, octaves apart; the paper's **sine**.
+
+    The octaves end where a plane of ``side`` cells cannot show them; further channels repeat them.
+    """
     coordinate = (torch.arange(side, dtype=torch.float32) + 0.5) / side
-    octaves = torch.pi * 2.0 ** torch.arange(max(1, channels // 4))
+    count = max(1, min(channels // 4, math.ceil(math.log2(side))))
+    octaves = torch.pi * 2.0 ** torch.arange(count)
     phase = octaves[:, None] * coordinate
     waves = torch.cat([phase.sin(), phase.cos()])
     along_u, along_v = waves[:, :, None].expand(-1, -1, side), waves[:, None, :].expand(-1, side, -1)
@@ -115,7 +121,8 @@ class LearnableEmbedding(nn.Module):
 
     def __init__(self, channels: int, side: int) -> None:
         super().__init__()
-        self.register_buffer("sine", sine_encoding(channels, side), persistent=False)
+        # Kept in the weights: they mean nothing with another table.
+        self.register_buffer("sine", sine_encoding(channels, side))
         self.conv = nn.Sequential(convolution(2, channels, channels), nn.SiLU())
 
     def forward(self, x_uv: Tensor, z: Tensor | None = None) -> Tensor:
