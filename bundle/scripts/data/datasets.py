@@ -64,15 +64,6 @@ class PreparedCases(Dataset):
             )
         return {"name": case.name, "image": case.image, "hu": case.ct}
 
-    def check(self) -> None:
-        """Read every case once, so that a bad one stops a long run before it starts rather than hours into it.
-
-        Raises:
-            ValueError: of the first bad case.
-        """
-        for index in range(len(self)):
-            self[index]
-
 
 class RandomViews(Dataset):
     """Random deformations of whole CTs on the network's grid: ``{"hu": [1, U, V, W]}``.
