@@ -40,7 +40,8 @@ def test_json_is_strict_even_for_infinite_distances():
     def refuse(constant):
         raise AssertionError(f"{constant} is not JSON")
 
-    json.loads(preset("parallel", SHAPE, 2.0, 32).to_json(), parse_constant=refuse)
+    values = json.loads(preset("parallel", SHAPE, 2.0, 32).to_json(), parse_constant=refuse)
+    assert values["source_to_isocentre_mm"] == values["source_to_detector_mm"] == "inf"
 
 
 def test_numpy_values_become_plain_ones():

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from scripts.engine.weights import load_weights, sha256
+from scripts.engine.weights import load_weights
 
 
 class Small(nn.Module):
@@ -65,11 +65,6 @@ def test_a_missing_or_unsafe_file_is_refused(tmp_path):
     torch.save(Small(), tmp_path / "pickled.pt")
     with pytest.raises(ValueError, match="not a weights file that torch can load safely"):
         load_weights(Small(), tmp_path / "pickled.pt")
-
-
-def test_sha256_is_the_digest_of_the_bytes(tmp_path):
-    (tmp_path / "f").write_bytes(b"abc")
-    assert sha256(tmp_path / "f") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
 
 def test_a_parallel_beams_infinite_distances_are_not_damage(tmp_path):

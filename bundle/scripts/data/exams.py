@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Hashable, Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from monai.transforms import MapTransform
 from scripts.geometry import BiplanarGeometry
 from scripts.intensity import network_to_hu, radiograph_to_network
 from scripts.io.case import GEOMETRY_FILE, IMAGE_FILES, read_case, read_exam
+from scripts.io.digest import sha256
 
 logger = logging.getLogger(__name__)
 
@@ -98,7 +98,7 @@ class LoadExamd(MapTransform):
         meta = {
             "name": case.name,
             "volume_affine": np.asarray(case.affine, dtype=np.float64),
-            "files": {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files},
+            "files": {str(path): sha256(path) for path in files},
         }
         return MetaTensor(radiograph_to_network(case.image), meta=meta)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from monai.inferers import Inferer
+from monai.utils import convert_to_tensor
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -85,6 +86,7 @@ class ReconstructionInferer(Inferer):
     @torch.no_grad()
     def __call__(self, inputs: Tensor, network: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
         """Volumes ``[B, samples, U, V, W]`` of images ``[B, 2, N, N]``; with one sample ``[B, 1, U, V, W]``."""
+        inputs = convert_to_tensor(inputs)  # metadata would be carried through every operation of the network
         with mixed_precision(inputs.device, self.amp):
             condition = network.condition(inputs)
         volumes = [self._sample(inputs, network, condition, self.seed + k) for k in range(self.samples)]

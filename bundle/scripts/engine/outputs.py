@@ -21,8 +21,8 @@ from ignite.engine import Engine, Events
 from monai.data import MetaTensor
 from torch import Tensor, nn
 
-from scripts.engine.weights import sha256
 from scripts.intensity import hu_to_mu, network_to_radiograph
+from scripts.io.digest import sha256
 from scripts.io.nifti import write_volume
 
 logger = logging.getLogger(__name__)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 from pathlib import Path
 
@@ -29,11 +28,6 @@ def load_weights(network: nn.Module, path: str | Path) -> nn.Module:
     _check_match(path, network.state_dict(), state)
     network.load_state_dict(state)
     return network.eval()
-
-
-def sha256(path: str | Path) -> str:
-    """Hexadecimal digest of a file."""
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
 def _check_match(path: Path, expected: dict[str, torch.Tensor], state: dict[str, torch.Tensor]) -> None:
