@@ -10,12 +10,14 @@ import torch
 import torch.nn.functional as F
 
 from scripts.data.augment import RandomDeformation
+from scripts.data.contrast import RandomContrast
 from scripts.data.datasets import PreparedCases, RandomViews, StreamSampler, split_folders
 from scripts.geometry import BiplanarGeometry, preset
 from scripts.io.case import CT_FILE, Volume, write_case
 
 GEOMETRY = preset("carm", (8, 8, 8), 10.0, 8)
 STILL = RandomDeformation(rotation_deg=0, scale=0, stretch=0, shift_mm=(0, 0, 0), displacement_mm=0)
+SAME_CONTRAST = RandomContrast(0, 0, 0, 0, 0)
 
 
 def grid(shape: tuple[int, int, int], spacing_mm: float) -> np.ndarray:
@@ -105,9 +107,15 @@ def test_case_without_ct_is_refused(tmp_path):
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def views(sets: Path | dict, deformation=None, seed: int = 0, geometry: BiplanarGeometry = GEOMETRY) -> RandomViews:
+def views(
+    sets: Path | dict,
+    deformation=None,
+    seed: int = 0,
+    geometry: BiplanarGeometry = GEOMETRY,
+    contrast: RandomContrast = SAME_CONTRAST,
+) -> RandomViews:
     sets = sets if isinstance(sets, dict) else {str(sets): 1.0}
-    return RandomViews(sets, geometry, deformation or RandomDeformation(), length=10, seed=seed)
+    return RandomViews(sets, geometry, deformation or RandomDeformation(), contrast, length=10, seed=seed)
 
 
 def test_item_depends_on_seed_and_index_alone(noise_set):
@@ -117,6 +125,12 @@ def test_item_depends_on_seed_and_index_alone(noise_set):
     torch.manual_seed(2)
     backwards = [other[i]["hu"] for i in reversed(range(12))]
     assert all(torch.equal(a, b) for a, b in zip(forwards, reversed(backwards), strict=True))
+
+
+def test_the_contrast_is_drawn_anew_for_every_item(tmp_path):
+    data = views(make_set(tmp_path, train={"a": flat(40)}), STILL, contrast=RandomContrast(soft_hu=10.0))
+    means = torch.stack([data[i]["hu"].mean() for i in range(8)])
+    assert len(set(means.tolist())) == 8 and 1 < means.std() < 30
 
 
 def test_items_of_other_indices_and_seeds_differ(noise_set):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from scripts.engine.weights import load_weights
+from scripts.engine.weights import load_weights, start_from
 
 
 class Small(nn.Module):
@@ -71,3 +71,13 @@ def test_a_parallel_beams_infinite_distances_are_not_damage(tmp_path):
     trained = Small(geometry=float("inf"))
     loaded = load_weights(Small(geometry=float("inf")), saved(tmp_path, trained.state_dict()))
     assert torch.equal(loaded.layer.weight, trained.layer.weight)
+
+
+def test_training_starts_from_given_weights_and_from_its_own_without(tmp_path):
+    trained, fresh = Small(), Small()
+    before = fresh.layer.weight.clone()
+    assert start_from(fresh, None) is fresh and torch.equal(fresh.layer.weight, before)
+    started = start_from(fresh, saved(tmp_path, trained.state_dict()))
+    assert started.training and torch.equal(started.layer.weight, trained.layer.weight)
+    with pytest.raises(ValueError, match="no weights"):
+        start_from(fresh, tmp_path / "missing.pt")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from scripts.geometry import BiplanarGeometry, preset
 from scripts.intensity import hu_to_mu, hu_to_network, radiograph_to_network
 from scripts.losses.diffusion import DiffusionLoss
 from scripts.networks.diffux2ct import DiffuX2CT, diffux2ct, geometry_fingerprint
-from scripts.networks.triplane import NoEmbedding, ResidualFusion, SumFusion
+from scripts.networks.triplane import NoEmbedding, ResidualFusion, SumFusion, TriplaneConditioner
 from scripts.physics.separable import SeparableProjector
 
 GEOMETRY = preset("carm", (8, 16, 8), 20.0, 16)
@@ -111,7 +112,7 @@ def test_image_volume_and_time_are_one_evaluation_of_the_denoiser() -> None:
 
 @pytest.mark.parametrize("fusion", [{}, {"fusion": SumFusion}, {"fusion": ResidualFusion}, {"embedding": NoEmbedding}])
 def test_every_ablation_reconstructs_and_reads_both_views(fusion: dict) -> None:
-    network, image = small(**fusion), normal(1, *IMAGE_SHAPE)
+    network, image = small(conditioner=partial(TriplaneConditioner, **fusion)), normal(1, *IMAGE_SHAPE)
     with torch.no_grad():
         pred = network(image)
         assert pred.shape == (1, *VOLUME_SHAPE)
@@ -158,7 +159,7 @@ def test_in_training_only_the_uv_plane_is_disturbed() -> None:
         calm = network.eval().condition(image)
         still = network.train().condition(image, z)
         assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(still, calm, strict=True))
-        plain = small(dropout=0.0, embedding=NoEmbedding).train()
+        plain = small(dropout=0.0, conditioner=partial(TriplaneConditioner, embedding=NoEmbedding)).train()
         assert all(torch.equal(a, b) for a, b in zip(plain.condition(image), plain.condition(image), strict=True))
 
 

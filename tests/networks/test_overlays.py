@@ -9,6 +9,7 @@ from monai.bundle import ConfigParser
 
 from scripts.diffusion.parametrisation import Epsilon
 from scripts.geometry import preset
+from scripts.networks.expanded import ExpandedConditioner
 from scripts.networks.triplane import LearnableEmbedding, NoEmbedding, ResidualFusion, SumFusion, ViewModulators
 
 CONFIGS = Path(__file__).resolve().parents[2] / "bundle" / "configs"
@@ -36,10 +37,11 @@ def parts(network: torch.nn.Module) -> tuple[type, type]:
 @pytest.mark.parametrize("path", sorted((CONFIGS / "methods").glob("*.json")), ids=lambda path: path.stem)
 def test_an_overlay_changes_only_what_the_training_configuration_has(path: Path) -> None:
     assert len(path.read_text().splitlines()) < 40
-    base = configuration().config
-    for key in json.loads(path.read_text()):
+    known = {key for base in ("train", "inference", "evaluate") for key in configuration(base=base).config}
+    text = path.read_text()
+    for key in json.loads(text):
         outer = key.removeprefix("+").split("#")[0]
-        assert outer in base, f"{path.name} adds {outer!r}, which nothing reads"
+        assert outer in known or f'"@{outer}' in text or f"@{outer}." in text, f"{path.name} adds {outer!r}, unread"
 
 
 @pytest.mark.parametrize("base", ["train", "inference"])
@@ -50,7 +52,13 @@ def test_an_ablation_builds_a_network_with_its_parts_and_all_else_as_before(name
     assert parts(network) == ABLATIONS[name]
     assert parts(plain.get_parsed_content("network_def")) == (ViewModulators, LearnableEmbedding)
     before, after = plain.config["network_def"], parser.config["network_def"]
-    assert {k: v for k, v in after.items() if k not in ("fusion", "embedding")} == before
+    assert {k: v for k, v in after.items() if k != "conditioner"} == before
+
+
+@pytest.mark.parametrize("base", ["train", "inference"])
+def test_the_x2ct_style_ablation_conditions_by_expansion(base: str) -> None:
+    network = configuration("ablation_expanded_conditioning", base=base).get_parsed_content("network_def")
+    assert type(network.conditioner) is ExpandedConditioner
 
 
 def test_without_the_projection_loss_its_weight_is_zero_and_otherwise_not() -> None:

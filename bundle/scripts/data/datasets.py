@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 from torch.utils.data.distributed import DistributedSampler
 
 from scripts.data.augment import RandomDeformation, grid_points_mm, resample_volume
+from scripts.data.contrast import RandomContrast
 from scripts.geometry import BiplanarGeometry
 from scripts.io.case import SOURCE_FILE, read_case
 from scripts.io.nifti import read_volume
@@ -66,7 +67,7 @@ class PreparedCases(Dataset):
 
 
 class RandomViews(Dataset):
-    """Random deformations of whole CTs on the network's grid: ``{"hu": [1, U, V, W]}``.
+    """Random deformations and contrasts of whole CTs on the network's grid: ``{"hu": [1, U, V, W]}``.
 
     Item i depends on ``seed`` and i alone, so that any run, on any number of processes, resumed or not, sees the same
     data. The CTs are kept in memory, averaged once over cubes as wide as the network's voxels so that sampling them on
@@ -76,6 +77,7 @@ class RandomViews(Dataset):
         sets: prepared data sets as ``{folder: weight}``; their train splits are drawn from in these proportions.
         geometry: gives the grid.
         deformation: distribution of poses and shapes.
+        contrast: distribution of tissues' HU.
         length: items per epoch.
         seed: of everything random.
     """
@@ -85,10 +87,11 @@ class RandomViews(Dataset):
         sets: dict[str, float],
         geometry: BiplanarGeometry,
         deformation: RandomDeformation,
+        contrast: RandomContrast,
         length: int,
         seed: int = 0,
     ) -> None:
-        self.deformation, self.length, self.seed = deformation, length, seed
+        self.deformation, self.contrast, self.length, self.seed = deformation, contrast, length, seed
         self.points_mm = grid_points_mm(geometry)
         folders = {path: split_folders(path, "train") for path in sets}
         with ThreadPoolExecutor() as pool:
@@ -104,7 +107,8 @@ class RandomViews(Dataset):
         choice = int(torch.multinomial(self.weights, 1, generator=generator))
         hu, spacing_mm = self.sources[choice]
         points_mm = self.deformation.draw(generator)(self.points_mm)
-        return {"hu": resample_volume(hu, spacing_mm, points_mm)[None]}
+        curve = self.contrast.draw(generator)
+        return {"hu": curve(resample_volume(hu, spacing_mm, points_mm))[None]}
 
 
 def _load_source(path: Path, grid_spacing_mm: float) -> tuple[Tensor, float]:

@@ -29,26 +29,47 @@ class DiffusionTrainingInferer(Inferer):
     The random numbers come from the global generators, which the trainer seeds at every iteration
     (:class:`~scripts.engine.seeding.SeedIterations`).
 
+    A sampler never adds noise to the truth, but to what the network took for it, and errors that the network was never
+    shown accumulate. With ``rollout`` some batches are made that way: noise is added to the network's own estimate from
+    pure noise, and the target stays the truth (scheduled sampling, Bengio et al. 2015, arXiv:1506.03099).
+
     Args:
         parametrisation: what the network's output means.
         alphas_cumprod: the schedule, float64 ``[T]``.
         amp: evaluate the network in bfloat16.
+        rollout: the probability of a batch of own estimates; the paper's is zero.
     """
 
-    def __init__(self, parametrisation: Parametrisation, alphas_cumprod: Tensor, amp: bool = False) -> None:
+    def __init__(
+        self, parametrisation: Parametrisation, alphas_cumprod: Tensor, amp: bool = False, rollout: float = 0.0
+    ) -> None:
         self.parametrisation, self.alphas_cumprod, self.amp = parametrisation, alphas_cumprod, amp
+        self.rollout = rollout
 
     def __call__(self, inputs: Tensor, network: nn.Module, *args: Any, x0: Tensor, **kwargs: Any) -> Prediction:
-        """Evaluate ``network(image, x_t, t)`` once on volumes ``x0 [B, 1, U, V, W]`` at random t."""
+        """Evaluate ``network(image, x_t, t)`` on volumes ``x0 [B, 1, U, V, W]`` at random t."""
         t = torch.randint(len(self.alphas_cumprod), (len(x0),), device=x0.device)
         alpha, sigma = marginal(self.alphas_cumprod, t, x0.ndim)
         noise = torch.randn_like(x0)
         x_t = q_sample(x0, noise, alpha, sigma)
-        with mixed_precision(x0.device, self.amp):
+        if torch.rand(()) < self.rollout:
+            x_t = q_sample(self._own_estimate(inputs, network, x0), noise, alpha, sigma)
+            noise = (x_t - alpha * x0) / sigma  # what must be taken away to reach the truth
+        output, x0_hat = self._evaluate(inputs, network, x_t, t)
+        return Prediction(output, self.parametrisation.target(x0, noise, alpha, sigma), x0_hat)
+
+    def _evaluate(self, inputs: Tensor, network: nn.Module, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        alpha, sigma = marginal(self.alphas_cumprod, t, x_t.ndim)
+        with mixed_precision(x_t.device, self.amp):
             output = network(inputs, x_t, t)
         output = output.float()
-        target = self.parametrisation.target(x0, noise, alpha, sigma)
-        return Prediction(output, target, self.parametrisation.to_x0(output, x_t, alpha, sigma))
+        return output, self.parametrisation.to_x0(output, x_t, alpha, sigma)
+
+    @torch.no_grad()
+    def _own_estimate(self, inputs: Tensor, network: nn.Module, like: Tensor) -> Tensor:
+        bare = getattr(network, "module", network)  # nothing to synchronise between processes
+        last = torch.full((len(like),), len(self.alphas_cumprod) - 1, device=like.device)
+        return self._evaluate(inputs, bare, torch.randn_like(like), last)[1].clamp(-1.0, 1.0)
 
 
 class ReconstructionInferer(Inferer):

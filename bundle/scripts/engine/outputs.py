@@ -141,13 +141,13 @@ def provenance(bundle_root: str | Path, weights: str | Path, **choices: Any) -> 
     Args:
         bundle_root: folder with ``configs/metadata.json``.
         weights: file that was loaded.
-        choices: sampler, steps, seed and whatever else decides the result.
+        choices: sampler, steps, seed and whatever else decides the result; one that is None does not apply.
     """
     metadata = json.loads((Path(bundle_root) / "configs" / "metadata.json").read_text())
     return {
         "bundle": {"name": metadata["name"], "version": metadata["version"]},
         "weights_sha256": sha256(weights),
-        **{key: value if isinstance(value, (int, float, bool)) else str(value) for key, value in choices.items()},
+        **{k: v if isinstance(v, (int, float, bool)) else str(v) for k, v in choices.items() if v is not None},
         "software": {"python": platform.python_version(), "torch": torch.__version__, "monai": monai.__version__},
     }
 

@@ -30,6 +30,11 @@ def load_weights(network: nn.Module, path: str | Path) -> nn.Module:
     return network.eval()
 
 
+def start_from(network: nn.Module, path: str | Path | None) -> nn.Module:
+    """``network`` with the weights of ``path`` to train on from (finetuning), or as it is where that is None."""
+    return network if path is None else load_weights(network, path).train()
+
+
 def _check_match(path: Path, expected: dict[str, torch.Tensor], state: dict[str, torch.Tensor]) -> None:
     missing, extra = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
     other_shape = [k for k in expected.keys() & state.keys() if expected[k].shape != state[k].shape]

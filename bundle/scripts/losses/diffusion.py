@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from scripts.diffusion.training import Prediction
 from scripts.losses.projection import MeanProjectionLoss
+from scripts.losses.structure import StructureLoss
 
 
 class DiffusionLoss(nn.Module):
@@ -14,14 +15,16 @@ class DiffusionLoss(nn.Module):
 
     Args:
         projection_weight: lambda; the paper's is 1/T. Zero is the ablation "w/o L_proj".
+        structure_weight: of 1 - SSIM3D between x0-hat and x0, which the paper does not have; zero leaves it out.
     """
 
-    def __init__(self, projection_weight: float = 1e-3) -> None:
+    def __init__(self, projection_weight: float = 1e-3, structure_weight: float = 0.0) -> None:
         super().__init__()
-        self.projection_weight = projection_weight
-        self.projection = MeanProjectionLoss()
+        self.projection_weight, self.structure_weight = projection_weight, structure_weight
+        self.projection, self.structure = MeanProjectionLoss(), StructureLoss()
 
     def forward(self, prediction: Prediction, x0: Tensor) -> Tensor:
         """Scalar loss of one noisy batch against its clean volumes ``x0 [B, 1, U, V, W]``."""
         simple = F.l1_loss(prediction.output, prediction.target)
-        return simple + self.projection_weight * self.projection(prediction.x0, x0)
+        loss = simple + self.projection_weight * self.projection(prediction.x0, x0)
+        return loss + self.structure_weight * self.structure(prediction.x0, x0) if self.structure_weight else loss

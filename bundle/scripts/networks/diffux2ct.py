@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from scripts.diffusion.samplers import ddim_step
 from scripts.diffusion.schedules import marginal, respaced_timesteps
 from scripts.geometry import BiplanarGeometry
 from scripts.networks.denoiser import Denoiser, stage_shapes
-from scripts.networks.triplane import LearnableEmbedding, TriplaneConditioner, ViewModulators
+from scripts.networks.triplane import TriplaneConditioner
 
 
 class DiffuX2CT(nn.Module):
@@ -23,7 +24,7 @@ class DiffuX2CT(nn.Module):
     denoising model, which is what training needs. Samplers call :meth:`condition` once and :meth:`denoise` per step.
 
     Args:
-        conditioner: radiographs ``[B, 2, N, N]`` (and a disturbance) to conditions h^(i).
+        conditioner: radiographs ``[B, 2, N, N]`` (and a disturbance, or None) to conditions h^(i).
         denoiser: predicts from x_t, t and the projected conditions.
         parametrisation: what that prediction means.
         alphas_cumprod: the noise schedule of training, float64 ``[T]``.
@@ -71,15 +72,13 @@ class DiffuX2CT(nn.Module):
     def condition(self, image: Tensor, z: Tensor | None = None) -> list[Tensor]:
         """Everything the denoiser needs to know of ``image``; independent of x and t.
 
-        While training, eq (5) is disturbed by fresh Gaussian noise from the global generator unless ``z`` is given.
+        ``z`` disturbs eq (5); without it the conditioner draws its own while training.
         """
         if list(image.shape[1:]) != self.image_shape:
             raise ValueError(
                 f"this network takes images [B] + {self.image_shape}, got {list(image.shape)}; resample them "
                 "or choose the network that was trained for their geometry"
             )
-        if z is None and self.training:
-            z = torch.randn([image.shape[0]] + list(self.conditioner.disturbance_shape), device=image.device)
         return self.denoiser.project_condition(self.conditioner(image, z))
 
     @torch.jit.export
@@ -161,17 +160,18 @@ def diffux2ct(
     dropout: float = 0.2,
     steps: int = 8,
     power: float = 1.0,
-    fusion: type[nn.Module] = ViewModulators,
-    embedding: type[nn.Module] = LearnableEmbedding,
+    conditioner: Callable[..., nn.Module] = TriplaneConditioner,
 ) -> DiffuX2CT:
     """DiffuX2CT with the paper's parts at any size; see the classes for the arguments.
+
+    Args:
+        conditioner: makes the conditioning network from the arguments of
+            :class:`~scripts.networks.triplane.TriplaneConditioner` up to ``dropout``.
 
     Raises:
         ValueError: sizes that do not fit together; the message names them.
     """
     shapes = stage_shapes(geometry.volume_shape, patch, len(channels))
-    conditioner = TriplaneConditioner(
-        geometry, shapes, plane_channels, condition_channels, stem_stride, plane_blocks, dropout, fusion, embedding
-    )
+    condition = conditioner(geometry, shapes, plane_channels, condition_channels, stem_stride, plane_blocks, dropout)
     denoiser = Denoiser(geometry.volume_shape, channels, condition_channels, patch, blocks, heads, window, dropout)
-    return DiffuX2CT(conditioner, denoiser, parametrisation, alphas_cumprod, geometry, steps, power)
+    return DiffuX2CT(condition, denoiser, parametrisation, alphas_cumprod, geometry, steps, power)

@@ -321,8 +321,13 @@ class TriplaneConditioner(nn.Module):
         self.disturbance_shape = (plane_channels[-1], side // 2 ** (levels - 1), side // 2 ** (levels - 1))
 
     def forward(self, image: Tensor, z: Tensor | None = None) -> list[Tensor]:
-        """Conditions h^(i) ``[B, C_i, *grid_i]`` of ``image``; ``z [B, *disturbance_shape]`` disturbs eq (5)."""
+        """Conditions h^(i) ``[B, C_i, *grid_i]`` of ``image``.
+
+        ``z [B, *disturbance_shape]`` disturbs eq (5); unless given, it is drawn from the global generator in training.
+        """
         batch = image.shape[0]
+        if z is None and self.training:
+            z = torch.randn([batch] + list(self.disturbance_shape), device=image.device)
         x1, x2 = self.interleaved(self.stem[0](image[:, :1]), self.stem[1](image[:, 1:]))
         uw: list[Tensor] = []
         vw: list[Tensor] = []

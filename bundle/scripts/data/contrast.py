@@ -1,0 +1,63 @@
+"""Random contrasts of a CT: how dense the lungs are, how much contrast medium is in the blood, how dense the bone."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+
+from scripts.intensity import AIR_HU
+
+
+@dataclass(frozen=True)
+class ContrastCurve:
+    """A continuous, piecewise linear map of HU to HU; its first and last pieces go on beyond the nodes.
+
+    Attributes:
+        nodes_hu: where the slope changes, increasing.
+        values_hu: the map's values there.
+    """
+
+    nodes_hu: Tensor
+    values_hu: Tensor
+
+    def __call__(self, hu: Tensor) -> Tensor:
+        """Map ``hu`` of any shape."""
+        slopes = self.values_hu.diff() / self.nodes_hu.diff()
+        mapped = self.values_hu[0] + slopes[0] * (hu - self.nodes_hu[0])
+        for node, bend in zip(self.nodes_hu[1:-1].tolist(), slopes.diff().tolist(), strict=True):
+            mapped = mapped.add_((hu - node).clamp_(min=0.0), alpha=bend)
+        return mapped
+
+
+@dataclass(frozen=True)
+class RandomContrast:
+    """Distribution of plausible tissue densities, as increasing curves of HU; air stays air.
+
+    Ten patients have ten shades of bone and of enhanced blood, and a network would learn these by heart.
+
+    Attributes:
+        lung_hu, fat_hu, soft_hu: standard deviations of the HU of inflated lung (-800), fat (-100) and unenhanced soft
+            tissue (40).
+        enhancement: standard deviation of the logarithm of what contrast medium and spongy bone add to soft tissue
+            (40 to 200 HU).
+        bone: likewise of what lies above 200 HU.
+    """
+
+    lung_hu: float = 40.0
+    fat_hu: float = 12.0
+    soft_hu: float = 8.0
+    enhancement: float = 0.4
+    bone: float = 0.25
+
+    def draw(self, generator: Generator) -> ContrastCurve:
+        """One curve; the same generator state draws the same one."""
+        # Clipped at two standard deviations, so that the curve increases.
+        n = torch.randn(5, generator=generator).clamp(-2.0, 2.0).tolist()
+        lung, fat, soft = -800 + self.lung_hu * n[0], -100 + self.fat_hu * n[1], 40 + self.soft_hu * n[2]
+        enhanced = soft + 160 * math.exp(self.enhancement * n[3])
+        dense = enhanced + 1300 * math.exp(self.bone * n[4])
+        nodes = torch.tensor([AIR_HU, -800.0, -100.0, 40.0, 200.0, 1500.0])
+        return ContrastCurve(nodes, torch.tensor([AIR_HU, lung, fat, soft, enhanced, dense]))

@@ -1,0 +1,59 @@
+"""Structural similarity as a training objective."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from scripts.metrics.volume import SSIM_SIGMA, SSIM_WINDOW
+
+
+class StructureLoss(nn.Module):
+    """1 - SSIM3D, the metric of :func:`~scripts.metrics.volume.ssim3d`, fast enough for every training step.
+
+    L1 rewards the median of what the radiographs leave open, which is blurred; SSIM is largest for the right local
+    contrast (Zhao et al. 2017, doi:10.1109/TCI.2016.2644865). The Gaussian window is separable, so its sums are three
+    products with banded matrices: MONAI's SSIMLoss, one dense 3D convolution, takes ten times as long on a CPU.
+
+    Args:
+        data_range: largest minus smallest possible value, 2 for the networks' [-1, 1].
+    """
+
+    def __init__(self, data_range: float = 2.0) -> None:
+        super().__init__()
+        self.c1, self.c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
+
+    def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Scalar loss of volumes ``[B, 1, U, V, W]``, at least ``SSIM_WINDOW`` voxels along each axis."""
+        x, y = prediction, target
+        mean_x, mean_y, mean_xx, mean_yy, mean_xy = window_means(torch.cat([x, y, x * x, y * y, x * y], 1)).unbind(1)
+        var_x, var_y, cov = mean_xx - mean_x.square(), mean_yy - mean_y.square(), mean_xy - mean_x * mean_y
+        luminance = (2 * mean_x * mean_y + self.c1) / (mean_x.square() + mean_y.square() + self.c1)
+        structure = (2 * cov + self.c2) / (var_x + var_y + self.c2)
+        return 1 - (luminance * structure).mean()
+
+
+def window_means(x: Tensor) -> Tensor:
+    """Gaussian-weighted means of ``x [..., U, V, W]`` over all windows that lie inside."""
+    for axis in (-3, -2, -1):
+        x = torch.matmul(x.movedim(axis, -1), window_matrix(x.shape[axis]).to(x).T).movedim(-1, axis)
+    return x
+
+
+def window_matrix(n: int) -> Tensor:
+    """The 1D Gaussian window at every place inside n cells, ``[n - SSIM_WINDOW + 1, n]``; rows sum to one.
+
+    Raises:
+        ValueError: fewer cells than the window has.
+    """
+    if n < SSIM_WINDOW:
+        raise ValueError(
+            f"the structure loss needs volumes of at least {SSIM_WINDOW} voxels along each axis, its window's, got "
+            f"{n}; use a larger volume or --structure_weight 0"
+        )
+    offset = torch.arange(SSIM_WINDOW) - (SSIM_WINDOW - 1) / 2
+    weights = torch.exp(-0.5 * (offset / SSIM_SIGMA).square())
+    matrix = torch.zeros(n - SSIM_WINDOW + 1, n)
+    for row, cells in enumerate(matrix):
+        cells[row : row + SSIM_WINDOW] = weights / weights.sum()
+    return matrix
