@@ -16,6 +16,7 @@ from scripts.data.phantom import torso
 from scripts.geometry import preset
 from scripts.intensity import hu_to_mu
 from scripts.io.case import Volume, write_case
+from scripts.io.nifti import read_volume
 from scripts.physics.separable import SeparableProjector
 
 BUNDLE = Path(__file__).parents[2] / "bundle"
@@ -88,15 +89,21 @@ def test_the_command_evaluates_a_split_beside_the_mean_volume(tmp_path, dataset,
     assert "| metric | diffux2ct | diffux2ct, mean of 2 samples | mean_volume |" in done.stdout
     assert "evaluate: [2/2] 100%" in done.stderr
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
-        "cases.csv", "mean_volume.json", "mean_volume.nii.gz", "summary.csv", "summary.json", "summary.md",
+        "cases.csv", "mean_volume.json", "mean_volume.nii.gz", "summary.csv", "summary.json", "summary.md", "volumes",
     ]  # fmt: skip
+    for name in SPLITS["test"]:
+        volume, affine = read_volume(tmp_path / "out" / "volumes" / f"{name}.nii.gz")
+        assert -1024 <= volume.min() <= volume.max() <= 1500
+        np.testing.assert_allclose(affine, GEOMETRY.volume_affine(), atol=1e-4)
     rows = read_cases(tmp_path / "out")
     assert [(row["case"], row["method"]) for row in rows] == [
         (name, method) for name in SPLITS["test"] for method in ("diffux2ct", "diffux2ct", "mean_volume")
     ]
     single, baseline = float(rows[0]["psnr3d_db"]), float(rows[2]["psnr3d_db"])
     assert 0 < single < baseline < 40  # an untrained network is worse than a body in the right place
+    assert rows[0]["lpips_u"] == "" and "| fid_u | – | – | – |" in done.stdout  # no backbone: not measured
     record = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert record["parameters"] > 1000 and "fid_backbone_sha256" not in record
     assert record["split"] == "test" and record["seed"] == 0 and len(record["weights_sha256"]) == 64
 
 

@@ -191,6 +191,12 @@ def test_data_set_without_weight_is_never_drawn(tmp_path):
     assert all(data[i]["hu"].mean() > 250 for i in range(50))
 
 
+@pytest.mark.parametrize("sets", [["a"], {}, {"a": 0.0}, {"a": -1.0, "b": 2.0}, {"a": math.nan}, {"a": "1"}])
+def test_weights_that_are_no_proportions_are_refused(sets):
+    with pytest.raises(ValueError, match="training_sets are the prepared folders and their proportions.*; got"):
+        RandomViews(sets, GEOMETRY, STILL, SAME_CONTRAST, length=10)
+
+
 def test_only_the_training_split_is_drawn(tmp_path):
     data = views(make_set(tmp_path, train={"a": flat(0)}, val={"b": flat(500)}), STILL)
     assert len(data.sources) == 1 and all(data[i]["hu"].abs().max() < 1 for i in range(20))

@@ -15,6 +15,7 @@ from scripts.engine.batches import prepare_measured
 from scripts.engine.evaluation import CompareMethods
 from scripts.geometry import preset
 from scripts.intensity import hu_to_mu, hu_to_network
+from scripts.metrics.perceptual import Backbone, Perceptual, SliceFeatures
 from scripts.physics.separable import SeparableProjector
 
 SHAPE = (12, 12, 12)
@@ -44,8 +45,8 @@ class Oracle(nn.Module):
         return answers * math.nan if known["name"] == self.nan_for else answers
 
 
-def evaluate(folder, method, baselines, batch_size=1, failures=()):
-    comparison = CompareMethods(folder, PROJECTOR, "oracle", baselines, dict(failures), {"seed": 7})
+def evaluate(folder, method, baselines, batch_size=1, failures=(), **options):
+    comparison = CompareMethods(folder, PROJECTOR, "oracle", baselines, dict(failures), {"seed": 7}, **options)
     evaluator = SupervisedEvaluator(
         device=torch.device("cpu"),
         val_data_loader=DataLoader([case(name) for name in NAMES], batch_size=batch_size),
@@ -111,6 +112,20 @@ def test_cases_lost_beforehand_end_the_run_with_an_error(tmp_path):
     with pytest.raises(SystemExit, match="1 of 4 cases failed:\nx/ct.nii.gz: no such file"):
         comparison.finish()
     assert len(read_cases(tmp_path)) == 3
+
+
+def test_a_backbone_measures_every_case_and_all_cases_together(tmp_path):
+    torch.manual_seed(0)
+    maps = Backbone(nn.Conv2d(3, 4, 3))
+    comparison, _ = evaluate(
+        tmp_path, Oracle((0.0,)), {"worse": Oracle((0.3,))}, lpips=Perceptual(maps), fid=SliceFeatures(maps)
+    )
+    comparison.finish()
+    for row in read_cases(tmp_path):
+        assert (float(row["lpips_u"]) < 1e-6) is (row["method"] == "oracle")
+    oracle, worse = (m["metrics"] for m in json.loads((tmp_path / "summary.json").read_text())["methods"])
+    assert oracle["fid_w"]["mean"] == pytest.approx(0, abs=1e-6) and oracle["fid_w"]["n"] == len(NAMES)
+    assert worse["fid_w"]["mean"] > 1e-3 and worse["fid_w"]["std"] is None
 
 
 def test_without_any_measured_case_nothing_is_written(tmp_path):

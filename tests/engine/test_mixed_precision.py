@@ -45,6 +45,20 @@ def reconstruct(network: nn.Module, device: str, amp: bool) -> torch.Tensor:
     return inferer(torch.rand(2, 2, 4, 4, device=device), network)
 
 
+@pytest.mark.parametrize(
+    ("amp", "dtype"), [("true", torch.bfloat16), ("false", torch.float32), ("False", torch.float32)]
+)
+def test_the_command_lines_words_are_switches(amp, dtype):
+    network = Network()
+    train(network, "cpu", amp)
+    assert network.seen == {dtype}
+
+
+def test_another_word_is_refused():
+    with pytest.raises(ValueError, match="a switch is true or false, got 'maybe'"):
+        reconstruct(Network(), "cpu", "maybe")
+
+
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize(("amp", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
 def test_training_computes_the_network_alone_in_bfloat16(device, amp, dtype):

@@ -9,6 +9,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from scripts.geometry import preset
 from scripts.intensity import hu_to_mu, hu_to_network, network_to_hu
 from scripts.metrics.protocol import NOTES, measure
+from scripts.metrics.slices import slice_psnr, slice_ssim, x2ct_compat
 from scripts.physics.separable import SeparableProjector
 
 SHAPE = (16, 16, 16)
@@ -30,6 +31,9 @@ def test_the_truth_is_measured_as_perfect(case):
     target, line_integrals = case
     row = measure(target, target, line_integrals, PROJECTOR)
     assert row["psnr3d_db"] == math.inf and row["ssim3d"] == pytest.approx(1)
+    assert all(value == 100 for name, value in row.items() if name.startswith("psnr2d")) and row["psnr2d_db"] == 100
+    assert all(value == pytest.approx(1) for name, value in row.items() if name.startswith("ssim2d"))
+    assert row["x2ct_compat_psnr_db"] == 100 and row["x2ct_compat_ssim"] == pytest.approx(1)
     assert all(row[f"gradient_ratio_{axis}"] == 1 for axis in "uvw")
     assert all(value == 0 for name, value in row.items() if name.endswith("_hu"))
     assert all(value < 1e-4 for name, value in row.items() if name.startswith("reprojection"))
@@ -43,6 +47,18 @@ def test_image_metrics_take_the_networks_data_range_of_two(case):
     ssim = structural_similarity(t, p, data_range=2, gaussian_weights=True, use_sample_covariance=False)
     assert row["psnr3d_db"] == pytest.approx(peak_signal_noise_ratio(t, p, data_range=2), rel=1e-5)
     assert row["ssim3d"] == pytest.approx(ssim, abs=2e-5)
+
+
+def test_slice_metrics_stand_beside_those_of_the_volume(case):
+    target, line_integrals = case
+    prediction = (target + 0.1 * torch.randn(target.shape, generator=torch.Generator().manual_seed(1))).clamp(-1, 1)
+    row = measure(prediction, target, line_integrals, PROJECTOR)
+    for name, unit, metric in (("psnr2d", "_db", slice_psnr), ("ssim2d", "", slice_ssim)):
+        by_axis = [row[f"{name}_{axis}{unit}"] for axis in "uvw"]
+        assert by_axis == metric(prediction, target, 2.0)[0].tolist()
+        assert row[name + unit] == pytest.approx(sum(by_axis) / 3)
+    compat = x2ct_compat(network_to_hu(prediction), network_to_hu(target))
+    assert (row["x2ct_compat_psnr_db"], row["x2ct_compat_ssim"]) == (compat.psnr_db.item(), compat.ssim.item())
 
 
 def test_errors_land_in_the_tissue_they_were_made_in(case):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -42,7 +43,7 @@ def split_folders(dataset_dir: str | Path, split: str) -> list[Path]:
 
 
 class PreparedCases(Dataset):
-    """Prepared cases as dictionaries ``name``, ``image [2, N, N]`` (line integrals), ``hu [1, U, V, W]``.
+    """Prepared cases: ``name``, ``image [2, N, N]`` (line integrals), ``hu [1, U, V, W]``, ``affine [4, 4]`` (RAS, mm).
 
     Raises:
         ValueError: a case without CT, or of another geometry than the one asked for.
@@ -63,7 +64,7 @@ class PreparedCases(Dataset):
                 f"{self.folders[index]}: geometry {case.geometry} differs from the network's {self.geometry}; "
                 "prepare the data with the network's geometry"
             )
-        return {"name": case.name, "image": case.image, "hu": case.ct}
+        return {"name": case.name, "image": case.image, "hu": case.ct, "affine": torch.as_tensor(case.affine)}
 
 
 class RandomViews(Dataset):
@@ -80,6 +81,9 @@ class RandomViews(Dataset):
         contrast: distribution of tissues' HU.
         length: items per epoch.
         seed: of everything random.
+
+    Raises:
+        ValueError: weights that are no proportions, or a data set without training cases.
     """
 
     def __init__(
@@ -92,6 +96,7 @@ class RandomViews(Dataset):
         seed: int = 0,
     ) -> None:
         self.deformation, self.contrast, self.length, self.seed = deformation, contrast, length, seed
+        _check_weights(sets)
         self.points_mm = grid_points_mm(geometry)
         folders = {path: split_folders(path, "train") for path in sets}
         with ThreadPoolExecutor() as pool:
@@ -109,6 +114,15 @@ class RandomViews(Dataset):
         points_mm = self.deformation.draw(generator)(self.points_mm)
         curve = self.contrast.draw(generator)
         return {"hu": curve(resample_volume(hu, spacing_mm, points_mm))[None]}
+
+
+def _check_weights(sets: dict[str, float]) -> None:
+    numbers = isinstance(sets, dict) and all(isinstance(w, (int, float)) and 0 <= w < math.inf for w in sets.values())
+    if not numbers or not any(sets.values()):
+        raise ValueError(
+            "training_sets are the prepared folders and their proportions, of which one at least is positive, like "
+            f"\"{{'data/real': 0.85, 'data/phantom': 0.15}}\"; got {sets!r}"
+        )
 
 
 def _load_source(path: Path, grid_spacing_mm: float) -> tuple[Tensor, float]:

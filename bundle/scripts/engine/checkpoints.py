@@ -66,6 +66,7 @@ class Checkpoints:
         Raises:
             ValueError: it is damaged, or of a run with other settings or another network.
         """
+        engine.state_dict_user_keys.clear()  # an adversarial trainer would add its networks as whole objects
         saved = saved_checkpoints(self.folder)
         if not saved:
             logger.info("no checkpoint in %s: training starts from scratch", self.folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,8 +16,19 @@ from torch import Tensor, nn
 
 from scripts.intensity import network_to_radiograph
 from scripts.io.text import write_text
+from scripts.metrics.perceptual import NOTES as PERCEPTUAL_NOTES
+from scripts.metrics.perceptual import Perceptual, SliceFeatures
 from scripts.metrics.protocol import NOTES, measure
-from scripts.metrics.tables import SINGLE, summarise, summary_json, summary_rows, to_csv, to_markdown
+from scripts.metrics.tables import (
+    SINGLE,
+    Statistic,
+    Summary,
+    summarise,
+    summary_json,
+    summary_rows,
+    to_csv,
+    to_markdown,
+)
 
 
 class Estimate(NamedTuple):
@@ -47,6 +59,8 @@ class CompareMethods:
         baselines: further networks by name, each called as ``network(image)`` for volumes ``[B, 1, U, V, W]``.
         failures: cases that are lost already, to their errors.
         settings: JSON-ready facts about the run, for the summaries.
+        lpips: measures every case; by default nothing, and its columns stay empty.
+        fid: measures all cases together, likewise; only in the summaries.
     """
 
     def __init__(
@@ -57,12 +71,15 @@ class CompareMethods:
         baselines: Mapping[str, nn.Module],
         failures: Mapping[str, str],
         settings: Mapping[str, Any],
+        lpips: Perceptual | None = None,
+        fid: SliceFeatures | None = None,
     ) -> None:
         if method in baselines:
             raise ValueError(f"method {method!r} is also the name of a baseline; choose another with --method")
         self.output_dir, self.projector = Path(output_dir), projector
         self.method, self.baselines = method, {name: network.eval() for name, network in baselines.items()}
         self.failures, self.settings = dict(failures), dict(settings)
+        self.lpips, self.fid = lpips or Perceptual(), fid or SliceFeatures()
         self.rows: list[dict[str, Any]] = []
         self.started = self.seconds = 0.0
 
@@ -82,12 +99,15 @@ class CompareMethods:
         for i, case in enumerate(engine.state.batch["name"]):
             one = slice(i, i + 1)
             try:
-                self.rows += [
+                rows = [
                     {"case": case, "method": e.method, "estimate": e.estimate}
                     | measure(e.volumes[one], target[one], line_integrals[one], projector)
+                    | self.lpips.measure(e.volumes[one], target[one])
                     | {"seconds": e.seconds}
                     for e in estimates
                 ]
+                self.fid.add(target[one], {(e.method, e.estimate): e.volumes[one] for e in estimates})
+                self.rows += rows
             except ValueError as error:
                 self.failures[case] = f"{case}: {error}"
 
@@ -101,8 +121,8 @@ class CompareMethods:
         lost = "\n".join(self.failures.values())
         if not self.rows:
             raise ValueError(f"no case could be evaluated:\n{lost}")
-        summary = summarise(self.rows)
         measured = len({row["case"] for row in self.rows})
+        summary = self._summary(measured)
         record = {**self.settings, "cases": measured, "failures": self.failures}
         table = to_markdown(summary)
         self.output_dir.mkdir(parents=True, exist_ok=True)
@@ -116,6 +136,14 @@ class CompareMethods:
         print(f"\n{table}\n\n{measured} cases; tables in {self.output_dir}", flush=True)
         if self.failures:
             raise SystemExit(f"{len(self.failures)} of {measured + len(self.failures)} cases failed:\n{lost}")
+
+    def _summary(self, cases: int) -> Summary:
+        """The statistics over cases, and FID, which all cases have together."""
+        distances = self.fid.finish()
+        return {
+            key: statistics | {name: _of_all(value, cases) for name, value in distances[key].items()}
+            for key, statistics in summarise(self.rows).items()
+        }
 
     def _estimates(self, image: Tensor, samples: Tensor) -> list[Estimate]:
         seconds, count = self.seconds / len(image), samples.shape[1]
@@ -140,8 +168,15 @@ class CompareMethods:
         engine.state.metrics |= {metric: statistic.mean for metric, statistic in statistics.items()}
 
 
+def _of_all(value: float, cases: int) -> Statistic:
+    return Statistic(value, math.nan, 0 if math.isnan(value) else cases)
+
+
 def _page(title: str, table: str, record: Mapping[str, Any]) -> str:
-    notes, facts = "\n".join(f"- {note}" for note in NOTES), "\n".join(f"- {k}: {v}" for k, v in record.items())
+    notes, facts = (
+        "\n".join(f"- {note}" for note in NOTES + PERCEPTUAL_NOTES),
+        "\n".join(f"- {k}: {v}" for k, v in record.items()),
+    )
     return f"# {title}\n\n{table}\n\nMean ± standard deviation over cases.\n\n{notes}\n\n## Settings\n\n{facts}\n"
 
 

@@ -16,11 +16,12 @@ from scripts.diffusion.parametrisation import Parametrisation
 from scripts.diffusion.samplers import Sampler, draw_noise
 from scripts.diffusion.schedules import marginal, q_sample, respaced_timesteps
 from scripts.diffusion.training import Prediction
+from scripts.engine.options import as_bool
 
 
-def mixed_precision(device: torch.device, enabled: bool) -> AbstractContextManager:
+def mixed_precision(device: torch.device, enabled: bool | str) -> AbstractContextManager:
     """bfloat16 autocast on any device; MONAI's engines only offer CUDA's."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
+    return torch.autocast(device.type, torch.bfloat16, enabled=as_bool(enabled))
 
 
 class DiffusionTrainingInferer(Inferer):

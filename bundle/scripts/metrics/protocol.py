@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from scripts.intensity import NETWORK_HU_RANGE, hu_to_mu, network_to_hu
+from scripts.metrics.slices import AXES, LARGEST_SLICE_PSNR, slice_psnr, slice_ssim, x2ct_compat
 from scripts.metrics.volume import (
     SSIM_SIGMA,
     SSIM_WINDOW,
@@ -28,6 +29,13 @@ NOTES = (
     "own.",
     "`psnr3d_db`, `ssim3d`: over the whole volume in the network's range, [-1, 1], with data range "
     f"{DATA_RANGE:g}; SSIM with a 3D Gaussian window of {SSIM_WINDOW} voxels, sigma {SSIM_SIGMA}.",
+    "`psnr2d_u_db`, `psnr2d_v_db`, `psnr2d_w_db`, `ssim2d_u`, `_v`, `_w`: the same of every slice across the axis "
+    "(sagittal, coronal, axial; 2D window), averaged over the slices; `psnr2d_db`, `ssim2d`: the mean of the three, as "
+    f"papers report it. A slice counts with {LARGEST_SLICE_PSNR:g} dB at most, also one without error, so that empty "
+    "slices raise the mean.",
+    "`x2ct_compat_psnr_db`, `x2ct_compat_ssim`: as X2CT-GAN's test script has them, for comparison with the literature "
+    "only: HU + 1000 clipped to [0, 2500]; PSNR of integers with peak 4095 (which adds 4.29 dB), 100 dB for a slice "
+    "without error; SSIM with a uniform window of 7 pixels; means over the slices of the three axes.",
     "`mae_hu`, `bias_hu` (prediction minus truth): over all voxels, and by tissue, chosen by the true HU: "
     + "; ".join(f"{name} [{low:g}, {high:g})" for name, (low, high) in TISSUES_HU.items())
     + ". The truth is clipped to [{:g}, {:g}] HU.".format(*NETWORK_HU_RANGE),
@@ -61,17 +69,30 @@ def measure(
             f"{broken} of {prediction.numel()} voxels of the reconstruction are NaN or infinite; check the weights, "
             "or switch mixed precision off with --amp false"
         )
+    prediction_hu, target_hu = network_to_hu(prediction), network_to_hu(target)
     row = {
         "psnr3d_db": psnr(prediction, target, DATA_RANGE),
         "ssim3d": ssim3d(prediction, target, DATA_RANGE),
-        **_hu_errors(network_to_hu(prediction), network_to_hu(target)),
+        **_slice_metrics(prediction, target),
+        **_hu_errors(prediction_hu, target_hu),
     }
-    for axis, name in enumerate("uvw"):
+    compat = x2ct_compat(prediction_hu, target_hu)
+    row |= {"x2ct_compat_psnr_db": compat.psnr_db, "x2ct_compat_ssim": compat.ssim}
+    for axis, name in enumerate(AXES):
         row[f"gradient_ratio_{name}"] = gradient_ratio(prediction, target, axis)
-    error = reprojection_error(hu_to_mu(network_to_hu(prediction)), line_integrals, projector)
+    error = reprojection_error(hu_to_mu(prediction_hu), line_integrals, projector)
     row |= {"reprojection": error.both}
     row |= {"reprojection_frontal": error.per_view[:, 0], "reprojection_lateral": error.per_view[:, 1]}
     return {name: value.item() for name, value in row.items()}
+
+
+def _slice_metrics(prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
+    row = {}
+    for name, metric, unit in (("psnr2d", slice_psnr, "_db"), ("ssim2d", slice_ssim, "")):
+        values = metric(prediction, target, DATA_RANGE)
+        row[name + unit] = values.mean(1)
+        row |= {f"{name}_{axis}{unit}": values[:, i] for i, axis in enumerate(AXES)}
+    return row
 
 
 def _hu_errors(prediction_hu: Tensor, target_hu: Tensor) -> dict[str, Tensor]:

@@ -93,7 +93,7 @@ def _statistic(values: Sequence[float]) -> Statistic:
 def _cell(statistic: Statistic, most: int) -> str:
     if statistic.n == 0:
         return "–"
-    spread = f" ± {_number(statistic.std)}" if statistic.n > 1 else ""
+    spread = "" if math.isnan(statistic.std) else f" ± {_number(statistic.std)}"
     return f"{_number(statistic.mean)}{spread}" + (f" (n = {statistic.n})" if statistic.n < most else "")
 
 

@@ -37,8 +37,8 @@ def psnr(prediction: Tensor, target: Tensor, data_range: float) -> Tensor:
         target: likewise.
         data_range: largest minus smallest possible value, 2 for the networks' [-1, 1].
     """
-    _check("psnr", prediction, target)
-    return PSNRMetric(_positive("psnr", data_range))(prediction, target).flatten()
+    check_same_shape("psnr", prediction, target)
+    return PSNRMetric(checked_range("psnr", data_range))(prediction, target).flatten()
 
 
 def ssim3d(prediction: Tensor, target: Tensor, data_range: float) -> Tensor:
@@ -52,25 +52,25 @@ def ssim3d(prediction: Tensor, target: Tensor, data_range: float) -> Tensor:
         target: likewise.
         data_range: as in :func:`psnr`.
     """
-    _check("ssim3d", prediction, target)
+    check_same_shape("ssim3d", prediction, target)
     if min(target.shape[2:]) < SSIM_WINDOW:
         raise ValueError(
             f"ssim3d: volumes need at least {SSIM_WINDOW} voxels along each axis, the window's, got "
             f"{tuple(target.shape[2:])}; use a larger volume"
         )
-    metric = SSIMMetric(3, _positive("ssim3d", data_range), win_size=SSIM_WINDOW, kernel_sigma=SSIM_SIGMA)
+    metric = SSIMMetric(3, checked_range("ssim3d", data_range), win_size=SSIM_WINDOW, kernel_sigma=SSIM_SIGMA)
     return metric(prediction, target).flatten()
 
 
 def mae_hu(prediction_hu: Tensor, target_hu: Tensor, mask: Tensor | None = None) -> Tensor:
     """Mean absolute error in HU over the voxels of ``mask`` (all by default); NaN where the mask is empty."""
-    _check("mae_hu", prediction_hu, target_hu)
+    check_same_shape("mae_hu", prediction_hu, target_hu)
     return _mean((prediction_hu - target_hu).abs(), mask)
 
 
 def bias_hu(prediction_hu: Tensor, target_hu: Tensor, mask: Tensor | None = None) -> Tensor:
     """Mean of prediction minus target in HU over the voxels of ``mask`` (all by default); NaN where it is empty."""
-    _check("bias_hu", prediction_hu, target_hu)
+    check_same_shape("bias_hu", prediction_hu, target_hu)
     return _mean(prediction_hu - target_hu, mask)
 
 
@@ -90,7 +90,7 @@ def gradient_ratio(prediction: Tensor, target: Tensor, axis: int) -> Tensor:
         target: likewise.
         axis: 0 for u, 1 for v, 2 for w.
     """
-    _check("gradient_ratio", prediction, target)
+    check_same_shape("gradient_ratio", prediction, target)
     roughness, truth = (_mean(volume.diff(dim=axis + 2).abs()) for volume in (prediction, target))
     return roughness / truth
 
@@ -113,7 +113,7 @@ def reprojection_error(mu: Tensor, line_integrals: Tensor, projector: Callable[[
         projector: ``mu`` to line integrals.
     """
     reprojected = projector(mu)
-    _check("reprojection_error", reprojected, line_integrals)
+    check_same_shape("reprojection_error", reprojected, line_integrals)
     squared_error, squared = (reprojected - line_integrals).square().sum((2, 3)), line_integrals.square().sum((2, 3))
     both = squared_error.sum(1) / squared.sum(1)
     return ReprojectionError(both.sqrt(), (squared_error / squared).sqrt())
@@ -125,7 +125,8 @@ def _mean(values: Tensor, mask: Tensor | None = None) -> Tensor:
     return (values * mask).flatten(1).sum(1) / mask.flatten(1).sum(1)
 
 
-def _check(name: str, prediction: Tensor, target: Tensor) -> None:
+def check_same_shape(name: str, prediction: Tensor, target: Tensor) -> None:
+    """Raise ValueError in the name of a metric unless both volumes have one shape."""
     if prediction.shape != target.shape:
         raise ValueError(
             f"{name}: prediction {tuple(prediction.shape)} and target {tuple(target.shape)} differ in shape; resample "
@@ -133,7 +134,8 @@ def _check(name: str, prediction: Tensor, target: Tensor) -> None:
         )
 
 
-def _positive(name: str, data_range: float) -> float:
+def checked_range(name: str, data_range: float) -> float:
+    """``data_range``, or ValueError in the name of a metric unless it is positive and finite."""
     if not 0 < data_range < math.inf:
         raise ValueError(
             f"{name}: data_range is the largest minus the smallest possible value and positive, got {data_range!r}"

@@ -1,0 +1,180 @@
+"""The comparison of all methods: each is trained and evaluated by the bundle's own commands, under one budget.
+
+Nothing here knows a network: a method is a list of overlays over the configurations that a user would run by hand.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from scripts.io.text import write_text
+
+logger = logging.getLogger(__name__)
+DONE = "done.json"
+"""In a step's folder once it has succeeded: the command and what it used."""
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a command took: seconds of wall time and the largest resident memory in bytes."""
+
+    seconds: float
+    peak_bytes: int
+
+
+def run_logged(command: Sequence[str], log: Path) -> Usage:
+    """Run ``command``, its output appended to ``log``.
+
+    Raises:
+        RuntimeError: it fails; with the last line of its log.
+    """
+    started = time.perf_counter()
+    with log.open("ab") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+        _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        last = (log.read_text(errors="replace").strip().splitlines() or ["no output"])[-1]
+        raise RuntimeError(f"status {process.returncode}: {last} (log: {log})")
+    return Usage(time.perf_counter() - started, used.ru_maxrss * 1024)
+
+
+@dataclass(frozen=True)
+class Method:
+    """One row of the comparison.
+
+    Attributes:
+        overlays: of ``configs/methods``, over the training, inference and evaluation configurations.
+        training: further overlays for training only, e.g. an adversarial one.
+    """
+
+    overlays: tuple[str, ...] = ()
+    training: tuple[str, ...] = ()
+
+
+class Sweep:
+    """Trains and evaluates every method, skipping what is done, and hands the results to ``publish``.
+
+    In ``output_dir`` each method has a folder with ``training/`` (the training run), ``evaluation/`` (its tables and
+    volumes) and ``log.txt``. A step that has succeeded leaves :data:`DONE` with its command, and is not repeated while
+    the command stays the same; an interrupted training goes on from its checkpoint. A method that fails does not stop
+    the others.
+
+    Args:
+        configs: the bundle's ``configs`` folder.
+        output_dir: made if needed.
+        methods: by name, the attributes of :class:`Method`.
+        budget: options of every training run, the same for all.
+        evaluation: options of every evaluation run.
+        publish: called as ``publish(output_dir, rows, costs)``: the measurements of all cases and methods, and for each
+            method its costs.
+        only: names of the methods to run, all by default.
+        run: executes a command; for tests.
+    """
+
+    def __init__(
+        self,
+        configs: str | Path,
+        output_dir: str | Path,
+        methods: Mapping[str, Mapping[str, Sequence[str]]],
+        budget: Mapping[str, Any],
+        evaluation: Mapping[str, Any],
+        publish: Callable[[Path, list[dict[str, str]], dict[str, dict[str, Any]]], None],
+        only: Sequence[str] | None = None,
+        run: Callable[[Sequence[str], Path], Usage] = run_logged,
+    ) -> None:
+        unknown = set(only or ()) - set(methods)
+        if unknown:
+            raise ValueError(f"unknown method {sorted(unknown)[0]!r}; choose from {', '.join(methods)}")
+        self.configs, self.output_dir = Path(configs), Path(output_dir)
+        self.methods = {name: Method(**{k: tuple(v) for k, v in m.items()}) for name, m in methods.items()}
+        self.names = [name for name in methods if not only or name in only]
+        self.budget, self.evaluation, self.publish, self.run = dict(budget), dict(evaluation), publish, run
+
+    def __call__(self) -> None:
+        """Run all that is not done, then publish.
+
+        Raises:
+            SystemExit: with status 1 and the errors, if a method failed.
+        """
+        failures = {}
+        for i, name in enumerate(self.names):
+            try:
+                self._method(f"[{i + 1}/{len(self.names)}] {name}", name)
+            except RuntimeError as error:
+                failures[name] = f"{name}: {error}"
+                print(failures[name], flush=True)
+        done = [name for name in self.names if name not in failures]
+        if done:
+            rows = collect_rows([self.output_dir / name / "evaluation" for name in done])
+            self.publish(self.output_dir, rows, {name: self._costs(name) for name in done})
+        if failures:
+            raise SystemExit(f"{len(failures)} of {len(self.names)} methods failed:\n" + "\n".join(failures.values()))
+
+    def _method(self, label: str, name: str) -> None:
+        folder, method = self.output_dir / name, self.methods[name]
+        training, evaluation = folder / "training", folder / "evaluation"
+        train = self._command(["train"], method.overlays + method.training, training, self.budget)
+        self._step(f"{label}: training", train, training, folder / "log.txt")
+        options = {"weights": training / "model.pt", "method": name, **self.evaluation}
+        evaluate = self._command(["inference", "evaluate"], method.overlays, evaluation, options)
+        self._step(f"{label}: evaluation", evaluate, evaluation, folder / "log.txt")
+
+    def _command(
+        self, bases: Sequence[str], overlays: Sequence[str], output_dir: Path, options: Mapping[str, Any]
+    ) -> list[str]:
+        files = [self.configs / f"{name}.json" for name in bases]
+        files += [self.configs / "methods" / f"{name}.json" for name in overlays]
+        command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str([str(file) for file in files])]
+        for key, value in {"output_dir": output_dir, **options}.items():
+            if value is not None:
+                command += [f"--{key}", str(value)]
+        return command
+
+    def _step(self, label: str, command: list[str], folder: Path, log: Path) -> None:
+        if _record(folder).get("command") == command:
+            print(f"{label}: done before", flush=True)
+            return
+        print(f"{label} ... ({log})", flush=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        used = self.run(command, log)
+        # An interrupted training has used time before; its log tells, this record does not.
+        write_text(folder / DONE, json.dumps({"command": command, **asdict(used)}, indent=2) + "\n")
+        print(f"{label}: {used.seconds:.0f} s", flush=True)
+
+    def _costs(self, name: str) -> dict[str, Any]:
+        training, evaluation = (self.output_dir / name / step for step in ("training", "evaluation"))
+        used = _record(training)
+        summary = json.loads((evaluation / "summary.json").read_text())
+        distances = next((m["metrics"] for m in summary["methods"] if m["method"] == name), {})
+        return {
+            **{metric: value["mean"] for metric, value in distances.items() if metric.startswith("fid_")},
+            "parameters": summary["parameters"],
+            "training_seconds": used["seconds"],
+            "training_peak_bytes": used["peak_bytes"],
+        }
+
+
+def collect_rows(folders: Sequence[Path]) -> list[dict[str, str]]:
+    """The rows of every ``cases.csv``; a baseline that all evaluations measured is taken once."""
+    rows: dict[tuple[str, str, str], dict[str, str]] = {}
+    for folder in folders:
+        with (folder / "cases.csv").open(newline="") as file:
+            for row in csv.DictReader(file):
+                rows.setdefault((row["case"], row["method"], row["estimate"]), row)
+    return list(rows.values())
+
+
+def _record(folder: Path) -> dict[str, Any]:
+    path = folder / DONE
+    return json.loads(path.read_text()) if path.is_file() else {}

@@ -1,0 +1,37 @@
+"""The volumes of an evaluation as files, for pictures and for other tools' measurements."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+
+from scripts.engine.outputs import safe_name
+from scripts.intensity import network_to_hu
+from scripts.io.nifti import write_volume
+
+
+class SaveVolumes:
+    """Writes the volume that is measured of every case as ``<case>.nii.gz``: int16 HU, the true CT's affine.
+
+    Args:
+        output_dir: made if needed.
+    """
+
+    def __init__(self, output_dir: str | Path) -> None:
+        self.output_dir = Path(output_dir)
+
+    def attach(self, engine: Engine) -> None:
+        """Write after every iteration of ``engine``, a MONAI evaluator with ``decollate=False``."""
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+
+    @torch.no_grad()
+    def __call__(self, engine: Engine) -> None:
+        """Write the first sample of every case of the batch."""
+        self.output_dir.mkdir(parents=True, exist_ok=True)
+        batch, volumes = engine.state.batch, engine.state.output["pred"][:, 0].float()
+        for name, volume, affine in zip(batch["name"], volumes, batch["affine"], strict=True):
+            hu = network_to_hu(volume).round().cpu().numpy().astype(np.int16)
+            write_volume(self.output_dir / f"{safe_name(name)}.nii.gz", hu, affine.cpu().numpy())

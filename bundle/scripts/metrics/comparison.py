@@ -1,0 +1,99 @@
+"""All methods in one table: means over cases, paired differences to a reference, and what each method costs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from scripts.metrics.paired import Difference, paired_difference
+from scripts.metrics.tables import KEYS, SINGLE, Row, Statistic, summarise
+
+SHOWN = {
+    "psnr3d_db": ("PSNR3D (dB)", 2),
+    "ssim3d": ("SSIM3D", 3),
+    "mae_hu": ("MAE (HU)", 0),
+    "mae_bone_hu": ("bone MAE (HU)", 0),
+    "bias_bone_hu": ("bone bias (HU)", 0),
+    "gradient_ratio_u": ("gradient ratio u", 2),
+    "reprojection": ("re-projection", 3),
+    "seconds": ("s / volume", 2),
+}
+"""Metrics of the Markdown table, their headings and decimals; the CSV has all."""
+PAIRED = {"psnr3d_db": 2, "ssim3d": 3}
+"""Metrics whose difference to the reference the Markdown table shows, and their decimals."""
+
+
+def numbers(rows: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
+    """Rows of a CSV file with their metrics as floats; an empty cell is NaN."""
+    return [{k: v if k in KEYS else float(v) if v else math.nan for k, v in row.items()} for row in rows]
+
+
+def compare(rows: Sequence[Row], costs: Mapping[str, Mapping[str, Any]], reference: str) -> list[dict[str, Any]]:
+    """One row per method: its costs, and for every metric mean, std, n, and the paired difference to ``reference``.
+
+    Args:
+        rows: the measurements of single volumes, by case and method.
+        costs: by method; one that has none (the mean volume) has empty cells.
+        reference: method that all others are compared with.
+
+    Raises:
+        ValueError: the reference was not measured.
+    """
+    rows = [row for row in rows if row["estimate"] == SINGLE]
+    summary = {method: statistics for (method, _), statistics in summarise(rows).items()}
+    if reference not in summary:
+        raise ValueError(f"reference {reference!r} was not measured; choose one of {', '.join(summary)}")
+    names = sorted({name for cost in costs.values() for name in cost})
+    table = []
+    for method, statistics in summary.items():
+        line: dict[str, Any] = {"method": method} | {name: costs.get(method, {}).get(name) for name in names}
+        for metric, statistic in statistics.items():
+            difference = _difference(rows, method, reference, metric)
+            line |= {f"{metric}_{k}": v for k, v in statistic._asdict().items()}
+            line |= {f"{metric}_vs_{reference}_{k}": v for k, v in difference._asdict().items() if k != "n"}
+        table.append(line)
+    return table
+
+
+def comparison_markdown(table: Sequence[Mapping[str, Any]], reference: str) -> str:
+    """One line per method, the best PSNR3D first: mean ± standard deviation over cases, paired differences, costs."""
+    heads = ["method", *(head for head, _ in SHOWN.values())]
+    heads += [f"{SHOWN[metric][0]} − {reference}'s [95 %]" for metric in PAIRED]
+    heads += ["parameters (M)", "training (min)", "peak memory (GiB)"]
+    lines = [heads, ["---", *["---:"] * (len(heads) - 1)]]
+    for row in sorted(table, key=lambda row: -row["psnr3d_db_mean"]):
+        line = [row["method"]]
+        for metric, (_, digits) in SHOWN.items():
+            line.append(_spread(Statistic(*(row[f"{metric}_{k}"] for k in Statistic._fields)), digits))
+        for metric, digits in PAIRED.items():
+            values = [row[f"{metric}_vs_{reference}_{k}"] for k in ("mean", "low", "high")]
+            line.append("–" if row["method"] == reference else _interval(*values, digits))
+        line += [_cost(row, "parameters", 1e6, 2), _cost(row, "training_seconds", 60, 1)]
+        line += [_cost(row, "training_peak_bytes", 2**30, 1)]
+        lines.append(line)
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _difference(rows: Sequence[Row], method: str, reference: str, metric: str) -> Difference:
+    ours, theirs = ({row["case"]: row[metric] for row in rows if row["method"] == m} for m in (method, reference))
+    cases = [case for case in ours if case in theirs]
+    return paired_difference([ours[case] for case in cases], [theirs[case] for case in cases])
+
+
+def _spread(statistic: Statistic, digits: int) -> str:
+    if statistic.n == 0:
+        return "–"
+    spread = f" ± {statistic.std:.{digits}f}" if statistic.n > 1 else ""
+    return f"{statistic.mean:.{digits}f}{spread}"
+
+
+def _interval(mean: float, low: float, high: float, digits: int) -> str:
+    if math.isnan(mean):
+        return "–"
+    return f"{mean:+.{digits}f}" + ("" if math.isnan(low) else f" [{low:+.{digits}f}, {high:+.{digits}f}]")
+
+
+def _cost(row: Mapping[str, Any], name: str, unit: float, digits: int) -> str:
+    value = row.get(name)
+    return "–" if value is None else f"{value / unit:.{digits}f}"

@@ -1,0 +1,86 @@
+"""Overlap of segmented structures.
+
+Masks are bool ``[B, 1, U, V, W]``; :func:`dice` and :func:`hd95_mm` return ``[B]`` and raise ValueError if the masks
+differ in shape. What an empty mask leaves undefined is NaN, never a stand-in number.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from monai.metrics import DiceMetric, HausdorffDistanceMetric
+from torch import Tensor
+
+NOTES = (
+    "`dice_<structure>`: 2 |A ∩ B| / (|A| + |B|), 1 is best. A structure that only one side has counts as 0; one that "
+    "neither has is left out.",
+    "`dice`: the case's mean over its structures.",
+    "`hd95_<structure>_mm`: the larger of the two 95th percentiles of the distances from one surface to the other, in "
+    "mm, 0 is best. It is left out where either side lacks the structure: a method that misses structures has fewer "
+    "cases (n), and its mean speaks for these alone.",
+    "`missed`, `invented`: structures per case that only the reference has, and that only the reconstruction has.",
+)
+"""What the columns mean, for the reader of a table."""
+
+
+def dice(prediction: Tensor, reference: Tensor) -> Tensor:
+    """Dice coefficient: 1 for equal masks, 0 for disjoint ones and where only one is empty, NaN where both are."""
+    _check("dice", prediction, reference)
+    values = DiceMetric(ignore_empty=False)(prediction.float(), reference.float()).flatten()
+    return torch.where(_present(prediction) | _present(reference), values, math.nan)
+
+
+def hd95_mm(prediction: Tensor, reference: Tensor, spacing_mm: Sequence[float]) -> Tensor:
+    """Symmetric 95th percentile of the Hausdorff distance between the masks' surfaces; NaN where either is empty.
+
+    A surface is made of the voxels of a mask that touch another voxel outside it or the border of the volume.
+
+    Args:
+        prediction: ``[B, 1, U, V, W]``.
+        reference: likewise.
+        spacing_mm: of the voxels along u, v and w.
+    """
+    _check("hd95_mm", prediction, reference)
+    both = _present(prediction) & _present(reference)
+    values = torch.full(both.shape, math.nan, device=both.device)
+    if both.any():
+        metric = HausdorffDistanceMetric(include_background=True, percentile=95)
+        values[both] = metric(prediction[both].float(), reference[both].float(), spacing=list(spacing_mm)).flatten()
+    return values
+
+
+def measure_overlap(
+    prediction: Mapping[str, Tensor], reference: Mapping[str, Tensor], spacing_mm: Sequence[float]
+) -> dict[str, float]:
+    """All metrics of one segmentation, by column name; see :data:`NOTES`.
+
+    Args:
+        prediction: every structure's mask ``[1, 1, U, V, W]`` by name.
+        reference: likewise; the metrics of a structure that it does not name are NaN.
+        spacing_mm: of the voxels along u, v and w.
+    """
+    row = {}
+    for name, found in prediction.items():
+        known = reference.get(name)
+        row[f"dice_{name}"] = math.nan if known is None else dice(found, known).item()
+        row[f"hd95_{name}_mm"] = math.nan if known is None else hd95_mm(found, known, spacing_mm).item()
+    scores = [row[f"dice_{name}"] for name in reference if not math.isnan(row[f"dice_{name}"])]
+    alone = {"missed": math.nan, "invented": math.nan}
+    if reference:
+        pairs = [(bool(prediction[name].any()), bool(known.any())) for name, known in reference.items()]
+        alone = {"missed": float(pairs.count((False, True))), "invented": float(pairs.count((True, False)))}
+    return {"dice": sum(scores) / len(scores) if scores else math.nan, **alone, **row}
+
+
+def _present(mask: Tensor) -> Tensor:
+    return mask.flatten(1).any(1)
+
+
+def _check(name: str, prediction: Tensor, reference: Tensor) -> None:
+    if prediction.shape != reference.shape:
+        raise ValueError(
+            f"{name}: prediction {tuple(prediction.shape)} and reference {tuple(reference.shape)} differ in shape; "
+            "resample one to the other's grid"
+        )

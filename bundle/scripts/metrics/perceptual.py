@@ -1,0 +1,234 @@
+"""How alike slices look to a feature network, the backbone: LPIPS of pairs, FID of sets.
+
+No backbone is part of the bundle, and nothing is ever downloaded: the user names a file. Without one all values are
+NaN, which the tables show as empty, "not measured"; there is no stand-in. What a value means depends on the backbone,
+so values compare only between methods measured with the same file on the same cases.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from scripts.metrics.slices import AXES, slices
+from scripts.metrics.volume import check_same_shape
+
+NOTES = (
+    "`lpips_u`, `_v`, `_w`: distance between the backbone's features of each predicted and true slice across the axis, "
+    "averaged over the slices; smaller is better. It is the published LPIPS only if the backbone is the published "
+    "network with its learned weights.",
+    "`fid_u`, `_v`, `_w`: Fréchet distance between the backbone's features of all predicted and of all true slices "
+    "across the axis, over all cases together; smaller is better. Few slices make it large, so it compares methods on "
+    "the same cases only. The published FID takes Inception's features, DiffuX2CT's those of MedCLIP.",
+    "`lpips_…` and `fid_…` without a value were not measured: no backbone was given.",
+)
+"""What the columns mean, for the reader of a table."""
+
+
+class Backbone:
+    """A frozen feature network that is shown slices in the networks' range, [-1, 1], a batch at a time.
+
+    Args:
+        network: slices ``[N, channels, H, W]`` to features: vectors ``[N, D]``, a map ``[N, D, h, w]``, or several maps
+            in a list or tuple. Resizing and normalisation are its own affair. Parameters or buffers named ``lin0``,
+            ``lin1``, ... are LPIPS's learned weights, one per channel of each map.
+        channels: 3 for a network of colour images, which gets the grey slice three times, or 1.
+        batch_size: how many slices at a time.
+    """
+
+    def __init__(self, network: nn.Module, channels: int = 3, batch_size: int = 32) -> None:
+        self.network, self.channels, self.batch_size = network.eval(), channels, batch_size
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> list[Tensor]:
+        """The features of ``images [N, H, W]``, N at most ``batch_size``, as a list."""
+        features = self.network.to(images.device)(images[:, None].repeat(1, self.channels, 1, 1))
+        features = list(features) if isinstance(features, (list, tuple)) else [features]
+        if not all(torch.isfinite(values).all() for values in features):
+            raise ValueError(
+                f"the backbone's features of slices of {tuple(images.shape[1:])} pixels hold NaN or infinity; check "
+                "its file"
+            )
+        return features
+
+    def linear_weights(self) -> list[Tensor]:
+        """LPIPS's learned weights ``[D]`` of each map, in order; empty if the network holds none."""
+        found = {}
+        for name, values in self.network.state_dict().items():
+            if match := re.match(r"lin(\d+)\b", name):
+                found[int(match[1])] = values.flatten()
+        return [found[i] for i in sorted(found)]
+
+
+def load_backbone(path: str | Path | None, channels: int = 3) -> Backbone | None:
+    """The backbone of a TorchScript file, or None where no file is given.
+
+    A file is made by ``torch.jit.script(module).save(path)`` (or ``trace``), with the module as :class:`Backbone`
+    describes. For the published LPIPS: LPIPS's input scaling, AlexNet's five ReLU maps as the result, and LPIPS's
+    weights as buffers ``lin0`` ... ``lin4``. For DiffuX2CT's FID: the resizing and normalisation of MedCLIP's image
+    encoder, and its embedding as the result.
+
+    Raises:
+        ValueError: no such file, or not TorchScript.
+    """
+    if path is None:
+        return None
+    if not Path(path).is_file():
+        raise ValueError(f"{path}: no such backbone file; a backbone is a TorchScript file, and none is downloaded")
+    try:
+        network = torch.jit.load(str(path), map_location="cpu")
+    except RuntimeError as error:
+        raise ValueError(
+            f"{path}: not a TorchScript file; save the network with torch.jit.script(network).save(path)"
+        ) from error
+    return Backbone(network, channels)
+
+
+class Perceptual:
+    """LPIPS (Zhang et al. 2018, doi:10.1109/CVPR.2018.00068) of slices, around a given backbone.
+
+    At every pixel of every feature map the two feature vectors are scaled to unit length; their squared difference is
+    summed over the channels with LPIPS's learned weights (all 1 if the backbone holds none), averaged over the pixels
+    and summed over the maps, as in its authors' code. With their network, input scaling and weights this is the
+    published LPIPS; with anything else it is a distance of the same form, ours.
+
+    MONAI's ``PerceptualLoss`` is not used: it downloads its networks or needs ``lpips`` and ``torchvision``, takes a
+    local file for one network only, a torchvision ResNet-50, and chooses slices at random.
+
+    Args:
+        backbone: maps, not vectors; None to measure nothing: all values are NaN.
+    """
+
+    def __init__(self, backbone: Backbone | None = None) -> None:
+        self.backbone = backbone
+        self.weights = [] if backbone is None else backbone.linear_weights()
+
+    def __call__(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """``[B, 3]``: the mean over the slices across each axis of volumes ``[B, 1, U, V, W]`` in [-1, 1]."""
+        check_same_shape("lpips", prediction, target)
+        if self.backbone is None:
+            return torch.full((len(target), len(AXES)), math.nan)
+        columns = []
+        for axis in range(len(AXES)):
+            pairs = [slices(v, axis).flatten(0, 1).split(self.backbone.batch_size) for v in (prediction, target)]
+            distances = torch.cat([self._distances(p, t) for p, t in zip(*pairs, strict=True)])
+            columns.append(distances.view(len(target), -1).mean(1))
+        return torch.stack(columns, dim=1)
+
+    def measure(self, prediction: Tensor, target: Tensor) -> dict[str, float]:
+        """The same of one case, by column name."""
+        return {f"lpips_{axis}": value for axis, value in zip(AXES, self(prediction, target)[0].tolist(), strict=True)}
+
+    def _distances(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """``[N]``, of slices ``[N, H, W]``."""
+        pairs = list(zip(self.backbone(prediction), self.backbone(target), strict=True))
+        weights = self.weights or [torch.ones(t.shape[1]) for _, t in pairs]
+        shapes = [tuple(t.shape[1:]) for _, t in pairs]
+        if any(len(shape) != 3 for shape in shapes) or [shape[0] for shape in shapes] != [len(w) for w in weights]:
+            raise ValueError(
+                "lpips: the backbone must give feature maps [N, D, h, w], and as many linear weights as channels or "
+                f"none; got features [N, *] of {shapes} and {[len(w) for w in weights]} weights"
+            )
+        total = torch.zeros(len(target), device=target.device)
+        for (p, t), w in zip(pairs, weights, strict=True):
+            difference = (F.normalize(p, dim=1, eps=1e-10) - F.normalize(t, dim=1, eps=1e-10)).square()
+            total += (difference * w.to(difference).view(1, -1, 1, 1)).sum(1).mean((1, 2))
+        return total
+
+
+class SliceFeatures:
+    """FID (Heusel et al. 2017, arXiv:1706.08500) of every estimate against the truth, from all slices of all cases.
+
+    Features wait on the CPU in float32: a set of 100 cases of 128^3 voxels with 512 features takes 79 MB, and there is
+    one set for the truth and one for every estimate.
+
+    Args:
+        backbone: vectors, or one map, which is averaged over its pixels; None to measure nothing: all values are NaN.
+    """
+
+    def __init__(self, backbone: Backbone | None = None) -> None:
+        self.backbone = backbone
+        self.truth: list[list[Tensor]] = []
+        self.estimates: dict[Hashable, list[list[Tensor]]] = {}
+
+    def add(self, target: Tensor, estimates: Mapping[Hashable, Tensor]) -> None:
+        """Take in one case: its truth and every estimate of it, volumes ``[B, 1, U, V, W]`` in [-1, 1], by any keys.
+
+        Give the same keys for every case, and only cases of which all estimates exist, so that all sets hold the same
+        cases.
+        """
+        truth, features = self._features(target), {key: self._features(volume) for key, volume in estimates.items()}
+        self.truth.append(truth)
+        for key, of_axes in features.items():
+            self.estimates.setdefault(key, []).append(of_axes)
+
+    def finish(self) -> dict[Hashable, dict[str, float]]:
+        """The columns ``fid_u``, ``fid_v``, ``fid_w`` of every estimate, by its key."""
+        return {
+            key: {f"fid_{name}": self._distance(cases, axis) for axis, name in enumerate(AXES)}
+            for key, cases in self.estimates.items()
+        }
+
+    def _distance(self, cases: list[list[Tensor]], axis: int) -> float:
+        if self.backbone is None:
+            return math.nan
+        estimate, truth = (torch.cat([of_axes[axis] for of_axes in each]) for each in (cases, self.truth))
+        return frechet_distance(estimate, truth).item()
+
+    def _features(self, volume: Tensor) -> list[Tensor]:
+        """One ``[n, D]`` per axis; nothing without a backbone."""
+        if self.backbone is None:
+            return []
+        batches = [slices(volume, axis).flatten(0, 1).split(self.backbone.batch_size) for axis in range(len(AXES))]
+        return [torch.cat([self._vectors(images) for images in of_axis]) for of_axis in batches]
+
+    def _vectors(self, images: Tensor) -> Tensor:
+        features = self.backbone(images)
+        if len(features) != 1 or features[0].ndim not in (2, 4):
+            raise ValueError(
+                "fid: the backbone must give one vector [N, D] or one map [N, D, h, w] per slice, got shapes "
+                f"{[tuple(values.shape) for values in features]}; use one made for FID"
+            )
+        return features[0].flatten(2).mean(2).float().cpu() if features[0].ndim == 4 else features[0].float().cpu()
+
+
+def frechet_distance(features_a: Tensor, features_b: Tensor) -> Tensor:
+    """Squared Fréchet distance between the Gaussians with the means and covariances of two sets, scalar, in float64.
+
+    ``|m_a - m_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^(1/2))``. With the centred features as factors, ``C_a = X^T X`` and
+    ``C_b = Y^T Y``, the trace of the root is the sum of the singular values of ``X Y^T``: no root of a matrix is taken,
+    and sets smaller than D, whose covariances are singular, are as exact as large ones.
+
+    MONAI's ``get_fid_score`` is not used: where the covariances are singular it adds 1e-6 to their diagonals, prints
+    that it does, and is then 0.1 to 0.4 % off for 20 sparse vectors of 64 features; with 192 of 512 it takes 100 times
+    as long.
+
+    Args:
+        features_a: ``[N, D]``, N at least 2.
+        features_b: ``[M, D]``, likewise.
+    """
+    if features_a.ndim != 2 or features_b.ndim != 2 or features_a.shape[1] != features_b.shape[1]:
+        raise ValueError(
+            "frechet_distance: features are [N, D] and [M, D], of one backbone, got "
+            f"{tuple(features_a.shape)} and {tuple(features_b.shape)}"
+        )
+    if min(len(features_a), len(features_b)) < 2:
+        raise ValueError(
+            f"frechet_distance: a covariance needs at least 2 vectors, got {len(features_a)} and {len(features_b)}; "
+            "give more slices"
+        )
+    (mean_a, x), (mean_b, y) = _mean_and_factor(features_a.double()), _mean_and_factor(features_b.double())
+    spread = x.square().sum() + y.square().sum() - 2 * torch.linalg.svdvals(x @ y.T).sum()
+    return ((mean_a - mean_b).square().sum() + spread).clamp(min=0)
+
+
+def _mean_and_factor(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean ``[D]``, and a factor ``X [min(N, D), D]`` of the sample covariance ``X^T X``."""
+    mean = features.mean(0)
+    return mean, torch.linalg.qr((features - mean) / math.sqrt(len(features) - 1), mode="r").R

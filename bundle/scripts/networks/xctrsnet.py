@@ -1,0 +1,110 @@
+"""X-CTRSNet's reconstruction branch SPaDRNet (Ge et al. 2022), in our reading: its code is not public.
+
+What we know of it is no more than 2D encoders per view, lifted to 3D, fused, 3D decoder. How features are lifted and
+fused, and all depths, widths and normalisations, are ours; results of this network say little about the original.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from scripts.blocks.residual import convolution
+from scripts.geometry import BiplanarGeometry
+from scripts.networks.denoiser import stage_shapes
+from scripts.networks.diffux2ct import geometry_fingerprint
+from scripts.networks.expanded import on_grid
+from scripts.networks.icm_reg import VolumeDecoder
+from scripts.networks.lifting import RayReplication, require_image
+from scripts.networks.triplane import PlaneEncoder
+
+
+class LiftedFusion(nn.Module):
+    """Copies both views' features along their rays and fuses them by a 3D convolution.
+
+    Args:
+        geometry: the exam.
+        side: cells along each side of the feature planes, which cover the detectors.
+        grid: shape of the 3D features, which cover the volume.
+        channels: of the planes and of the fused features.
+    """
+
+    def __init__(self, geometry: BiplanarGeometry, side: int, grid: tuple[int, int, int], channels: int) -> None:
+        super().__init__()
+        self.replicate = RayReplication(on_grid(geometry, side, grid))
+        self.fuse = convolution(3, 2 * channels, channels)
+
+    def lift(self, frontal: Tensor, lateral: Tensor) -> Tensor:
+        """Planes ``[B, C, P, P]`` to ``[B, 2C, *grid]``: the frontal channels, then the lateral ones."""
+        b, c, _, _ = frontal.shape
+        views = self.replicate(torch.stack([frontal, lateral], dim=2).flatten(0, 1))
+        return views.unflatten(0, (b, c)).transpose(1, 2).flatten(1, 2)
+
+    def forward(self, frontal: Tensor, lateral: Tensor) -> Tensor:
+        """Planes ``[B, C, P, P]`` to fused features ``[B, C, *grid]``."""
+        return self.fuse(self.lift(frontal, lateral))
+
+
+class XCTRSNet(nn.Module):
+    """Radiographs to a volume: an encoder for each view, features lifted and fused at every level, one 3D decoder.
+
+    Args:
+        geometry: the exam; only its isocentre magnification counts, see
+            :class:`~scripts.networks.lifting.RayReplication`.
+        channels: of the levels, finest first, in 2D and in 3D; each halves the grid, the first has the volume's.
+        plane_blocks: residual blocks per level of the encoders.
+        blocks: residual blocks per level of the decoder.
+        dropout: rate inside the residual blocks.
+
+    Shapes: images ``[B, 2, N, N]`` and volumes ``[B, 1, U, V, W]`` in network units; the output is not clipped.
+
+    Raises:
+        ValueError: a volume or detector that does not divide into the levels.
+    """
+
+    def __init__(
+        self,
+        geometry: BiplanarGeometry,
+        channels: tuple[int, ...] = (32, 64, 128, 256),
+        plane_blocks: int = 2,
+        blocks: int = 1,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        channels, pixels = tuple(channels), geometry.detector_pixels
+        grids = stage_shapes(geometry.volume_shape, 1, len(channels))
+        stride = max(1, pixels // max(geometry.volume_shape))
+        divisor = stride * 2 ** (len(channels) - 1)
+        if pixels % divisor:
+            raise ValueError(
+                f"X-CTRSNet: detector_pixels {pixels} must be divisible by {divisor} ({stride} pixels per voxel, "
+                f"{len(channels)} levels); choose a geometry with a multiple of {divisor} pixels"
+            )
+        self.image_shape = [2, pixels, pixels]
+        self.register_buffer("geometry", geometry_fingerprint(geometry))
+        self.encoders = nn.ModuleList(
+            nn.Sequential(
+                convolution(2, 1, channels[0], 2 * stride + 1, stride), PlaneEncoder(channels, plane_blocks, dropout)
+            )
+            for _ in range(2)
+        )
+        self.fusion = nn.ModuleList(
+            LiftedFusion(geometry, pixels // (stride * 2**i), grid, c)
+            for i, (grid, c) in enumerate(zip(grids, channels, strict=True))
+        )
+        self.decoder = VolumeDecoder(channels, channels, blocks=blocks, dropout=dropout)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Reconstruct ``[B, 1, U, V, W]`` from ``image [B, 2, N, N]``.
+
+        Raises:
+            ValueError: an image of another shape than the geometry's.
+        """
+        require_image(image, self.image_shape)
+        planes: list[list[Tensor]] = []
+        for i, encoder in enumerate(self.encoders):
+            planes.append(encoder(image[:, i : i + 1]))
+        fused: list[Tensor] = []
+        for i, fusion in enumerate(self.fusion):
+            fused.append(fusion(planes[0][i], planes[1][i]))
+        return self.decoder(fused)

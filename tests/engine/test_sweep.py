@@ -1,0 +1,126 @@
+"""The sweep: which commands it runs, that it repeats none, and that one failure does not lose the others."""
+
+import csv
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from scripts.engine.publish import PublishComparison
+from scripts.engine.sweep import Sweep, Usage, run_logged
+from scripts.metrics.comparison import SHOWN
+
+METHODS = {"one": {}, "two": {"overlays": ["b"], "training": ["c"]}}
+
+
+class Fake:
+    """Stands for the commands; an evaluation leaves the tables that a real one does."""
+
+    def __init__(self, fails: str = "") -> None:
+        self.commands: list[list[str]] = []
+        self.fails = fails
+
+    def __call__(self, command, log: Path) -> Usage:
+        self.commands.append(list(command))
+        options = dict(zip(command[6::2], command[7::2], strict=True))
+        if self.fails and self.fails in options["--output_dir"]:
+            raise RuntimeError("status 1: no luck")
+        if "evaluate.json" in command[5]:
+            self.evaluate(Path(options["--output_dir"]), options["--method"])
+        return Usage(60.0, 2**30)
+
+    @staticmethod
+    def evaluate(folder: Path, method: str) -> None:
+        (folder / "summary.json").write_text(json.dumps({"parameters": 1000, "methods": []}))
+        with (folder / "cases.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, ["case", "method", "estimate", *SHOWN])
+            writer.writeheader()
+            for case in "xy":
+                for name in (method, "mean_volume"):
+                    writer.writerow(
+                        {"case": case, "method": name, "estimate": "single"} | dict.fromkeys(SHOWN, len(name))
+                    )
+
+
+def sweep(folder: Path, run, publish=None, **changes) -> Sweep:
+    settings = {"budget": {"max_epochs": 3, "tracking": None}, "evaluation": {"split": "test"}} | changes
+    return Sweep("configs", folder, METHODS, publish=publish or (lambda *_: None), run=run, **settings)
+
+
+def test_every_method_is_trained_under_the_same_budget_and_evaluated_with_its_own_weights(tmp_path):
+    fake = Fake()
+    sweep(tmp_path, fake)()
+    files = [command[5] for command in fake.commands]
+    assert files[0] == str(["configs/train.json"])
+    assert files[1] == str(["configs/inference.json", "configs/evaluate.json"])
+    assert files[2] == str(["configs/train.json", "configs/methods/b.json", "configs/methods/c.json"])
+    assert files[3] == str(["configs/inference.json", "configs/evaluate.json", "configs/methods/b.json"])
+    assert all(
+        command[:5] == [sys.executable, "-m", "monai.bundle", "run", "--config_file"] for command in fake.commands
+    )
+    trained, evaluated = fake.commands[2][6:], fake.commands[3][6:]
+    assert trained == ["--output_dir", f"{tmp_path}/two/training", "--max_epochs", "3"]
+    assert evaluated == [
+        "--output_dir", f"{tmp_path}/two/evaluation", "--weights", f"{tmp_path}/two/training/model.pt",
+        "--method", "two", "--split", "test",
+    ]  # fmt: skip
+
+
+def test_what_is_done_is_not_repeated_unless_the_command_changes(tmp_path):
+    fake = Fake()
+    sweep(tmp_path, fake)()
+    sweep(tmp_path, fake)()
+    assert len(fake.commands) == 4
+    sweep(tmp_path, fake, budget={"max_epochs": 9})()
+    assert len(fake.commands) == 6  # the trainings; evaluations have the same command
+
+
+def test_a_failing_method_is_reported_and_loses_no_other(tmp_path):
+    published = []
+    with pytest.raises(SystemExit, match=r"1 of 2 methods failed:\none: status 1: no luck"):
+        sweep(tmp_path, Fake("one/training"), lambda _, rows, costs: published.append((rows, costs)))()
+    ((rows, costs),) = published
+    assert {row["method"] for row in rows} == {"two", "mean_volume"} and list(costs) == ["two"]
+    again = Fake()
+    sweep(tmp_path, again)()
+    assert len(again.commands) == 2
+
+
+def test_costs_and_rows_reach_the_publisher_and_shared_baselines_once(tmp_path):
+    published = []
+    sweep(tmp_path, Fake(), lambda _, rows, costs: published.append((rows, costs)))()
+    ((rows, costs),) = published
+    assert [(r["method"], r["case"]) for r in rows] == [
+        ("one", "x"), ("mean_volume", "x"), ("one", "y"), ("mean_volume", "y"), ("two", "x"), ("two", "y"),
+    ]  # fmt: skip
+    assert costs["one"] == {"parameters": 1000, "training_seconds": 60.0, "training_peak_bytes": 2**30}
+
+
+def test_some_methods_alone_and_unknown_ones(tmp_path):
+    fake = Fake()
+    sweep(tmp_path, fake, only=["two"])()
+    assert len(fake.commands) == 2
+    with pytest.raises(ValueError, match="unknown method 'three'; choose from one, two"):
+        sweep(tmp_path, fake, only=["three"])
+
+
+def test_the_tables_are_written_and_pictures_asked_for(tmp_path):
+    drawn = []
+    publish = PublishComparison("two", {"epochs": 3, "nothing": None}, lambda folder, methods: drawn.append(methods))
+    sweep(tmp_path, Fake(), publish)()
+    assert drawn == [["one", "two"]]
+    page = (tmp_path / "comparison.md").read_text()
+    assert "| mean_volume | 11.00 ± 0.00 |" in page and "- epochs: 3" in page and "nothing" not in page
+    table = list(csv.DictReader((tmp_path / "comparison.csv").open()))
+    assert [row["method"] for row in table] == ["one", "mean_volume", "two"]
+    assert len(list(csv.DictReader((tmp_path / "cases.csv").open()))) == 6
+
+
+def test_a_command_is_measured_and_logged_and_its_failure_told(tmp_path):
+    log = tmp_path / "log.txt"
+    used = run_logged([sys.executable, "-c", "x = bytearray(50_000_000); print('hello')"], log)
+    assert 0 < used.seconds < 60 and 50_000_000 < used.peak_bytes < 2_000_000_000 and log.read_text() == "hello\n"
+    with pytest.raises(RuntimeError, match="status 3: bye .*log.txt"):
+        run_logged([sys.executable, "-c", "print('bye'); raise SystemExit(3)"], log)
+    assert log.read_text() == "hello\nbye\n"

@@ -1,0 +1,136 @@
+"""3DCNN: a U-Net behind replicated radiographs, the symmetry of the views, and the laws of any direct method."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from scripts.geometry import preset
+from scripts.networks.cnn3d import CNN3D
+from scripts.networks.diffux2ct import geometry_fingerprint
+from scripts.networks.lifting import replicate_along_rays
+
+TINY = preset("carm", (16, 16, 16), 20.0, 16)
+OBLONG = preset("carm", (16, 32, 48), 10.0, 40)
+CHANNELS = (8, 8, 8, 8, 16, 8)
+
+
+def normal(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def network(geometry=TINY, channels=CHANNELS) -> CNN3D:
+    torch.manual_seed(0)
+    return CNN3D(geometry, channels).eval()
+
+
+def test_the_default_size_has_5_750_259_parameters() -> None:
+    with torch.device("meta"):
+        module = CNN3D(preset("carm", (64, 64, 64), 5.0, 128))
+    assert sum(p.numel() for p in module.parameters()) == 5_750_259
+
+
+def test_the_convolutions_are_3x3x3_and_five_levels_deep() -> None:
+    convs = [m for m in network().unet.modules() if isinstance(m, nn.Conv3d)]
+    assert {m.kernel_size for m in convs[:-1]} == {(3, 3, 3)}
+    assert sum(isinstance(m, nn.MaxPool3d) for m in network().unet.modules()) == 4
+    assert convs[0].in_channels == 2 and convs[-1].out_channels == 1
+
+
+def test_the_unet_reads_the_radiographs_replicated_along_their_rays() -> None:
+    module, image = network(OBLONG), normal(2, 2, 40, 40)
+    with torch.no_grad():
+        volume = module(image)
+        assert volume.shape == (2, 1, 16, 32, 48)
+        assert torch.equal(volume, module.unet(replicate_along_rays(image, OBLONG)))
+        assert not torch.allclose(volume, module(image.flip(1)), atol=1e-2)
+
+
+def test_with_a_symmetric_unet_swapping_the_views_swaps_u_and_v() -> None:
+    module, image = network(), normal(2, 2, 16, 16)
+    with torch.no_grad():
+        assert not torch.allclose(module(image.flip(1)), module(image).transpose(2, 3), atol=1e-2)
+        for kernel in (p for p in module.unet.parameters() if p.ndim == 5):
+            # What the first layer does to one view along (u, v) it does to the other along (v, u).
+            mirrored = kernel.flip(1) if kernel.shape[1] == 2 else kernel
+            kernel.copy_((kernel + mirrored.transpose(2, 3)) / 2)
+        assert torch.allclose(module(image.flip(1)), module(image).transpose(2, 3), atol=1e-4)
+        assert not torch.allclose(module(image), module(image).transpose(2, 3), atol=1e-2)
+
+
+@pytest.mark.parametrize("view", [0, 1])
+def test_absolute_attenuation_reaches_the_volume(view: int) -> None:
+    module, image = network(), normal(1, 2, 16, 16)
+    brighter = image.clone()
+    brighter[:, view] *= 2
+    with torch.no_grad():
+        assert not torch.allclose(module(brighter), module(image), atol=1e-2)
+        assert not torch.allclose(module(2 * image), module(image), atol=1e-2)
+
+
+def test_in_evaluation_the_same_images_give_the_same_volume_alone_or_in_a_batch() -> None:
+    module, image = network(), normal(2, 2, 16, 16)
+    with torch.no_grad():
+        both = module(image)
+        assert torch.equal(module(image), both)
+        for i in range(2):
+            assert torch.allclose(module(image[i : i + 1]), both[i : i + 1], atol=1e-5)
+        assert not torch.allclose(both[0], both[1], atol=1e-2)
+
+
+def test_the_output_has_no_limits() -> None:
+    module = network()
+    nn.init.constant_(module.unet.final_conv.bias, 3.0)
+    assert module(normal(1, 2, 16, 16)).max() > 1
+
+
+def test_every_weight_learns() -> None:
+    module = network().train()
+    volume = module(normal(2, 2, 16, 16))
+    (volume * normal(*volume.shape, seed=1)).sum().backward()
+    assert [name for name, p in module.named_parameters() if p.grad is None or not p.grad.any()] == []
+    assert all(torch.isfinite(p.grad).all() for p in module.parameters())
+
+
+def test_one_case_is_learnt_by_heart() -> None:
+    module, image = network().train(), normal(1, 2, 16, 16)
+    truth = F.interpolate(normal(1, 1, 4, 4, 4, seed=1), size=(16, 16, 16), mode="trilinear").tanh()
+    optimizer, losses = torch.optim.Adam(module.parameters(), 3e-3), []
+    for _ in range(30):
+        loss = F.l1_loss(module(image), truth)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0] / 3
+
+
+def test_a_scripted_network_answers_alike() -> None:
+    module, image = network(), normal(2, 2, 16, 16)
+    with torch.no_grad():
+        assert torch.equal(torch.jit.script(module)(image), module(image))
+
+
+def test_the_geometry_travels_in_the_weights() -> None:
+    assert torch.equal(network().state_dict()["geometry"], geometry_fingerprint(TINY))
+
+
+@pytest.mark.parametrize("shape", [(1, 2, 8, 16), (1, 1, 16, 16), (2, 16, 16)])
+def test_an_image_of_another_shape_is_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"takes images \[B\] \+ \[2, 16, 16\], got .*; resample them or choose"):
+        network()(torch.zeros(shape))
+
+
+@pytest.mark.parametrize(
+    ("volume_shape", "channels", "message"),
+    [
+        ((16, 24, 16), CHANNELS, r"volume_shape \(16, 24, 16\) must be divisible by 16 \(4 halvings\); crop or pad it"),
+        ((8, 8, 8), CHANNELS, r"volume_shape \(8, 8, 8\) must be divisible by 16"),
+        ((16, 16, 16), (8, 8, 8), r"channels are 6 multiples of 4, .* got \(8, 8, 8\); choose"),
+        ((16, 16, 16), (8, 8, 6, 8, 8, 8), r"channels are 6 multiples of 4, .* got \(8, 8, 6, 8, 8, 8\)"),
+        ((16, 16, 16), (8, 8, 0, 8, 8, 8), r"channels are 6 multiples of 4"),
+    ],
+)
+def test_sizes_that_do_not_fit_are_refused(volume_shape, channels, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        CNN3D(preset("parallel", volume_shape, 5.0, 16), channels)
