@@ -67,6 +67,15 @@ def test_every_method_is_trained_under_the_same_budget_and_evaluated_with_its_ow
     ]  # fmt: skip
 
 
+def test_common_overlays_come_last_in_every_command(tmp_path):
+    fake = Fake()
+    sweep(tmp_path, fake, common=["grid"], only=["two"])()
+    assert fake.commands[0][5] == str(
+        [f"configs/{n}.json" for n in ("train", "methods/b", "methods/c", "methods/grid")]
+    )
+    assert fake.commands[1][5].endswith("'configs/methods/b.json', 'configs/methods/grid.json']")
+
+
 def test_what_is_done_is_not_repeated_unless_the_command_changes(tmp_path):
     fake = Fake()
     sweep(tmp_path, fake)()

@@ -78,6 +78,7 @@ class Sweep:
         evaluation: options of every evaluation run.
         publish: called as ``publish(output_dir, rows, costs)``: the measurements of all cases and methods, and for each
             method its costs.
+        common: overlays over every method's own, in training and evaluation, e.g. another grid.
         only: names of the methods to run, all by default.
         run: executes a command; for tests.
     """
@@ -90,6 +91,7 @@ class Sweep:
         budget: Mapping[str, Any],
         evaluation: Mapping[str, Any],
         publish: Callable[[Path, list[dict[str, str]], dict[str, dict[str, Any]]], None],
+        common: Sequence[str] = (),
         only: Sequence[str] | None = None,
         run: Callable[[Sequence[str], Path], Usage] = run_logged,
     ) -> None:
@@ -98,6 +100,7 @@ class Sweep:
             raise ValueError(f"unknown method {sorted(unknown)[0]!r}; choose from {', '.join(methods)}")
         self.configs, self.output_dir = Path(configs), Path(output_dir)
         self.methods = {name: Method(**{k: tuple(v) for k, v in m.items()}) for name, m in methods.items()}
+        self.common = tuple(common)
         self.names = [name for name in methods if not only or name in only]
         self.budget, self.evaluation, self.publish, self.run = dict(budget), dict(evaluation), publish, run
 
@@ -134,7 +137,7 @@ class Sweep:
         self, bases: Sequence[str], overlays: Sequence[str], output_dir: Path, options: Mapping[str, Any]
     ) -> list[str]:
         files = [self.configs / f"{name}.json" for name in bases]
-        files += [self.configs / "methods" / f"{name}.json" for name in overlays]
+        files += [self.configs / "methods" / f"{name}.json" for name in (*overlays, *self.common)]
         command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str([str(file) for file in files])]
         for key, value in {"output_dir": output_dir, **options}.items():
             if value is not None:
