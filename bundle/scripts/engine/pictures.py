@@ -38,4 +38,4 @@ class DrawComparison:
                 self.panel(
                     pictures / f"{folder.name}_panel.png", case.image.numpy(), truth, volumes, spacing_mm, case.name
                 )
-                self.rendering(pictures / f"{folder.name}_rendering.png", {"truth": truth, **volumes}, spacing_mm)
+                self.rendering(pictures / f"{folder.name}_rendering.png", {**volumes, "truth": truth}, spacing_mm)
