@@ -6,7 +6,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from scripts.geometry import BiplanarGeometry, preset
-from scripts.networks.diffux2ct import geometry_fingerprint
 from scripts.networks.expanded import ExpandedConditioner
 from scripts.networks.icm_reg import ICMReg, VolumeDecoder
 
@@ -130,45 +129,6 @@ def test_the_output_has_no_limits() -> None:
     module = network()
     nn.init.constant_(module.decoder.head[2].bias, 3.0)
     assert module(normal(1, 2, 16, 16)).max() > 1
-
-
-def test_every_weight_learns() -> None:
-    module = spread_weights(network()).train()
-    volume = module(normal(2, 2, 16, 16))
-    (volume * normal(*volume.shape, seed=1)).sum().backward()
-    assert [name for name, p in module.named_parameters() if p.grad is None or not p.grad.any()] == []
-    assert all(torch.isfinite(p.grad).all() for p in module.parameters())
-
-
-def test_one_case_is_learnt_by_heart() -> None:
-    module = network(SMALL, condition_channels=(8, 8), patch=1).train()
-    torch.manual_seed(0)  # for what disturbs the embedding
-    image = normal(1, 2, 16, 16)
-    truth = F.interpolate(normal(1, 1, 4, 4, 4, seed=1), size=(8, 8, 8), mode="trilinear").tanh()
-    optimizer, losses = torch.optim.Adam(module.parameters(), 3e-3), []
-    for _ in range(50):
-        loss = F.l1_loss(module(image), truth)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    assert losses[-1] < losses[0] / 3
-
-
-def test_a_scripted_network_answers_alike() -> None:
-    module, image = spread_weights(network()), normal(2, 2, 16, 16)
-    with torch.no_grad():
-        assert torch.equal(torch.jit.script(module)(image), module(image))
-
-
-def test_the_geometry_travels_in_the_weights() -> None:
-    assert torch.equal(network().state_dict()["geometry"], geometry_fingerprint(TINY))
-
-
-@pytest.mark.parametrize("shape", [(1, 2, 8, 16), (1, 1, 16, 16), (2, 16, 16)])
-def test_an_image_of_another_shape_is_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r"takes images \[B\] \+ \[2, 16, 16\], got .*; resample them or choose"):
-        network()(torch.zeros(shape))
 
 
 @pytest.mark.parametrize(
