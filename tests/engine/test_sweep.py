@@ -133,3 +133,8 @@ def test_a_command_is_measured_and_logged_and_its_failure_told(tmp_path):
     with pytest.raises(RuntimeError, match="status 3: bye .*log.txt"):
         run_logged([sys.executable, "-c", "print('bye'); raise SystemExit(3)"], log)
     assert log.read_text() == "hello\nbye\n"
+    program = "print('error: no CTs in x'); print('(a hint)'); raise SystemExit(1)"
+    with pytest.raises(RuntimeError, match=r"status 1: error: no CTs in x \(log"):
+        run_logged([sys.executable, "-c", program], log)
+    with pytest.raises(RuntimeError, match="status 4: no output"):  # an error of an earlier attempt is none of this one
+        run_logged([sys.executable, "-c", "raise SystemExit(4)"], log)

@@ -36,16 +36,17 @@ def run_logged(command: Sequence[str], log: Path) -> Usage:
     """Run ``command``, its output appended to ``log``.
 
     Raises:
-        RuntimeError: it fails; with the last line of its log.
+        RuntimeError: it fails; with the error that it stated, or else with its last line.
     """
-    started = time.perf_counter()
+    started, before = time.perf_counter(), log.stat().st_size if log.exists() else 0
     with log.open("ab") as output:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
         _, status, used = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
-        last = (log.read_text(errors="replace").strip().splitlines() or ["no output"])[-1]
-        raise RuntimeError(f"status {process.returncode}: {last} (log: {log})")
+        lines = log.read_bytes()[before:].decode(errors="replace").strip().splitlines() or ["no output"]
+        stated = [line for line in lines if line.startswith("error: ")]
+        raise RuntimeError(f"status {process.returncode}: {(stated or lines)[-1]} (log: {log})")
     return Usage(time.perf_counter() - started, used.ru_maxrss * 1024)
 
 
