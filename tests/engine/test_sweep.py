@@ -81,8 +81,33 @@ def test_what_is_done_is_not_repeated_unless_the_command_changes(tmp_path):
     sweep(tmp_path, fake)()
     sweep(tmp_path, fake)()
     assert len(fake.commands) == 4
-    sweep(tmp_path, fake, budget={"max_epochs": 9})()
-    assert len(fake.commands) == 6  # the trainings; evaluations have the same command
+    sweep(tmp_path, fake, evaluation={"split": "val"})()
+    assert len(fake.commands) == 6 and all("evaluate.json" in command[5] for command in fake.commands[4:])
+
+
+def test_a_training_does_not_go_on_under_other_settings(tmp_path):
+    fake = Fake()
+    sweep(tmp_path, fake)()
+    (tmp_path / "two" / "training" / "checkpoints").mkdir()
+    (tmp_path / "two" / "training" / "checkpoints" / "checkpoint_epoch=1.pt").touch()
+    with pytest.raises(SystemExit, match=r"two/training: was begun with other settings; choose another --output_dir"):
+        sweep(tmp_path, fake, budget={"max_epochs": 9}, only=["two"])()
+    assert len(fake.commands) == 4
+
+
+def test_an_evaluation_does_not_outlive_its_weights(tmp_path):
+    fake = Fake()
+    sweep(tmp_path, fake, only=["one"])()
+    sweep(tmp_path, fake, budget={"max_epochs": 9}, only=["one"])()  # no checkpoint yet: trained anew
+    assert ["evaluate.json" in command[5] for command in fake.commands] == [False, True, False, True]
+
+
+def test_an_interrupted_step_is_repeated(tmp_path):
+    with pytest.raises(SystemExit):
+        sweep(tmp_path, Fake("one/training"), only=["one"])()
+    fake = Fake()
+    sweep(tmp_path, fake, only=["one"])()
+    assert len(fake.commands) == 2
 
 
 def test_a_failing_method_is_reported_and_loses_no_other(tmp_path):

@@ -173,10 +173,8 @@ def _of_all(value: float, cases: int) -> Statistic:
 
 
 def _page(title: str, table: str, record: Mapping[str, Any]) -> str:
-    notes, facts = (
-        "\n".join(f"- {note}" for note in NOTES + PERCEPTUAL_NOTES),
-        "\n".join(f"- {k}: {v}" for k, v in record.items()),
-    )
+    notes = "\n".join(f"- {note}" for note in NOTES + PERCEPTUAL_NOTES)
+    facts = "\n".join(f"- {k}: {v}" for k, v in record.items())
     return f"# {title}\n\n{table}\n\nMean ± standard deviation over cases.\n\n{notes}\n\n## Settings\n\n{facts}\n"
 
 

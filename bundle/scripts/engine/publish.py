@@ -36,6 +36,8 @@ class PublishComparison:
         measured = numbers(rows)
         present = {row["method"] for row in measured}
         reference = self.reference if self.reference in present else next(iter(costs))
+        if reference != self.reference:
+            print(f"reference {self.reference!r} was not measured: compared with {reference!r} instead", flush=True)
         table = compare(measured, costs, reference)
         write_text(output_dir / "cases.csv", to_csv(measured))
         write_text(output_dir / "comparison.csv", to_csv(table))

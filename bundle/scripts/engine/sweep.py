@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 import json
-import logging
 import os
 import subprocess
 import sys
@@ -17,11 +16,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from scripts.engine.checkpoints import saved_checkpoints
 from scripts.io.text import write_text
 
-logger = logging.getLogger(__name__)
-DONE = "done.json"
-"""In a step's folder once it has succeeded: the command and what it used."""
+RECORD = "record.json"
+"""In a step's folder: its command, and once it has succeeded what it used."""
 
 
 @dataclass(frozen=True)
@@ -67,9 +66,9 @@ class Sweep:
     """Trains and evaluates every method, skipping what is done, and hands the results to ``publish``.
 
     In ``output_dir`` each method has a folder with ``training/`` (the training run), ``evaluation/`` (its tables and
-    volumes) and ``log.txt``. A step that has succeeded leaves :data:`DONE` with its command, and is not repeated while
-    the command stays the same; an interrupted training goes on from its checkpoint. A method that fails does not stop
-    the others.
+    volumes) and ``log.txt``. A step that has succeeded is not repeated while its command stays the same
+    (:data:`RECORD`); an interrupted training goes on from its checkpoint, but not under other settings, which would
+    give it another budget than the table says. A method that fails does not stop the others.
 
     Args:
         configs: the bundle's ``configs`` folder.
@@ -129,7 +128,11 @@ class Sweep:
         folder, method = self.output_dir / name, self.methods[name]
         training, evaluation = folder / "training", folder / "evaluation"
         train = self._command(["train"], method.overlays + method.training, training, self.budget)
-        self._step(f"{label}: training", train, training, folder / "log.txt")
+        begun = _record(training).get("command", train)
+        if begun != train and saved_checkpoints(training / "checkpoints"):
+            raise RuntimeError(f"{training}: was begun with other settings; choose another --output_dir or delete it")
+        if self._step(f"{label}: training", train, training, folder / "log.txt"):
+            (evaluation / RECORD).unlink(missing_ok=True)  # it measured other weights
         options = {"weights": training / "model.pt", "method": name, **self.evaluation}
         evaluate = self._command(["inference", "evaluate"], method.overlays, evaluation, options)
         self._step(f"{label}: evaluation", evaluate, evaluation, folder / "log.txt")
@@ -145,16 +148,20 @@ class Sweep:
                 command += [f"--{key}", str(value)]
         return command
 
-    def _step(self, label: str, command: list[str], folder: Path, log: Path) -> None:
-        if _record(folder).get("command") == command:
+    def _step(self, label: str, command: list[str], folder: Path, log: Path) -> bool:
+        """Run a step unless it is done; tells whether it ran."""
+        record = _record(folder)
+        if record.get("command") == command and "seconds" in record:
             print(f"{label}: done before", flush=True)
-            return
+            return False
         print(f"{label} ... ({log})", flush=True)
         folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / RECORD, json.dumps({"command": command}, indent=2) + "\n")
         used = self.run(command, log)
         # An interrupted training has used time before; its log tells, this record does not.
-        write_text(folder / DONE, json.dumps({"command": command, **asdict(used)}, indent=2) + "\n")
+        write_text(folder / RECORD, json.dumps({"command": command, **asdict(used)}, indent=2) + "\n")
         print(f"{label}: {used.seconds:.0f} s", flush=True)
+        return True
 
     def _costs(self, name: str) -> dict[str, Any]:
         training, evaluation = (self.output_dir / name / step for step in ("training", "evaluation"))
@@ -180,5 +187,5 @@ def collect_rows(folders: Sequence[Path]) -> list[dict[str, str]]:
 
 
 def _record(folder: Path) -> dict[str, Any]:
-    path = folder / DONE
+    path = folder / RECORD
     return json.loads(path.read_text()) if path.is_file() else {}
