@@ -86,7 +86,7 @@ def test_items_of_a_batch_do_not_influence_each_other():
 
 @pytest.mark.parametrize("metric", [dice, lambda p, r: hd95_mm(p, r, (1.0, 1.0, 1.0))])
 def test_masks_of_different_shape_are_refused(metric):
-    with pytest.raises(ValueError, match=r"prediction \(1, 1, 20, 20, 20\) and reference \(1, 1, 20, 20, 21\) differ"):
+    with pytest.raises(ValueError, match=r"prediction \(1, 1, 20, 20, 20\) and target \(1, 1, 20, 20, 21\) differ"):
         metric(EMPTY, box(5, 5, 5, shape=(20, 20, 21)))
 
 

@@ -15,8 +15,8 @@ class StructureLoss(nn.Module):
 
     L1 rewards the median of what the radiographs leave open, which is blurred; SSIM is largest for the right local
     contrast (Zhao et al. 2017, doi:10.1109/TCI.2016.2644865). The Gaussian window is separable, so its sums are three
-    products with banded matrices: at 64^3 on a CPU MONAI's
-    SSIMLoss, one dense 3D convolution, takes a hundred times as long.
+    products with banded matrices: at 64^3 on a CPU MONAI's SSIMLoss, one dense 3D convolution, takes a hundred times as
+    long.
 
     Args:
         data_range: largest minus smallest possible value, 2 for the networks' [-1, 1].

@@ -13,6 +13,8 @@ import torch
 from monai.metrics import DiceMetric, HausdorffDistanceMetric
 from torch import Tensor
 
+from scripts.metrics.volume import check_same_shape
+
 NOTES = (
     "`dice_<structure>`: 2 |A ∩ B| / (|A| + |B|), 1 is best. A structure that only one side has counts as 0; one that "
     "neither has is left out.",
@@ -27,7 +29,7 @@ NOTES = (
 
 def dice(prediction: Tensor, reference: Tensor) -> Tensor:
     """Dice coefficient: 1 for equal masks, 0 for disjoint ones and where only one is empty, NaN where both are."""
-    _check("dice", prediction, reference)
+    check_same_shape("dice", prediction, reference)
     values = DiceMetric(ignore_empty=False)(prediction.float(), reference.float()).flatten()
     return torch.where(_present(prediction) | _present(reference), values, math.nan)
 
@@ -42,7 +44,7 @@ def hd95_mm(prediction: Tensor, reference: Tensor, spacing_mm: Sequence[float]) 
         reference: likewise.
         spacing_mm: of the voxels along u, v and w.
     """
-    _check("hd95_mm", prediction, reference)
+    check_same_shape("hd95_mm", prediction, reference)
     both = _present(prediction) & _present(reference)
     values = torch.full(both.shape, math.nan, device=both.device)
     if both.any():
@@ -76,11 +78,3 @@ def measure_overlap(
 
 def _present(mask: Tensor) -> Tensor:
     return mask.flatten(1).any(1)
-
-
-def _check(name: str, prediction: Tensor, reference: Tensor) -> None:
-    if prediction.shape != reference.shape:
-        raise ValueError(
-            f"{name}: prediction {tuple(prediction.shape)} and reference {tuple(reference.shape)} differ in shape; "
-            "resample one to the other's grid"
-        )
