@@ -101,15 +101,15 @@ def test_one_broken_case_among_several_is_named_and_does_not_lose_the_others(tmp
     (case / "lateral.nii.gz").unlink()
     shutil.copytree(DEMO, tmp_path / "cases" / "demo")
     case.rename(tmp_path / "cases" / "broken")
-    with pytest.raises(SystemExit, match=r"1 of 2 exams were skipped(.|\n)*lateral.nii.gz.*missing"):
+    with pytest.raises(SystemExit, match=r"1 of 2 exams failed(.|\n)*lateral.nii.gz.*missing"):
         infer(tmp_path / "out", input=str(tmp_path / "cases"))
-    assert [p.name for p in (tmp_path / "out").iterdir()] == ["demo"]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["demo", "summary.csv"]
 
 
 def test_a_new_result_replaces_the_old_one_whole(tmp_path):
     infer(tmp_path, samples=2)
     infer(tmp_path)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["demo"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["demo", "summary.csv"]
     assert not (tmp_path / "demo" / "std.nii.gz").exists()
 
 
@@ -171,9 +171,9 @@ def test_bad_case_is_refused_with_one_clear_error(tmp_path, case, damage, messag
         ({"sampler": "euler"}, "unknown sampler 'euler'; choose one of ddim, ddpm, dpmpp_2m"),
         ({"steps": 0}, "steps must be between 1 and"),
         ({"steps": 1001}, "got 1001"),
-        ({"samples": 0}, "samples must be at least 1, got 0"),
+        ({"samples": 0}, "must be at least 1, got 0"),
         ({"input": "no/such/folder"}, "no such folder"),
-        ({"input": None, "frontal": "f.nii.gz"}, "missing --lateral and --geometry_file"),
+        ({"input": None, "frontal": "f.nii.gz"}, "missing --lateral"),
         ({"weights": "no/such/model.pt"}, "no weights"),
         ({"weights": str(DEMO / "geometry.json")}, "not a weights file"),
         ({"network_def#channels": [48, 96, 96]}, "weights of another network"),

@@ -9,7 +9,7 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
-from scripts.data.exams import LoadExamd, ToHounsfieldd, find_exams, readable_exams
+from scripts.data.exams import LoadExamd, ToHounsfieldd, find_exams
 from scripts.geometry import read_geometry
 from scripts.intensity import RADIOGRAPH_SCALE, hu_to_network
 from scripts.io.case import read_case
@@ -25,15 +25,68 @@ def cases(tmp_path):
     return tmp_path / "cases"
 
 
+def names(*arguments, **keywords):
+    return [item["name"] for item in find_exams(*arguments, **keywords)]
+
+
 def test_a_case_folder_is_one_exam_and_a_folder_of_cases_is_many_in_order(cases):
-    assert find_exams(cases / "a") == [{"image": str(cases / "a")}]
-    assert [Path(item["image"]).name for item in find_exams(cases)] == ["a", "b"]
+    assert find_exams(cases / "a") == [{"image": str(cases / "a"), "name": "a"}]
+    assert names(cases) == ["a", "b"]
 
 
 def test_a_folder_with_one_view_is_a_case_with_a_missing_view_not_a_folder_of_cases(cases):
     (cases / "a" / "lateral.nii.gz").unlink()
+    (item,) = find_exams(cases / "a")
     with pytest.raises(ValueError, match="lateral view is missing"):
-        readable_exams(find_exams(cases / "a"), LoadExamd("image", GEOMETRY))
+        LoadExamd("image", GEOMETRY)(item)
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        (["a.dcm", "b.dcm"], ["exam"]),
+        (["IMG1", "IMG2"], ["exam"]),
+        (["SER1/IMG", "SER2/IMG"], ["exam"]),
+        (["one/a.dcm", "one/b.dcm", "two/a.dcm", "two/b.dcm"], ["one", "two"]),
+        (["one.zip", "two.zip", "readme.txt"], ["one", "two"]),
+        (["one/a.dcm", "one/b.dcm", "two.zip", "manifest.csv", ".DS_Store"], ["one", "two"]),
+    ],
+)
+def test_one_exam_and_many_are_told_apart_by_what_the_folder_holds(tmp_path, files, expected):
+    for file in files:
+        path = tmp_path / "exam" / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    assert names(tmp_path / "exam") == expected
+
+
+def test_one_exam_may_be_a_file_a_list_or_a_mapping(tmp_path):
+    packed = tmp_path / "packed.nii.gz"
+    packed.touch()
+    assert names(packed) == ["packed"]
+    assert names([str(tmp_path / "f"), str(tmp_path / "l")]) == [tmp_path.name]
+    assert names({"frontal": str(tmp_path / "f"), "lateral": str(tmp_path / "l")}) == [tmp_path.name]
+
+
+def test_a_list_of_exams_is_relative_to_its_own_folder(tmp_path):
+    sources = ["a", ["b/1", "b/2"], {"frontal": "c/f", "lateral": "c/l"}]
+    (tmp_path / "exams.json").write_text(json.dumps(sources))
+    items = find_exams(tmp_path / "exams.json")
+    assert [item["name"] for item in items] == ["a", "b", "c"]
+    assert items[1]["image"] == [str(tmp_path / "b/1"), str(tmp_path / "b/2")]
+
+
+@pytest.mark.parametrize("text", ["{", "{}", "[]", "[3]", '[["one"]]', '[{"frontal": "f"}]'])
+def test_a_list_that_is_none_is_refused_with_its_name(tmp_path, text):
+    (tmp_path / "exams.json").write_text(text)
+    with pytest.raises(ValueError, match="exams.json: "):
+        find_exams(tmp_path / "exams.json")
+
+
+def test_two_exams_of_one_name_are_refused(tmp_path):
+    (tmp_path / "exams.json").write_text('["x/a", "y/a"]')
+    with pytest.raises(ValueError, match="two exams would both be written to 'a': .*x/a and .*y/a"):
+        find_exams(tmp_path / "exams.json")
 
 
 @pytest.mark.parametrize(
@@ -41,8 +94,8 @@ def test_a_folder_with_one_view_is_a_case_with_a_missing_view_not_a_folder_of_ca
     [
         ({}, "nothing to reconstruct"),
         ({"input": "x", "frontal": "y"}, "not both"),
-        ({"lateral": "y"}, "missing --frontal and --geometry_file"),
-        ({"input": "absent"}, "no such folder"),
+        ({"lateral": "y"}, "missing --frontal"),
+        ({"input": "absent"}, "no such folder or file"),
     ],
 )
 def test_half_an_exam_is_refused(arguments, message):
@@ -51,7 +104,7 @@ def test_half_an_exam_is_refused(arguments, message):
 
 
 def test_an_empty_folder_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="holds no case"):
+    with pytest.raises(ValueError, match="holds no radiographs"):
         find_exams(tmp_path)
 
 
@@ -60,7 +113,11 @@ def test_loading_scales_by_the_fixed_constant_and_carries_name_affine_and_digest
     torch.testing.assert_close(image.as_tensor(), read_case(DEMO).image * RADIOGRAPH_SCALE)
     assert image.meta["name"] == "demo"
     np.testing.assert_array_equal(image.meta["volume_affine"], GEOMETRY.volume_affine())
-    assert {Path(p).name for p in image.meta["files"]} == {"frontal.nii.gz", "lateral.nii.gz", "geometry.json"}
+    assert {Path(p).name for p in json.loads(image.meta["exam"])["files"]} == {
+        "frontal.nii.gz",
+        "lateral.nii.gz",
+        "geometry.json",
+    }
 
 
 def test_another_geometry_is_refused(cases):
@@ -68,21 +125,6 @@ def test_another_geometry_is_refused(cases):
     (cases / "a" / "geometry.json").write_text(json.dumps({**values, "frontal_source": "posterior"}))
     with pytest.raises(ValueError, match="a: taken with .*posterior.* trained for .*anterior"):
         LoadExamd("image", GEOMETRY)({"image": str(cases / "a")})
-
-
-def test_broken_exams_are_set_aside_and_reported_at_the_end(cases):
-    (cases / "b" / "geometry.json").unlink()
-    exams = readable_exams(find_exams(cases), LoadExamd("image", GEOMETRY))
-    assert [Path(item["image"]).name for item in exams] == ["a"]
-    with pytest.raises(SystemExit, match="1 of 2 exams were skipped"):
-        exams.finish()
-
-
-def test_all_broken_is_an_error_at_once(cases):
-    for name in "ab":
-        (cases / name / "geometry.json").unlink()
-    with pytest.raises(ValueError, match="no exam can be reconstructed"):
-        readable_exams(find_exams(cases), LoadExamd("image", GEOMETRY))
 
 
 def test_predictions_become_hu_on_the_exams_grid():

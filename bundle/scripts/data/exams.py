@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Hashable, Mapping
+import json
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,59 +11,124 @@ import numpy as np
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
-from scripts.geometry import BiplanarGeometry
+from scripts.geometry import VIEWS, BiplanarGeometry
 from scripts.intensity import network_to_hu, radiograph_to_network
 from scripts.io.case import GEOMETRY_FILE, IMAGE_FILES, read_case, read_exam
 from scripts.io.digest import sha256
+from scripts.io.names import safe_name
 
-logger = logging.getLogger(__name__)
+Source = str | Path | Sequence[str] | Mapping[str, str]
+"""Where one exam is; see :func:`find_exams`."""
+_NOT_RADIOGRAPHS = {".zip", ".json", ".txt", ".md", ".csv", ".html", ".pdf", ".xml", ".log"}
 
 
 def find_exams(
-    input: str | Path | None = None,
+    input: str | Path | Sequence[str] | Mapping[str, str] | None = None,
     frontal: str | Path | None = None,
     lateral: str | Path | None = None,
     geometry_file: str | Path | None = None,
 ) -> list[dict[str, Any]]:
-    """Exams as items for a MONAI data set, each under the key ``image``.
+    """Exams as items for a MONAI data set: the source of each under ``image``, what it is called under ``name``.
 
     Args:
-        input: a case folder, or a folder of case folders.
+        input: one exam (a folder, a zip, a packed file, a list of two files, a mapping ``{frontal, lateral}``), or
+            many: a folder of such folders and zips, or a ``.json`` list of sources.
         frontal: one frontal radiograph, instead of ``input``.
         lateral: its lateral radiograph.
-        geometry_file: the geometry of that pair, JSON.
+        geometry_file: the geometry of that pair, JSON; needed unless the files or options tell it.
 
     Raises:
-        ValueError: nothing to reconstruct, or half a pair; the message says what is missing.
+        ValueError: nothing to reconstruct, half a pair, or two exams of one name; the message says what is wrong.
     """
     pair = {"frontal": frontal, "lateral": lateral, "geometry_file": geometry_file}
-    given = [name for name, path in pair.items() if path]
+    given = {name: str(path) for name, path in pair.items() if path}
     if input and given:
-        raise ValueError(f"give --input or a pair of files, not both: got input={str(input)!r} and {given}")
-    if given and len(given) < len(pair):
-        missing = [f"--{name}" for name in pair if name not in given]
-        raise ValueError(f"one exam needs --frontal, --lateral and --geometry_file; missing {' and '.join(missing)}")
+        raise ValueError(f"give --input or a pair of files, not both: got input={str(input)!r} and {sorted(given)}")
     if given:
-        return [{"image": {name: str(path) for name, path in pair.items()}}]
+        missing = [f"--{view}" for view in VIEWS if view not in given]
+        if missing:
+            raise ValueError(f"one exam needs --frontal and --lateral; missing {' and '.join(missing)}")
+        return _items([given])
     if not input:
-        raise ValueError("nothing to reconstruct: give --input FOLDER, or --frontal, --lateral and --geometry_file")
-    folder = Path(input)
-    if not folder.is_dir():
-        raise ValueError(f"{folder}: no such folder; --input is a case folder or a folder of case folders")
-    if any((folder / name).exists() for name in (*IMAGE_FILES.values(), GEOMETRY_FILE)):
-        return [{"image": str(folder)}]
-    cases = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
-    if not cases:
-        needed = ", ".join((*IMAGE_FILES.values(), GEOMETRY_FILE))
-        raise ValueError(f"{folder}: holds no case; a case folder has {needed}")
-    return [{"image": str(p)} for p in cases]
+        raise ValueError("nothing to reconstruct: give --input, or --frontal and --lateral")
+    if not isinstance(input, (str, Path)):
+        return _items([input])
+    path = Path(input)
+    if not path.exists():
+        raise ValueError(f"{path}: no such folder or file; --input is an exam, or a folder of exams")
+    if path.suffix == ".json":
+        return _items(_read_list(path))
+    if path.is_file() or _is_one_exam(path):
+        return _items([str(path)])
+    exams = [p for p in _visible(path) if p.is_dir() or p.suffix.lower() == ".zip"]
+    if not exams:
+        raise ValueError(f"{path}: holds no radiographs and no folder or zip with some")
+    return _items([str(p) for p in exams])
+
+
+def exam_name(source: Source) -> str:
+    """What an exam is called: its folder, zip or packed file, or the folder of its first file."""
+    if isinstance(source, Mapping):
+        return Path(source["frontal"]).resolve().parent.name
+    if not isinstance(source, (str, Path)):
+        return Path(source[0]).resolve().parent.name
+    path = Path(source).resolve()
+    return path.name if path.is_dir() else path.name.split(".")[0]
+
+
+def _items(sources: Sequence[Source]) -> list[dict[str, Any]]:
+    items = [{"image": source, "name": exam_name(source)} for source in sources]
+    seen: dict[str, Source] = {}
+    for item in items:
+        folder = safe_name(item["name"])
+        if folder in seen:
+            raise ValueError(
+                f"two exams would both be written to {folder!r}: {seen[folder]} and {item['image']}; rename one"
+            )
+        seen[folder] = item["image"]
+    return items
+
+
+def _is_one_exam(folder: Path) -> bool:
+    """Whether its files are radiographs, or those of two sub-folders with one file each, as exports have them."""
+    if any(p.is_file() and p.suffix.lower() not in _NOT_RADIOGRAPHS for p in _visible(folder)):
+        return True
+    counts = [len([f for f in _visible(p) if f.is_file()]) for p in _visible(folder) if p.is_dir()]
+    return counts == [1, 1]
+
+
+def _visible(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if not p.name.startswith("."))
+
+
+def _read_list(path: Path) -> list[Source]:
+    """The sources in a JSON list; relative paths are relative to the file."""
+    try:
+        sources = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path}: not JSON ({error})") from error
+    if not isinstance(sources, list) or not sources:
+        raise ValueError(f"{path}: expected a list of exams, got {type(sources).__name__}; see docs/radiographs.md")
+    return [_resolved(source, path) for source in sources]
+
+
+def _resolved(source: Any, path: Path) -> Source:
+    beside = path.resolve().parent
+    if isinstance(source, str):
+        return str(beside / source)
+    if isinstance(source, list) and all(isinstance(p, str) for p in source) and len(source) == 2:
+        return [str(beside / p) for p in source]
+    if isinstance(source, dict) and {*VIEWS} <= source.keys() <= {*VIEWS, "geometry_file"}:
+        return {name: str(beside / p) for name, p in source.items()}
+    raise ValueError(f"{path}: an exam is a path, two paths, or an object with {' and '.join(VIEWS)}; got {source!r}")
 
 
 class LoadExamd(MapTransform):
     """Reads an exam into network units: an image ``[2, N, N]`` whose ``meta`` carries everything else about it.
 
     The value under each key is a case folder or a mapping ``{frontal, lateral, geometry_file}``. ``meta`` holds
-    ``name``, ``volume_affine`` (RAS, of the volume to reconstruct), and ``files`` (path to sha256).
+    ``name``, ``volume_affine`` (RAS, of the volume to reconstruct), and ``exam``, JSON text (which MONAI's collation
+    leaves alone) with ``files`` (path to sha256), ``options``, ``inputs`` and ``warnings``.
 
     Args:
         keys: where the paths are, normally ``image``.
@@ -95,10 +160,11 @@ class LoadExamd(MapTransform):
                 f"{case.name}: taken with {case.geometry}, but the network was trained for {self.geometry}; "
                 "use weights trained for this geometry, or resample the radiographs to the network's"
             )
+        exam = {"files": {str(path): sha256(path) for path in files}, "options": {}, "inputs": {}, "warnings": []}
         meta = {
             "name": case.name,
             "volume_affine": np.asarray(case.affine, dtype=np.float64),
-            "files": {str(path): sha256(path) for path in files},
+            "exam": json.dumps(exam),
         }
         return MetaTensor(radiograph_to_network(case.image), meta=meta)
 
@@ -122,39 +188,3 @@ class ToHounsfieldd(MapTransform):
         for key in self.keys:
             result[key] = MetaTensor(network_to_hu(data[key]), affine=affine)
         return result
-
-
-def readable_exams(items: list[dict[str, Any]], transform: LoadExamd) -> ReadableExams:
-    """Sort exams into readable and broken ones before the first is reconstructed; see :class:`ReadableExams`."""
-    failures: dict[str, str] = {}
-    good = []
-    for item in items:
-        try:
-            transform(item)
-            good.append(item)
-        except ValueError as error:
-            if len(items) == 1:
-                raise
-            logger.error("skipped: %s", error)
-            failures[str(item["image"])] = str(error)
-    if not good:
-        raise ValueError("no exam can be reconstructed:\n" + "\n".join(failures.values()))
-    return ReadableExams(good, failures)
-
-
-class ReadableExams(list):
-    """Items that can be read, and why the others cannot.
-
-    Attributes:
-        failures: path of each broken exam to its error.
-    """
-
-    def __init__(self, items: list[dict[str, Any]], failures: dict[str, str]) -> None:
-        super().__init__(items)
-        self.failures = failures
-
-    def finish(self) -> None:
-        """End the run: if an exam was skipped, name it again and exit with status 1."""
-        if self.failures:
-            lines = "\n".join(self.failures.values())
-            raise SystemExit(f"{len(self.failures)} of {len(self) + len(self.failures)} exams were skipped:\n{lines}")

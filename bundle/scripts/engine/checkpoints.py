@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
 import zipfile
 from collections.abc import Mapping
@@ -12,6 +11,8 @@ from typing import Any
 
 import torch
 from ignite.engine import Engine, Events
+
+from scripts.io.atomic import whole_file
 
 logger = logging.getLogger(__name__)
 
@@ -53,11 +54,11 @@ class Checkpoints:
             engine.add_event_handler(Events.EPOCH_COMPLETED, self.save)
 
     def save(self, engine: Engine) -> None:
-        """Write the checkpoint of the epoch that ``engine`` has completed, then delete those that are too old."""
+        """Write the checkpoint of the epoch that ``engine`` has completed, then delete old and half-written ones."""
         checkpoint = {name: part.state_dict() for name, part in self.state.items()}
         checkpoint |= {"trainer": engine.state_dict(), "unchanged": self.unchanged}
         save_atomically(checkpoint, self.folder / f"checkpoint_epoch={engine.state.epoch}.pt")
-        for old in saved_checkpoints(self.folder)[: -self.n_saved]:
+        for old in (*saved_checkpoints(self.folder)[: -self.n_saved], *self.folder.glob(".partial-*-checkpoint_*")):
             old.unlink()
 
     def resume(self, engine: Engine) -> None:
@@ -118,6 +119,5 @@ def read_checkpoint(path: Path, map_location: torch.device | str | None = None) 
 def save_atomically(value: Any, path: Path) -> None:
     """``torch.save`` to a file that appears, or is replaced, only when it is complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".partial-{path.name}")
-    torch.save(value, partial)
-    os.replace(partial, path)
+    with whole_file(path) as partial:
+        torch.save(value, partial)

@@ -1,45 +1,74 @@
-"""What a reconstruction leaves behind: the CT, its spread, a picture and the record of how it was made."""
+"""What a reconstruction leaves behind: a folder with the CT, its spread, and the record of how it was made."""
 
 from __future__ import annotations
 
 import json
 import logging
-import os
 import platform
-import re
-import shutil
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import monai
+import numpy as np
 import torch
 from ignite.engine import Engine, Events
 from monai.data import MetaTensor
 from torch import Tensor, nn
 
 from scripts.intensity import hu_to_mu, network_to_radiograph
+from scripts.io.atomic import whole_folder
 from scripts.io.digest import sha256
-from scripts.io.nifti import write_volume
+from scripts.io.names import safe_name
 
 logger = logging.getLogger(__name__)
 NOTICE = "Synthetic volume estimated from two radiographs. Research only; NOT FOR DIAGNOSTIC USE."
+RECORD_FILE = "result.json"
+_DIFFERS_BY_RUN = ("device", "software")
+"""What of the provenance may differ between two runs whose results are the same to a reader."""
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """One reconstruction, as the writers get it.
+
+    Attributes:
+        name: of the exam, fit for a file name.
+        mean: HU ``[U, V, W]`` float32, of several samples their mean.
+        std: their voxel-wise standard deviation, or None for a single sample.
+        affine: RAS voxel-to-mm ``[4, 4]``.
+        spacing_mm: of the voxels.
+        measured: line integrals ``[2, N, N]`` that the network saw.
+        reprojected: those of ``mean``.
+        exam: what :class:`~scripts.data.exams.LoadExamd` found out about the inputs.
+        record: what ``result.json`` says.
+    """
+
+    name: str
+    mean: np.ndarray
+    std: np.ndarray | None
+    affine: np.ndarray
+    spacing_mm: float
+    measured: np.ndarray
+    reprojected: np.ndarray
+    exam: Mapping[str, Any]
+    record: Mapping[str, Any]
 
 
 class SaveReconstructions:
-    """Writes one folder per exam: ``ct.nii.gz``, ``result.json``, ``figure.png``, and ``std.nii.gz`` if sampled often.
+    """Writes one folder per exam: ``result.json`` and whatever the writers add.
 
-    With several samples ``ct.nii.gz`` is their mean and ``std.nii.gz`` their voxel-wise standard deviation, both in HU.
     A folder appears whole or not at all, and replaces an earlier result of the same exam.
 
     Args:
         output_dir: parent of the folders.
-        projector: line integrals of a volume in the exam's geometry, for the re-projection.
+        projector: line integrals of a volume in the network's geometry, for the re-projection.
         provenance: how the volumes are made; see :func:`provenance`.
-        draw: makes the picture: ``draw(path, hu, measured, reprojected, spacing_mm, title)``; None for no picture.
+        writers: called as ``writer(folder, result)`` in turn; see :mod:`scripts.engine.writers`.
+        std_temperature: factor on the standard deviation, from a calibration.
     """
 
     def __init__(
@@ -47,10 +76,12 @@ class SaveReconstructions:
         output_dir: str | Path,
         projector: nn.Module,
         provenance: Mapping[str, Any],
-        draw: Callable[..., None] | None = None,
+        writers: Sequence[Callable[[Path, Result], None]] = (),
+        std_temperature: float = 1.0,
     ) -> None:
         self.output_dir, self.projector = Path(output_dir), projector
-        self.provenance, self.draw = dict(provenance), draw
+        self.provenance, self.writers = dict(provenance), list(writers)
+        self.std_temperature = std_temperature
         self.started = time.perf_counter()
 
     def attach(self, engine: Engine) -> None:
@@ -68,6 +99,20 @@ class SaveReconstructions:
             folder = self.save(item["image"], output["pred"], seconds)
             logger.info("%s", folder)
 
+    def folder(self, image: MetaTensor) -> Path:
+        """Where the exam of ``image`` goes."""
+        return self.output_dir / safe_name(str(image.meta["name"]))
+
+    def found(self, image: MetaTensor) -> dict[str, Any] | None:
+        """The record of an earlier result that the same inputs and settings gave; None if there is none."""
+        try:
+            record = json.loads((self.folder(image) / RECORD_FILE).read_text())
+        except (OSError, ValueError):
+            return None
+        expected = json.loads(json.dumps(self._settings(exam_of(image))))
+        comparable = {k: v for k, v in expected.items() if k not in _DIFFERS_BY_RUN}
+        return record if {k: record.get(k) for k in comparable} == comparable else None
+
     def save(self, image: MetaTensor, samples: MetaTensor, seconds: float) -> Path:
         """Write the folder of one exam.
 
@@ -82,55 +127,67 @@ class SaveReconstructions:
         Raises:
             ValueError: the reconstruction holds NaN or infinity.
         """
-        name = safe_name(str(image.meta["name"]))
+        folder = self.folder(image)
         hu = samples.as_tensor().float().cpu()
         if not torch.isfinite(hu).all():
-            raise ValueError(f"{name}: the reconstruction holds NaN or infinity; nothing was written for it")
-        affine, mean = samples.affine.cpu().numpy(), hu.mean(dim=0)
-        measured = network_to_radiograph(image.as_tensor().float().cpu())
-        reprojected = self._reproject(mean)
+            raise ValueError(f"{folder.name}: the reconstruction holds NaN or infinity; nothing was written for it")
+        result = self._result(folder.name, image, hu, samples.affine.cpu().numpy(), seconds)
+        with whole_folder(folder) as partial:
+            (partial / RECORD_FILE).write_text(json.dumps(result.record, indent=2) + "\n")
+            for write in self.writers:
+                write(partial, result)
+        return folder
+
+    def _result(self, name: str, image: MetaTensor, hu: Tensor, affine: np.ndarray, seconds: float) -> Result:
+        mean = hu.mean(dim=0)
+        std = hu.std(dim=0) * self.std_temperature if len(hu) > 1 else None
+        measured, reprojected = network_to_radiograph(image.as_tensor().float().cpu()), self._reproject(mean)
+        misfit = ((reprojected - measured).flatten(1).norm(dim=1) / measured.flatten(1).norm(dim=1)).tolist()
+        exam = exam_of(image)
+        record = {
+            "notice": NOTICE,
+            "exam": str(image.meta["name"]),
+            **self._settings(exam),
+            "inputs": exam["inputs"],
+            "seconds": round(seconds, 3),
+            "reprojection_error": {"frontal": misfit[0], "lateral": misfit[1]},
+            "reprojection_error_is": "relative L2 to the input line integrals; necessary, not sufficient",
+            "warnings": [*exam["warnings"], *warnings_of(std, misfit)],
+            "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        }
         spacing_mm = self.projector.geometry.volume_spacing_mm
-        record = self._record(image, hu, measured, reprojected, seconds)
-        with folder_that_appears_whole(self.output_dir / name) as partial:
-            write_volume(partial / "ct.nii.gz", mean.round().to(torch.int16).numpy(), affine)
-            if len(hu) > 1:
-                write_volume(partial / "std.nii.gz", hu.std(dim=0).numpy(), affine)
-            (partial / "result.json").write_text(json.dumps(record, indent=2) + "\n")
-            if self.draw is not None:
-                self.draw(partial / "figure.png", mean.numpy(), measured.numpy(), reprojected.numpy(), spacing_mm, name)
-        return self.output_dir / name
+        volumes = (mean.numpy(), None if std is None else std.numpy(), affine, spacing_mm)
+        return Result(name, *volumes, measured.numpy(), reprojected.numpy(), exam, record)
+
+    def _settings(self, exam: Mapping[str, Any]) -> dict[str, Any]:
+        """What decides the result: equal settings and inputs give an equal volume."""
+        return {
+            "inputs_sha256": exam["files"],
+            "options": exam["options"],
+            "geometry": asdict(self.projector.geometry),
+            "std_temperature": self.std_temperature,
+            "writers": sorted(type(writer).__name__ for writer in self.writers),
+            **self.provenance,
+        }
 
     def _reproject(self, hu: Tensor) -> Tensor:
         device = next(self.projector.buffers()).device
         return self.projector(hu_to_mu(hu[None, None]).to(device))[0].cpu()
 
-    def _record(
-        self, image: MetaTensor, hu: Tensor, measured: Tensor, reprojected: Tensor, seconds: float
-    ) -> dict[str, Any]:
-        misfit = ((reprojected - measured).flatten(1).norm(dim=1) / measured.flatten(1).norm(dim=1)).tolist()
-        return {
-            "notice": NOTICE,
-            "exam": str(image.meta["name"]),
-            "inputs_sha256": image.meta["files"],
-            "geometry": asdict(self.projector.geometry),
-            **self.provenance,
-            "samples": len(hu),
-            "seconds": round(seconds, 3),
-            "reprojection_error": {"frontal": misfit[0], "lateral": misfit[1]},
-            "reprojection_error_is": "relative L2 to the input line integrals; necessary, not sufficient",
-            "warnings": warnings_of(hu, misfit),
-            "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        }
+
+def exam_of(image: MetaTensor) -> dict[str, Any]:
+    """What is known of the inputs; it travels through MONAI's collation as JSON text."""
+    return json.loads(image.meta["exam"])
 
 
-def warnings_of(hu: Tensor, misfit: list[float], limit: float = 0.1) -> list[str]:
+def warnings_of(std: Tensor | None, misfit: Sequence[float], limit: float = 0.1) -> list[str]:
     """What a reader of the result should be told: a poor re-projection (beyond ``limit``), or samples that disagree."""
     found = [
         f"the {view} re-projection differs from the input by {value:.1%} (relative L2; limit {limit:.0%})"
         for view, value in zip(("frontal", "lateral"), misfit, strict=True)
         if value > limit
     ]
-    if len(hu) > 1 and (spread := float(hu.std(dim=0).mean())) > 200:
+    if std is not None and (spread := float(std.mean())) > 200:
         found.append(f"the samples disagree by {spread:.0f} HU on average")
     return found
 
@@ -150,35 +207,3 @@ def provenance(bundle_root: str | Path, weights: str | Path, **choices: Any) -> 
         **{k: v if isinstance(v, (int, float, bool)) else str(v) for k, v in choices.items() if v is not None},
         "software": {"python": platform.python_version(), "torch": torch.__version__, "monai": monai.__version__},
     }
-
-
-def safe_name(name: str) -> str:
-    """A folder name made of a foreign name: letters, digits, dot, dash and underscore, and no way out of the folder."""
-    return re.sub(r"[^\w.-]", "_", name).lstrip(".") or "exam"
-
-
-class folder_that_appears_whole:
-    """Context of a scratch folder that takes its final name when the block succeeds, replacing an older result.
-
-    Args:
-        folder: final path; its parent is made.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.partial = folder.with_name(f".partial-{folder.name}")
-        self.old = folder.with_name(f".old-{folder.name}")
-
-    def __enter__(self) -> Path:
-        shutil.rmtree(self.partial, ignore_errors=True)
-        self.partial.mkdir(parents=True)
-        return self.partial
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            shutil.rmtree(self.old, ignore_errors=True)
-            if self.folder.exists():
-                os.rename(self.folder, self.old)
-            os.rename(self.partial, self.folder)
-        shutil.rmtree(self.partial, ignore_errors=True)
-        shutil.rmtree(self.old, ignore_errors=True)

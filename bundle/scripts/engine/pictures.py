@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from scripts.engine.outputs import safe_name
 from scripts.io.case import read_case
+from scripts.io.names import safe_name
 from scripts.io.nifti import read_volume
 
 

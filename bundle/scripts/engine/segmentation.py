@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from scripts.engine.outputs import safe_name
 from scripts.engine.segmenters import Ids, Segmenter
 from scripts.intensity import NETWORK_HU_RANGE
 from scripts.io.case import CT_FILE, LABELS_FILE, Case, read_case
+from scripts.io.names import safe_name
 from scripts.io.nifti import read_volume
 from scripts.io.text import write_text
 from scripts.metrics.overlap import NOTES, measure_overlap

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from ignite.engine import Engine, Events
 
-from scripts.engine.outputs import safe_name
 from scripts.intensity import network_to_hu
+from scripts.io.names import safe_name
 from scripts.io.nifti import write_volume
 
 

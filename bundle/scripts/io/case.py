@@ -13,8 +13,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +23,7 @@ import torch
 from torch import Tensor
 
 from scripts.geometry import VIEWS, BiplanarGeometry, read_geometry
+from scripts.io.atomic import whole_folder
 from scripts.io.nifti import read_image, read_volume, write_image, write_volume
 
 IMAGE_FILES = {view: f"{view}.nii.gz" for view in VIEWS}
@@ -104,7 +103,7 @@ def write_case(
     """Write a case folder, which appears whole or not at all.
 
     Args:
-        folder: must not exist yet.
+        folder: an older one is replaced.
         geometry: the exam.
         image: line integrals ``[2, N, N]``.
         ct: standard volume, int16 HU, of the geometry's shape.
@@ -113,10 +112,7 @@ def write_case(
         record: JSON-ready provenance.
     """
     folder = Path(folder)
-    partial = folder.with_name(f".partial-{folder.name}")
-    shutil.rmtree(partial, ignore_errors=True)  # left by a run that was killed
-    partial.mkdir(parents=True)
-    try:
+    with whole_folder(folder) as partial:
         for name, pixels in zip(VIEWS, image, strict=True):
             write_image(partial / IMAGE_FILES[name], pixels, geometry.detector_spacing_mm)
         write_volume(partial / CT_FILE, *ct)
@@ -125,9 +121,6 @@ def write_case(
             write_volume(partial / LABELS_FILE, *labels)
         (partial / GEOMETRY_FILE).write_text(geometry.to_json())
         (partial / RECORD_FILE).write_text(json.dumps(record, indent=2))
-        os.rename(partial, folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def read_record(folder: str | Path) -> dict[str, Any]:

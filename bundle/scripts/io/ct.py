@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -13,6 +12,7 @@ import numpy as np
 
 from scripts.io.case import GEOMETRY_FILE
 from scripts.io.dicom_series import Series, group_series, read_series
+from scripts.io.names import safe_name
 from scripts.io.nifti import SUFFIXES, read_volume
 
 AIR_BELOW_HU = -200.0
@@ -122,11 +122,6 @@ def find_scans(folder: str | Path | None, exclude: Sequence[str] = ()) -> list[C
         raise ValueError(f"{root}: no NIfTI file (*.nii, *.nii.gz) and no DICOM series found; check --input")
     _check_unique(scans)
     return sorted(scans, key=lambda scan: scan.name)
-
-
-def safe_name(text: str) -> str:
-    """``text`` as a folder name: anything but letters, digits, ``.``, ``_``, ``-`` becomes ``_``; no leading dot."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "_", text).lstrip("._-") or "unnamed"
 
 
 def _is_wanted(relative: Path, exclude: Sequence[str]) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import zlib
 from pathlib import Path
 
@@ -10,6 +9,8 @@ import nibabel as nib
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError, SpatialImage
+
+from scripts.io.atomic import whole_file
 
 SUFFIXES = (".nii.gz", ".nii")
 MAX_LINE_INTEGRAL = 100.0
@@ -116,9 +117,5 @@ def write_image(path: str | Path, pixels: np.ndarray, pitch_mm: float) -> None:
 
 
 def _save(image: nib.Nifti1Image, path: Path) -> None:
-    partial = path.with_name(f".partial-{os.getpid()}-{path.name}")
-    try:
+    with whole_file(path) as partial:
         nib.save(image, partial)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
