@@ -10,10 +10,15 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pydicom
 import pytest
 from monai.bundle import ConfigWorkflow
 
 from scripts.engine.errors import stated_cause
+from scripts.geometry import VIEWS, read_geometry
+from scripts.io.case import read_case
+from scripts.io.dicom_series import read_series
+from scripts.io.dx_image import FORMS, simulated_header, write_dx
 
 BUNDLE = Path(__file__).parents[2] / "bundle"
 CONFIG = BUNDLE / "configs" / "inference.json"
@@ -34,7 +39,7 @@ def command_line(cwd, **options):
 
 def infer(output_dir, **options):
     """Run inference in this process; returns the volume of the demo case in HU."""
-    options = {"input": str(DEMO), "steps": 2, **options}
+    options = {"input": str(DEMO), "steps": 2, "outputs": "nifti", **options}
     workflow = ConfigWorkflow(str(CONFIG), workflow_type="inference", output_dir=str(output_dir), **options)
     workflow.initialize()
     workflow.run()
@@ -61,7 +66,9 @@ def test_demo_runs_from_any_working_directory_and_leaves_ct_spread_picture_and_r
     done = command_line(tmp_path, input=DEMO, output_dir=tmp_path / "out", steps=2, samples=2, seed=7)
     assert done.returncode == 0, done.stderr[-2000:]
     folder = tmp_path / "out" / "demo"
-    assert sorted(p.name for p in folder.iterdir()) == ["ct.nii.gz", "figure.png", "result.json", "std.nii.gz"]
+    files = ["ct.nii.gz", "dicom", "figure.png", "report.html", "result.json", "std.nii.gz"]
+    assert sorted(p.name for p in folder.iterdir()) == files
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["demo", "index.html", "summary.csv"]
     ct, std = nib.load(folder / "ct.nii.gz"), nib.load(folder / "std.nii.gz")
     assert ct.shape == std.shape == (64, 64, 64)
     assert ct.get_data_dtype() == np.int16
@@ -103,13 +110,13 @@ def test_one_broken_case_among_several_is_named_and_does_not_lose_the_others(tmp
     case.rename(tmp_path / "cases" / "broken")
     with pytest.raises(SystemExit, match=r"1 of 2 exams failed(.|\n)*lateral.nii.gz.*missing"):
         infer(tmp_path / "out", input=str(tmp_path / "cases"))
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["demo", "summary.csv"]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["demo", "index.html", "summary.csv"]
 
 
 def test_a_new_result_replaces_the_old_one_whole(tmp_path):
     infer(tmp_path, samples=2)
     infer(tmp_path)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["demo", "summary.csv"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["demo", "index.html", "summary.csv"]
     assert not (tmp_path / "demo" / "std.nii.gz").exists()
 
 
@@ -139,7 +146,7 @@ def damage_pitch(case):
 
 def damage_geometry(case):
     values = json.loads((case / "geometry.json").read_text())
-    (case / "geometry.json").write_text(json.dumps({**values, "source_to_isocentre_mm": 700.0}))
+    (case / "geometry.json").write_text(json.dumps({**values, "source_to_isocentre_mm": 300.0}))
 
 
 def damage_swap_for_copy(case):
@@ -150,19 +157,43 @@ def damage_swap_for_copy(case):
     ("damage", "message"),
     [
         (lambda c: (c / "lateral.nii.gz").unlink(), r"lateral\.nii\.gz.*missing"),
-        (lambda c: (c / "geometry.json").unlink(), r"geometry\.json.*never guessed"),
+        (lambda c: (c / "geometry.json").unlink(), "never guessed.*--source_to_detector_mm"),
         (lambda c: (c / "frontal.nii.gz").write_bytes(b"not an image"), r"frontal\.nii\.gz"),
         (damage_nan, r"frontal\.nii\.gz.*(NaN|finite)"),
         (damage_constant, r"lateral\.nii\.gz.*constant"),
         (damage_size, r"lateral\.nii\.gz.*64 x 64"),
         (damage_pitch, r"frontal\.nii\.gz.*detector_spacing_mm"),
-        (damage_geometry, "trained for"),
+        (damage_geometry, r"film: shows \d+% of"),
         (damage_swap_for_copy, "identical"),
     ],
 )
 def test_bad_case_is_refused_with_one_clear_error(tmp_path, case, damage, message):
     damage(case)
     assert re.search(message, refused(tmp_path, input=str(case)))
+
+
+def test_two_dicom_radiographs_become_a_ct_series_of_the_same_study(tmp_path, case):
+    header, exam = simulated_header("Müller^Änne", "exam"), tmp_path / "exam"
+    exam.mkdir()
+    image, geometry = read_case(DEMO).image.numpy(), read_geometry(DEMO / "geometry.json")
+    for view, pixels in zip(VIEWS, image, strict=True):
+        write_dx(exam / f"{view}.dcm", pixels, view, geometry, header, FORMS["processing"])
+    outputs = "nifti,dicom,report"
+    done = command_line(tmp_path, input=exam, output_dir=tmp_path / "out", air_value=60000, outputs=outputs)
+    assert done.returncode == 0, done.stderr[-2000:]
+    folder = tmp_path / "out" / "exam"
+    slices = [pydicom.dcmread(path) for path in sorted((folder / "dicom" / "ct").glob("*.dcm"))]
+    assert len(slices) == 64
+    assert {s.StudyInstanceUID for s in slices} == {header.StudyInstanceUID}
+    assert {str(s.PatientID) for s in slices} == {"Müller^Änne"}
+    hu, affine = read_series(sorted((folder / "dicom" / "ct").glob("*.dcm")))
+    nifti = nib.load(folder / "ct.nii.gz")
+    in_nifti_axes = nib.Nifti1Image(hu, affine).as_reoriented(nib.io_orientation(affine))
+    np.testing.assert_array_equal(in_nifti_axes.get_fdata(), nifti.get_fdata())
+    np.testing.assert_allclose(in_nifti_axes.affine, nifti.affine, atol=1e-3)
+    assert "NOT FOR DIAGNOSTIC USE" in (folder / "report.html").read_text()
+    reference = infer(tmp_path / "reference")
+    assert np.abs(nifti.get_fdata() - reference).mean() < 5, "but for the rounding of counts, the demo's own volume"
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from scripts.engine.outputs import SaveReconstructions, warnings_of
 from scripts.engine.writers import DrawFigure, WriteNifti, chosen
 from scripts.geometry import preset
 from scripts.intensity import hu_to_mu, radiograph_to_network
+from scripts.io.nifti import write_volume
 from scripts.physics.separable import SeparableProjector
 
 GEOMETRY = preset("carm", (16, 16, 16), 20.0, 24)
@@ -77,6 +78,15 @@ def test_a_poor_reprojection_and_disagreeing_samples_are_warned_of():
         "the samples disagree by 354 HU on average",
     ]
     assert warnings_of(None, [0.05, 0.05]) == []
+
+
+def test_where_the_truth_is_known_the_result_is_measured_against_it(tmp_path):
+    write_volume(tmp_path / "ct.nii.gz", body().numpy().astype(np.int16), GEOMETRY.volume_affine())
+    image = exam(body(), truth=str(tmp_path / "ct.nii.gz"))
+    folder = SaveReconstructions(tmp_path, PROJECTOR, {}).save(image, samples(body() + 10), 1.0)
+    metrics = json.loads((folder / "result.json").read_text())["metrics"]
+    assert metrics["mae_hu"] == pytest.approx(10, abs=1e-2)
+    assert metrics["mae_bone_hu"] is None
 
 
 def test_the_temperature_widens_the_standard_deviation_and_nothing_else(tmp_path):

@@ -2,15 +2,18 @@
 
 import csv
 import json
+import os
 import sys
 from pathlib import Path
 
 import pytest
+from monai.bundle import ConfigWorkflow
 
 from scripts.engine.publish import PublishComparison
 from scripts.engine.sweep import Sweep, Usage, run_logged
 from scripts.metrics.comparison import SHOWN
 
+CONFIGS = Path(__file__).parents[2] / "bundle" / "configs"
 METHODS = {"one": {}, "two": {"overlays": ["b"], "training": ["c"]}}
 
 
@@ -119,6 +122,69 @@ def test_a_failing_method_is_reported_and_loses_no_other(tmp_path):
     again = Fake()
     sweep(tmp_path, again)()
     assert len(again.commands) == 2
+
+
+def test_a_tracker_gets_one_run_per_method_which_evaluation_closes(tmp_path):
+    fake = Fake()
+    sweep(tmp_path, fake, tracking=[{"tracking": "t.json", "experiment_name": "e"}])()
+    run = ["--tracking", "t.json", "--experiment_name", "e", "--run_name"]
+    assert [command[command.index("--tracking") :] for command in fake.commands] == [
+        [*run, "one", "--close_run", "False"], [*run, "one"], [*run, "two", "--close_run", "False"], [*run, "two"],
+    ]  # fmt: skip
+
+
+def test_tracking_is_no_setting_that_a_step_is_repeated_for(tmp_path):
+    fake, (folder, other) = Fake(), (tmp_path / "a", tmp_path / "b")
+    sweep(folder, fake)()
+    sweep(folder, fake, tracking=[{"tracking": "t.json"}])()
+    assert len(fake.commands) == 4 and not any("--tracking" in command for command in fake.commands)
+    sweep(other, fake, tracking=[{"tracking": "t.json"}])()
+    sweep(other, fake)()
+    assert len(fake.commands) == 8
+
+
+def benchmark(folder: Path, **options) -> tuple[Sweep, Fake]:
+    """The sweep of benchmark.json, of one method, without its commands."""
+    options = {"output_dir": str(folder / "out"), "only": ["icm_reg"], "dataset_dir": "DATA"} | options
+    workflow = ConfigWorkflow(str(CONFIGS / "benchmark.json"), workflow_type="train", logging_file=False, **options)
+    workflow.initialize()
+    made, fake = workflow.parser.get_parsed_content("sweep"), Fake()
+    made.run, made.publish = fake, lambda *_: None
+    return made, fake
+
+
+def options_of(command: list[str]) -> dict[str, str]:
+    return dict(zip(command[6::2], command[7::2], strict=True))
+
+
+def test_benchmarks_tracking_reaches_its_trainings_from_any_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    made, fake = benchmark(tmp_path, tracking=os.path.relpath(CONFIGS / "mlflow.json"), max_epochs=7)
+    made()
+    training, evaluation = map(options_of, fake.commands)
+    shared = {
+        "--tracking": str(CONFIGS / "mlflow.json"), "--tracking_uri": f"sqlite:///{tmp_path}/out/mlruns.db",
+        "--experiment_name": "biplanar_ct", "--run_name": "icm_reg",
+    }  # fmt: skip
+    assert shared.items() <= training.items() and shared.items() <= evaluation.items()
+    assert "'max_epochs': 7" in training["--run_params"] and "None" not in training["--run_params"]
+
+
+def test_benchmark_tracks_nothing_unasked_and_names_another_server_if_asked(tmp_path):
+    made, fake = benchmark(tmp_path)
+    made()
+    assert not any(option.startswith(("--track", "--run")) for command in fake.commands for option in command)
+    made, fake = benchmark(tmp_path / "b", tracking=str(CONFIGS / "mlflow.json"), tracking_uri="http://server")
+    made()
+    assert [options_of(command)["--tracking_uri"] for command in fake.commands] == ["http://server"] * 2
+
+
+def test_benchmarks_backbones_reach_its_evaluations_alone(tmp_path):
+    made, fake = benchmark(tmp_path, fid_backbone="radimagenet_resnet50")
+    made()
+    training, evaluation = map(options_of, fake.commands)
+    assert "--fid_backbone" not in training and evaluation["--fid_backbone"] == "radimagenet_resnet50"
+    assert "--lpips_backbone" not in evaluation and "--backbone_channels" not in evaluation
 
 
 def test_costs_and_rows_reach_the_publisher_and_shared_baselines_once(tmp_path):

@@ -1,20 +1,13 @@
-"""Exams to reconstruct: finding them, checking them, and reading them as MONAI transforms."""
+"""Finding the exams to reconstruct."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from monai.data import MetaTensor
-from monai.transforms import MapTransform
-
-from scripts.geometry import VIEWS, BiplanarGeometry
-from scripts.intensity import network_to_hu, radiograph_to_network
-from scripts.io.case import GEOMETRY_FILE, IMAGE_FILES, read_case, read_exam
-from scripts.io.digest import sha256
+from scripts.geometry import VIEWS
 from scripts.io.names import safe_name
 
 Source = str | Path | Sequence[str] | Mapping[str, str]
@@ -121,70 +114,3 @@ def _resolved(source: Any, path: Path) -> Source:
     if isinstance(source, dict) and {*VIEWS} <= source.keys() <= {*VIEWS, "geometry_file"}:
         return {name: str(beside / p) for name, p in source.items()}
     raise ValueError(f"{path}: an exam is a path, two paths, or an object with {' and '.join(VIEWS)}; got {source!r}")
-
-
-class LoadExamd(MapTransform):
-    """Reads an exam into network units: an image ``[2, N, N]`` whose ``meta`` carries everything else about it.
-
-    The value under each key is a case folder or a mapping ``{frontal, lateral, geometry_file}``. ``meta`` holds
-    ``name``, ``volume_affine`` (RAS, of the volume to reconstruct), and ``exam``, JSON text (which MONAI's collation
-    leaves alone) with ``files`` (path to sha256), ``options``, ``inputs`` and ``warnings``.
-
-    Args:
-        keys: where the paths are, normally ``image``.
-        geometry: the exam the network was trained for; another one is refused.
-
-    Raises:
-        ValueError: unreadable, incomplete or implausible radiographs, or another geometry.
-    """
-
-    def __init__(self, keys: Hashable | list[Hashable], geometry: BiplanarGeometry) -> None:
-        super().__init__(keys)
-        self.geometry = geometry
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Replace the paths by images."""
-        result = dict(data)
-        for key in self.keys:
-            result[key] = self._load(data[key])
-        return result
-
-    def _load(self, source: str | Path | Mapping[str, str]) -> MetaTensor:
-        if isinstance(source, Mapping):
-            case, files = read_exam(**source), [Path(p) for p in source.values()]
-        else:
-            case = read_case(source)
-            files = [Path(source) / name for name in (*IMAGE_FILES.values(), GEOMETRY_FILE)]
-        if case.geometry != self.geometry:
-            raise ValueError(
-                f"{case.name}: taken with {case.geometry}, but the network was trained for {self.geometry}; "
-                "use weights trained for this geometry, or resample the radiographs to the network's"
-            )
-        exam = {"files": {str(path): sha256(path) for path in files}, "options": {}, "inputs": {}, "warnings": []}
-        meta = {
-            "name": case.name,
-            "volume_affine": np.asarray(case.affine, dtype=np.float64),
-            "exam": json.dumps(exam),
-        }
-        return MetaTensor(radiograph_to_network(case.image), meta=meta)
-
-
-class ToHounsfieldd(MapTransform):
-    """Predictions from network range to HU, with the affine that the exam's image carries.
-
-    Args:
-        keys: predictions ``[K, U, V, W]``, normally ``pred``.
-        reference: key of the exam's image.
-    """
-
-    def __init__(self, keys: Hashable | list[Hashable] = "pred", reference: Hashable = "image") -> None:
-        super().__init__(keys)
-        self.reference = reference
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Replace each prediction by a ``MetaTensor`` in HU."""
-        result = dict(data)
-        affine = np.asarray(data[self.reference].meta["volume_affine"]).reshape(4, 4)
-        for key in self.keys:
-            result[key] = MetaTensor(network_to_hu(data[key]), affine=affine)
-        return result

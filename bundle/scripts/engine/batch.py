@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from scripts.engine.errors import stated_cause
 from scripts.engine.outputs import SaveReconstructions
+from scripts.io.atomic import whole_file
 from scripts.io.text import write_text
 from scripts.metrics.tables import to_csv
 
@@ -101,7 +102,8 @@ class ReconstructAll:
         folder.mkdir(parents=True, exist_ok=True)
         write_text(folder / SUMMARY_FILE, to_csv(self.rows))
         if self.write_index is not None:
-            self.write_index(folder / INDEX_FILE, self.rows)
+            with whole_file(folder / INDEX_FILE) as partial:
+                self.write_index(partial, self.rows)
 
 
 def _row(status: str, folder: str, record: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,10 +20,13 @@ from ignite.engine import Engine, Events
 from monai.data import MetaTensor
 from torch import Tensor, nn
 
-from scripts.intensity import hu_to_mu, network_to_radiograph
+from scripts.geometry import VIEWS
+from scripts.intensity import hu_to_mu, hu_to_network, network_to_radiograph
 from scripts.io.atomic import whole_folder
 from scripts.io.digest import sha256
 from scripts.io.names import safe_name
+from scripts.io.nifti import read_volume
+from scripts.metrics.protocol import measure
 
 logger = logging.getLogger(__name__)
 NOTICE = "Synthetic volume estimated from two radiographs. Research only; NOT FOR DIAGNOSTIC USE."
@@ -43,7 +47,9 @@ class Result:
         spacing_mm: of the voxels.
         measured: line integrals ``[2, N, N]`` that the network saw.
         reprojected: those of ``mean``.
-        exam: what :class:`~scripts.data.exams.LoadExamd` found out about the inputs.
+        truth: the CT ``[U, V, W]`` in HU, or None where it is not known.
+        films: by view, the radiographs ``[rows, columns]`` as they were read; empty where line integrals were given.
+        exam: what :class:`~scripts.data.reading.LoadExamd` found out about the inputs.
         record: what ``result.json`` says.
     """
 
@@ -54,6 +60,8 @@ class Result:
     spacing_mm: float
     measured: np.ndarray
     reprojected: np.ndarray
+    truth: np.ndarray | None
+    films: Mapping[str, np.ndarray]
     exam: Mapping[str, Any]
     record: Mapping[str, Any]
 
@@ -139,25 +147,42 @@ class SaveReconstructions:
         return folder
 
     def _result(self, name: str, image: MetaTensor, hu: Tensor, affine: np.ndarray, seconds: float) -> Result:
-        mean = hu.mean(dim=0)
+        exam, mean = exam_of(image), hu.mean(dim=0)
         std = hu.std(dim=0) * self.std_temperature if len(hu) > 1 else None
         measured, reprojected = network_to_radiograph(image.as_tensor().float().cpu()), self._reproject(mean)
+        truth = None if exam["truth"] is None else torch.from_numpy(read_volume(exam["truth"])[0])
         misfit = ((reprojected - measured).flatten(1).norm(dim=1) / measured.flatten(1).norm(dim=1)).tolist()
-        exam = exam_of(image)
         record = {
             "notice": NOTICE,
             "exam": str(image.meta["name"]),
             **self._settings(exam),
             "inputs": exam["inputs"],
             "seconds": round(seconds, 3),
-            "reprojection_error": {"frontal": misfit[0], "lateral": misfit[1]},
+            "reprojection_error": dict(zip(VIEWS, misfit, strict=True)),
             "reprojection_error_is": "relative L2 to the input line integrals; necessary, not sufficient",
+            "metrics": {} if truth is None else self._metrics(mean, truth, measured),
             "warnings": [*exam["warnings"], *warnings_of(std, misfit)],
             "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         }
-        spacing_mm = self.projector.geometry.volume_spacing_mm
-        volumes = (mean.numpy(), None if std is None else std.numpy(), affine, spacing_mm)
-        return Result(name, *volumes, measured.numpy(), reprojected.numpy(), exam, record)
+        return Result(
+            name=name,
+            mean=mean.numpy(),
+            std=None if std is None else std.numpy(),
+            affine=affine,
+            spacing_mm=self.projector.geometry.volume_spacing_mm,
+            measured=measured.numpy(),
+            reprojected=reprojected.numpy(),
+            truth=None if truth is None else truth.numpy(),
+            films={view: np.asarray(image.meta[key]) for view in VIEWS if (key := f"film_{view}") in image.meta},
+            exam=exam,
+            record=record,
+        )
+
+    def _metrics(self, hu: Tensor, truth: Tensor, measured: Tensor) -> dict[str, float | None]:
+        device = next(self.projector.buffers()).device
+        volumes = (hu_to_network(volume[None, None]).to(device) for volume in (hu, truth))
+        found = measure(*volumes, measured[None].to(device), self.projector)
+        return {name: value if math.isfinite(value) else None for name, value in found.items()}
 
     def _settings(self, exam: Mapping[str, Any]) -> dict[str, Any]:
         """What decides the result: equal settings and inputs give an equal volume."""
@@ -184,7 +209,7 @@ def warnings_of(std: Tensor | None, misfit: Sequence[float], limit: float = 0.1)
     """What a reader of the result should be told: a poor re-projection (beyond ``limit``), or samples that disagree."""
     found = [
         f"the {view} re-projection differs from the input by {value:.1%} (relative L2; limit {limit:.0%})"
-        for view, value in zip(("frontal", "lateral"), misfit, strict=True)
+        for view, value in zip(VIEWS, misfit, strict=True)
         if value > limit
     ]
     if std is not None and (spread := float(std.mean())) > 200:

@@ -80,6 +80,9 @@ class Sweep:
             method its costs.
         common: overlays over every method's own, in training and evaluation, e.g. another grid.
         only: names of the methods to run, all by default.
+        tracking: options for an experiment tracker, which ``--tracking`` puts here. Every command gets them, with the
+            method as the name of its run: training leaves the run open, evaluation goes on with it and closes it. They
+            are no part of what is compared: what is done without them is not repeated with them.
         run: executes a command; for tests.
     """
 
@@ -93,6 +96,7 @@ class Sweep:
         publish: Callable[[Path, list[dict[str, str]], dict[str, dict[str, Any]]], None],
         common: Sequence[str] = (),
         only: Sequence[str] | None = None,
+        tracking: Sequence[Mapping[str, Any]] = (),
         run: Callable[[Sequence[str], Path], Usage] = run_logged,
     ) -> None:
         unknown = set(only or ()) - set(methods)
@@ -102,6 +106,7 @@ class Sweep:
         self.methods = {name: Method(**{k: tuple(v) for k, v in m.items()}) for name, m in methods.items()}
         self.common = tuple(common)
         self.names = [name for name in methods if not only or name in only]
+        self.tracking = {key: value for options in tracking for key, value in options.items()}
         self.budget, self.evaluation, self.publish, self.run = dict(budget), dict(evaluation), publish, run
 
     def __call__(self) -> None:
@@ -131,11 +136,13 @@ class Sweep:
         begun = _record(training).get("command", train)
         if begun != train and saved_checkpoints(training / "checkpoints"):
             raise RuntimeError(f"{training}: was begun with other settings; choose another --output_dir or delete it")
-        if self._step(f"{label}: training", train, training, folder / "log.txt"):
+        tracking = self.tracking and {**self.tracking, "run_name": name}
+        still_open = tracking and {**tracking, "close_run": False}
+        if self._step(f"{label}: training", train, training, folder / "log.txt", still_open):
             (evaluation / RECORD).unlink(missing_ok=True)  # it measured other weights
         options = {"weights": training / "model.pt", "method": name, **self.evaluation}
         evaluate = self._command(["inference", "evaluate"], method.overlays, evaluation, options)
-        self._step(f"{label}: evaluation", evaluate, evaluation, folder / "log.txt")
+        self._step(f"{label}: evaluation", evaluate, evaluation, folder / "log.txt", tracking)
 
     def _command(
         self, bases: Sequence[str], overlays: Sequence[str], output_dir: Path, options: Mapping[str, Any]
@@ -143,13 +150,10 @@ class Sweep:
         files = [self.configs / f"{name}.json" for name in bases]
         files += [self.configs / "methods" / f"{name}.json" for name in (*overlays, *self.common)]
         command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str([str(file) for file in files])]
-        for key, value in {"output_dir": output_dir, **options}.items():
-            if value is not None:
-                command += [f"--{key}", str(value)]
-        return command
+        return command + _arguments({"output_dir": output_dir, **options})
 
-    def _step(self, label: str, command: list[str], folder: Path, log: Path) -> bool:
-        """Run a step unless it is done; tells whether it ran."""
+    def _step(self, label: str, command: list[str], folder: Path, log: Path, tracking: Mapping[str, Any]) -> bool:
+        """Run a step, with the options ``tracking``, unless it is done; tells whether it ran."""
         record = _record(folder)
         if record.get("command") == command and "seconds" in record:
             print(f"{label}: done before", flush=True)
@@ -157,7 +161,7 @@ class Sweep:
         print(f"{label} ... ({log})", flush=True)
         folder.mkdir(parents=True, exist_ok=True)
         write_text(folder / RECORD, json.dumps({"command": command}, indent=2) + "\n")
-        used = self.run(command, log)
+        used = self.run(command + _arguments(tracking), log)
         # An interrupted training has used time before; its log tells, this record does not.
         write_text(folder / RECORD, json.dumps({"command": command, **asdict(used)}, indent=2) + "\n")
         print(f"{label}: {used.seconds:.0f} s", flush=True)
@@ -184,6 +188,10 @@ def collect_rows(folders: Sequence[Path]) -> list[dict[str, str]]:
             for row in csv.DictReader(file):
                 rows.setdefault((row["case"], row["method"], row["estimate"]), row)
     return list(rows.values())
+
+
+def _arguments(options: Mapping[str, Any]) -> list[str]:
+    return [text for key, value in options.items() if value is not None for text in (f"--{key}", str(value))]
 
 
 def _record(folder: Path) -> dict[str, Any]:

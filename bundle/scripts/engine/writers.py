@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from pydicom.dataset import Dataset
 
 from scripts.engine.outputs import Result
+from scripts.io.ct_series import CtDescription, write_ct_series, write_uncertainty_series
 from scripts.io.nifti import write_volume
 
 Writer = Callable[[Path, Result], None]
@@ -51,3 +54,52 @@ class DrawFigure:
         """Draw it."""
         images = (result.mean, result.measured, result.reprojected)
         self.draw(folder / "figure.png", *images, result.spacing_mm, result.name)
+
+
+class WriteDicom:
+    """``dicom/ct``, a DICOM CT series, and ``dicom/std``, that of the standard deviation, if there are several samples.
+
+    Patient and study are those of the radiographs; of inputs that are not DICOM they are anonymous.
+    """
+
+    def __call__(self, folder: Path, result: Result) -> None:
+        """Write them."""
+        sources = {view: Dataset.from_json(header) for view, header in result.exam["headers"].items()}
+        series = {"ct": (write_ct_series, result.mean), "std": (write_uncertainty_series, result.std)}
+        for name, (write, volume) in series.items():
+            if volume is not None:
+                (folder / "dicom" / name).mkdir(parents=True)
+                write(folder / "dicom" / name, volume, result.affine, sources, _description(result))
+
+
+@dataclass(frozen=True)
+class WriteReport:
+    """``report.html``, the page to look at.
+
+    Attributes:
+        write: ``write(path, record, images, volumes, affine)``.
+    """
+
+    write: Callable[..., None]
+
+    def __call__(self, folder: Path, result: Result) -> None:
+        """Write it."""
+        images = {"measured": result.measured, "reprojected": result.reprojected}
+        images |= {f"{view}_film": pixels for view, pixels in result.films.items()}
+        volumes = {"ct": result.mean, "std": result.std, "truth": result.truth}
+        known = {name: volume for name, volume in volumes.items() if volume is not None}
+        self.write(folder / "report.html", result.record, images, known, result.affine)
+
+
+def _description(result: Result) -> CtDescription:
+    record = result.record
+    decisive = {key: record.get(key) for key in ("inputs_sha256", "options", "geometry")}
+    how = {key: record[key] for key in ("sampler", "steps", "power", "seed", "samples") if key in record}
+    return CtDescription(
+        exam=json.dumps(decisive, sort_keys=True),
+        software=record["bundle"]["name"],
+        version=record["bundle"]["version"],
+        weights_sha256=record["weights_sha256"],
+        derivation=", ".join(f"{key} {value}" for key, value in how.items()),
+        is_lossy=result.exam["is_lossy"],
+    )

@@ -154,8 +154,7 @@ def _hounsfield(s: FileDataset) -> np.ndarray:
     except (RuntimeError, ValueError, AttributeError, NotImplementedError) as error:
         syntax = s.file_meta.get("TransferSyntaxUID", pydicom.uid.ImplicitVRLittleEndian).name
         raise ValueError(
-            f"{s.filename}: cannot decode its pixels, stored as {syntax} ({error}); export it again, or for a "
-            "compressed series install python-gdcm or pylibjpeg"
+            f"{s.filename}: cannot decode its pixels, stored as {syntax} ({error}); export it again, uncompressed"
         ) from error
     return apply_rescale(pixels, s).astype(np.float32)
 

@@ -17,6 +17,8 @@ MAX_LINE_INTEGRAL = 100.0
 """Beyond any radiograph of a body: 40 cm of water is 8, and 3 cm of steel adds 40."""
 MIN_LINE_INTEGRAL = -0.5
 """Noise may push a line integral slightly below zero, not further."""
+_DAMAGE = (ImageFileError, HeaderDataError, OSError, EOFError, zlib.error, TypeError, ValueError, OverflowError)
+"""What nibabel raises on files that are not what they say."""
 
 
 def load_nifti(path: Path) -> SpatialImage:
@@ -30,7 +32,7 @@ def load_nifti(path: Path) -> SpatialImage:
     try:
         image = nib.load(path)
         image.get_fdata(dtype=np.float32)  # cached: a truncated file must fail here, with its name
-    except (ImageFileError, HeaderDataError, OSError, EOFError, zlib.error, TypeError, ValueError) as error:
+    except _DAMAGE as error:
         raise ValueError(f"{path}: not a readable NIfTI file ({error}); copy or export it again") from error
     return image
 

@@ -1,12 +1,14 @@
 """How alike slices look to a feature network, the backbone: LPIPS of pairs, FID of sets.
 
-No backbone is part of the bundle, and nothing is ever downloaded: the user names a file. Without one all values are
-NaN, which the tables show as empty, "not measured"; there is no stand-in. What a value means depends on the backbone,
-so values compare only between methods measured with the same file on the same cases.
+No backbone is part of the bundle: the user names a file, or a published network, which is then downloaded. Without
+one nothing is, and all values are NaN, which the tables show as empty, "not measured"; there is no stand-in. What a
+value means depends on the backbone, so values compare only between methods measured with the same one on the same
+cases.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 from collections.abc import Hashable, Mapping
@@ -16,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from scripts.metrics.backbones import PUBLISHED
 from scripts.metrics.slices import AXES, slices
 from scripts.metrics.volume import check_same_shape
 
@@ -66,21 +69,22 @@ class Backbone:
         return [found[i] for i in sorted(found)]
 
 
-def load_backbone(path: str | Path | None, channels: int = 3) -> Backbone | None:
-    """The backbone of a TorchScript file, or None where no file is given.
+def load_backbone(source: str | Path | None, channels: int = 3) -> Backbone | None:
+    """The backbone that a user asks for: a TorchScript file, or a network of :data:`PUBLISHED`; None for none.
 
     A file is made by ``torch.jit.script(module).save(path)`` (or ``trace``), with the module as :class:`Backbone`
-    describes. For the published LPIPS: LPIPS's input scaling, AlexNet's five ReLU maps as the result, and LPIPS's
-    weights as buffers ``lin0`` ... ``lin4``. For DiffuX2CT's FID: the resizing and normalisation of MedCLIP's image
-    encoder, and its embedding as the result.
+    describes. For DiffuX2CT's FID: the resizing and normalisation of MedCLIP's image encoder, and its embedding as the
+    result. ``channels`` are those of a file; published networks have 3.
 
     Raises:
-        ValueError: no such file, or not TorchScript.
+        ValueError: no such file and no such name, not TorchScript, or no download.
     """
-    if path is None:
+    if source is None:
         return None
-    if not Path(path).is_file():
-        raise ValueError(f"{path}: no such backbone file; a backbone is a TorchScript file, and none is downloaded")
+    if source in PUBLISHED:
+        network, files = PUBLISHED[source]
+        return Backbone(network(*(file.load() for file in files)))
+    path = _existing(source)
     try:
         network = torch.jit.load(str(path), map_location="cpu")
     except RuntimeError as error:
@@ -90,16 +94,32 @@ def load_backbone(path: str | Path | None, channels: int = 3) -> Backbone | None
     return Backbone(network, channels)
 
 
+def backbone_sha256(source: str | Path) -> str:
+    """Hexadecimal SHA-256 of what :func:`load_backbone` loads; of several files, joined by ``+``."""
+    if source in PUBLISHED:
+        return "+".join(file.sha256 for file in PUBLISHED[source].files)
+    return hashlib.sha256(_existing(source).read_bytes()).hexdigest()
+
+
+def _existing(source: str | Path) -> Path:
+    if not Path(source).is_file():
+        raise ValueError(
+            f"{source}: no such backbone; give a TorchScript file, or the name of a network to download: "
+            f"{', '.join(PUBLISHED)}"
+        )
+    return Path(source)
+
+
 class Perceptual:
     """LPIPS (Zhang et al. 2018, doi:10.1109/CVPR.2018.00068) of slices, around a given backbone.
 
     At every pixel of every feature map the two feature vectors are scaled to unit length; their squared difference is
     summed over the channels with LPIPS's learned weights (all 1 if the backbone holds none), averaged over the pixels
-    and summed over the maps, as in its authors' code. With their network, input scaling and weights this is the
-    published LPIPS; with anything else it is a distance of the same form, ours.
+    and summed over the maps, as in its authors' code. With their network, input scaling and weights (``alexnet``) this
+    is the published LPIPS; with anything else it is a distance of the same form, ours.
 
-    MONAI's ``PerceptualLoss`` is not used: it downloads its networks or needs ``lpips`` and ``torchvision``, takes a
-    local file for one network only, a torchvision ResNet-50, and chooses slices at random.
+    MONAI's ``PerceptualLoss`` is not used: it runs code that it downloads or needs ``lpips`` and ``torchvision``, takes
+    a local file for one network only, a torchvision ResNet-50, and chooses slices at random.
 
     Args:
         backbone: maps, not vectors; None to measure nothing: all values are NaN.

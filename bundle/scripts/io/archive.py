@@ -1,0 +1,113 @@
+"""Zip archives, unpacked into a folder that vanishes again, with bounds on what they may hold."""
+
+from __future__ import annotations
+
+import io
+import stat
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import BinaryIO
+
+from scripts.io.intake import read_bytes
+
+MAX_ENTRIES = 1000
+MAX_UNPACKED_BYTES = 2**30
+"""Of all entries together, counted while they are unpacked: what an archive says about itself is not believed."""
+_CHUNK = 2**20
+_MAX_DIRECTORY_BYTES = 4 * 2**20
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""Methods whose decompressor can be stopped; the others deliver a chunk of any size at once."""
+
+
+@contextmanager
+def unpacked(path: str | Path) -> Iterator[Path]:
+    """A temporary folder with the files of a zip, under their own names; hidden files are left out.
+
+    Raises:
+        ValueError: not a readable zip; too many or too large entries; an entry that is encrypted, not a plain file, a
+            second one of its name, itself an archive, or that would land outside the folder.
+    """
+    path = Path(path)
+    data = read_bytes(path)
+    with tempfile.TemporaryDirectory(prefix="exam-") as name:
+        try:
+            archive = zipfile.ZipFile(_Bounded(data))
+        except Exception as error:  # on hostile bytes zipfile raises errors of any kind
+            raise _unreadable(path, error) from error
+        with archive:
+            _unpack(path, archive, Path(name))
+        yield Path(name)
+
+
+class _Bounded(io.BytesIO):
+    """Refuses to hand out a directory of millions of entries, which ``zipfile`` reads in one piece."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        data = super().read(size)
+        if len(data) > _MAX_DIRECTORY_BYTES:
+            raise zipfile.BadZipFile(f"its directory has more than {_MAX_DIRECTORY_BYTES} bytes")
+        return data
+
+
+def _unpack(path: Path, archive: zipfile.ZipFile, folder: Path) -> None:
+    entries = [entry for entry in archive.infolist() if not entry.filename.endswith("/")]
+    if len(entries) > MAX_ENTRIES:
+        raise ValueError(f"{path}: holds {len(entries)} files, at most {MAX_ENTRIES} may; pack one exam alone")
+    left = MAX_UNPACKED_BYTES
+    for entry in entries:
+        name = _safe_path(path, entry)
+        if any(part.startswith(".") or part == "__MACOSX" for part in name.parts):
+            continue
+        with _created(path, entry, folder / name) as file:
+            for chunk in _chunks(path, archive, entry):
+                left -= len(chunk)
+                if left < 0:
+                    raise ValueError(
+                        f"{path}: unpacks to more than {MAX_UNPACKED_BYTES} bytes; pack the two radiographs alone"
+                    )
+                file.write(chunk)
+
+
+def _chunks(path: Path, archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Iterator[bytes]:
+    try:
+        with archive.open(entry) as source:
+            while chunk := source.read(_CHUNK):
+                yield chunk
+    except Exception as error:  # on hostile bytes zipfile raises errors of any kind
+        raise _unreadable(path, error) from error
+
+
+def _created(path: Path, entry: zipfile.ZipInfo, target: Path) -> BinaryIO:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        return target.open("xb")
+    except OSError as error:
+        raise ValueError(
+            f"{path}: entry {entry.filename!r} cannot be unpacked ({error.strerror}); pack every file once, under a "
+            "short name"
+        ) from error
+
+
+def _unreadable(path: Path, error: Exception) -> ValueError:
+    return ValueError(f"{path}: not a readable zip ({error}); pack or copy it again")
+
+
+def _safe_path(path: Path, entry: zipfile.ZipInfo) -> PurePosixPath:
+    """Where an entry goes, relative to the folder; raises ValueError for what is no plain file within it."""
+    name = PurePosixPath(entry.filename)
+    drive = PureWindowsPath(entry.filename).drive
+    if name.is_absolute() or ".." in name.parts or not name.parts or drive or "\\" in entry.filename:
+        raise ValueError(f"{path}: entry {entry.filename!r} could leave the folder it is unpacked to; pack plain names")
+    kind = stat.S_IFMT(entry.external_attr >> 16)
+    if kind not in (0, stat.S_IFREG):
+        raise ValueError(f"{path}: entry {entry.filename!r} is a link or device; pack the file that it stands for")
+    if entry.flag_bits & 1:
+        raise ValueError(f"{path}: entry {entry.filename!r} is encrypted; pack it without a password")
+    if entry.compress_type not in _METHODS:
+        raise ValueError(f"{path}: entry {entry.filename!r} is not packed by the usual method, deflate; pack it so")
+    if name.suffix.lower() == ".zip":
+        raise ValueError(f"{path}: entry {entry.filename!r} is itself an archive; pack the radiographs, not the zip")
+    return name

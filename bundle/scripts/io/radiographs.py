@@ -1,0 +1,123 @@
+"""One file of any kind, told by its content, to the radiographs in it."""
+
+from __future__ import annotations
+
+import gzip
+import math
+import zlib
+from contextlib import suppress
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from nibabel.spatialimages import SpatialImage
+
+from scripts.geometry import VIEWS
+from scripts.io.dicom_radiograph import is_dicom, read_dicom_radiograph
+from scripts.io.digest import sha256
+from scripts.io.intake import MAX_FILE_BYTES, read_bytes
+from scripts.io.nifti import SUFFIXES, check_line_integrals, load_nifti
+from scripts.io.picture import is_picture, read_picture
+from scripts.io.radiograph import MAX_PIXELS, Radiograph
+
+NIFTI_ORIENTATION = {"frontal": "LF", "lateral": "PF"}
+"""How the pixels of a NIfTI radiograph are arranged once read: upright, columns to the patient's left or posterior.
+
+In the file the first axis follows u (frontal) or v (lateral) and the second w, whatever its affine says; see
+``scripts.geometry``.
+"""
+_CHUNK = 2**20
+
+
+def read_radiographs(path: str | Path, frame: int | None = None) -> list[Radiograph]:
+    """Read the radiographs of one file: one, or both views of a packed NIfTI file.
+
+    A NIfTI image ``[X, Y]`` of line integrals is one radiograph; the view, hence the orientation, is for the caller to
+    know (:data:`NIFTI_ORIENTATION`). ``[X, Y, 2]`` or ``[X, Y, 1, 2]`` are a frontal and a lateral one.
+
+    Args:
+        path: DICOM (DX, CR, XA), PNG, TIFF, JPEG or NIfTI.
+        frame: which one of a multi-frame DICOM file, counted from 0.
+
+    Raises:
+        ValueError: another kind of file, or a damaged or unsuitable one; the message names the file, the rule, the
+            value and the remedy.
+    """
+    path = Path(path)
+    head = read_bytes(path)[:132]
+    if is_picture(head):
+        return [read_picture(path)]
+    if is_dicom(head):
+        return [read_dicom_radiograph(path, frame)]
+    if path.name.lower().endswith(SUFFIXES):
+        return _read_nifti(path)
+    raise ValueError(
+        f"{path}: starts with {head[:8]!r}, so none of the kinds that are read: DICOM (DX, CR or XA), PNG, TIFF, JPEG, "
+        "NIfTI (.nii or .nii.gz); export it as one of them"
+    )
+
+
+def _read_nifti(path: Path) -> list[Radiograph]:
+    _check_nifti(path)
+    try:
+        image = load_nifti(path)
+    except OverflowError as error:
+        raise _unreadable(path, error) from error
+    planes = image.get_fdata(dtype=np.float32).reshape(*image.shape[:2], -1)
+    views = VIEWS if planes.shape[2] == 2 else (None,)
+    return [
+        _line_integrals(path, image, plane, view) for view, plane in zip(views, np.moveaxis(planes, 2, 0), strict=True)
+    ]
+
+
+def _check_nifti(path: Path) -> None:
+    """Refuse a file by its header alone, before memory is set aside for what it declares."""
+    size = _unpacked_size(path)
+    if size > MAX_FILE_BYTES:
+        raise ValueError(f"{path}: unpacks to more than {MAX_FILE_BYTES} bytes; give a file of one or two radiographs")
+    try:
+        header = nib.load(path).header
+        shape, unit = header.get_data_shape(), header.get_xyzt_units()[0]
+        declared = math.prod(shape) * header.get_data_dtype().itemsize
+    except Exception as error:  # on hostile bytes nibabel raises errors of any kind
+        raise _unreadable(path, error) from error
+    if len(shape) < 2 or min(shape) < 1 or [n for n in shape[2:] if n != 1] not in ([], [2]):
+        raise ValueError(
+            f"{path}: a radiograph is [X, Y], a frontal and a lateral one [X, Y, 2]; got shape {list(shape)}: give two "
+            "files"
+        )
+    if math.prod(shape[:2]) > MAX_PIXELS:
+        raise ValueError(f"{path}: {shape[0]} x {shape[1]} pixels, at most {MAX_PIXELS} are read; resample the image")
+    if declared > size:
+        raise ValueError(f"{path}: declares {declared} bytes of pixels and holds {size}; copy or export it again")
+    if unit in ("meter", "micron"):
+        raise ValueError(f"{path}: the pixel pitch is in {unit}s; convert it to millimetres")
+
+
+def _line_integrals(path: Path, image: SpatialImage, plane: np.ndarray, view: str | None) -> Radiograph:
+    check_line_integrals(plane, path)
+    column_mm, row_mm = (float(pitch) for pitch in image.header.get_zooms()[:2])
+    return Radiograph(
+        path=str(path),
+        sha256=sha256(path),
+        pixels=np.ascontiguousarray(plane[::-1, ::-1].T),
+        scale="line_integral",
+        view=view,
+        orientation=NIFTI_ORIENTATION.get(view),
+        pixel_spacing_mm=(row_mm, column_mm),
+    )
+
+
+def _unpacked_size(path: Path) -> int:
+    """Bytes in a file, of a compressed one as far as the limit goes or the stream is sound."""
+    if path.suffix.lower() != ".gz":
+        return path.stat().st_size
+    size = 0
+    with suppress(OSError, EOFError, zlib.error), gzip.open(path) as stream:
+        while size <= MAX_FILE_BYTES and (chunk := stream.read(_CHUNK)):
+            size += len(chunk)
+    return size
+
+
+def _unreadable(path: Path, error: Exception) -> ValueError:
+    return ValueError(f"{path}: not a readable NIfTI file ({error}); copy or export it again")

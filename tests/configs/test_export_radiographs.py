@@ -1,0 +1,31 @@
+"""``export_radiographs.json`` through the real command line, and as MONAI composes it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from monai.bundle import ConfigParser
+
+from scripts.data.views import find_views
+
+BUNDLE = Path(__file__).parents[2] / "bundle"
+CONFIG = BUNDLE / "configs" / "export_radiographs.json"
+
+
+def test_the_command_writes_two_films_of_a_case_from_any_working_directory(tmp_path):
+    command = [sys.executable, "-m", "monai.bundle", "run", f"--config_file={CONFIG}"]
+    options = [f"--input={BUNDLE / 'docs' / 'demo'}", "--output=films", "--photons=1e5", "--form=presentation"]
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"OMP_NUM_THREADS": "1"}
+    end = subprocess.run([*command, *options], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert end.returncode == 0, end.stderr[-2000:]
+    assert "1 of 1 cases in films" in end.stdout
+    assert {film.scale for film in find_views(tmp_path / "films" / "demo").values()} == {"display"}
+
+
+def test_without_a_case_it_ends_with_one_message(tmp_path):
+    parser = ConfigParser(ConfigParser.load_config_file(CONFIG))
+    parser.update({"input": str(tmp_path), "output": str(tmp_path / "films")})
+    with pytest.raises(SystemExit, match="holds no prepared case"):
+        parser.get_parsed_content("run")

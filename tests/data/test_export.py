@@ -1,0 +1,99 @@
+"""From prepared cases to DICOM radiographs and, by way of our reader, back."""
+
+import shutil
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+
+from scripts.data.acquisition import acquire
+from scripts.data.export import export_case, find_cases, main
+from scripts.data.rectify import rectify
+from scripts.data.views import find_views
+from scripts.io.case import read_case
+from scripts.io.dx_image import AIR_COUNTS, FORMS
+
+DEMO = Path(__file__).parents[2] / "bundle" / "docs" / "demo"
+
+
+@pytest.fixture
+def cases(tmp_path):
+    for name in ("b", "a", ".hidden"):
+        shutil.copytree(DEMO, tmp_path / "dataset" / "cases" / name)
+    return tmp_path / "dataset" / "cases"
+
+
+def read(folder):
+    """Line integrals ``[2, N, N]`` of the exported films."""
+    return np.stack([-np.log(film.pixels / AIR_COUNTS).T[::-1, ::-1] for film in find_views(folder).values()])
+
+
+def test_an_exported_case_is_read_as_the_two_views_it_was(tmp_path):
+    export_case(DEMO, tmp_path / "out", FORMS["processing"])
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["frontal.dcm", "lateral.dcm"]
+    np.testing.assert_allclose(read(tmp_path / "out"), read_case(DEMO).image.numpy(), atol=0.006)
+    assert {pydicom.dcmread(p).PatientID for p in (tmp_path / "out").iterdir()} == {"demo"}
+
+
+def test_an_exported_case_brought_into_its_own_geometry_is_the_case(tmp_path):
+    case = read_case(DEMO)
+    export_case(DEMO, tmp_path / "out", FORMS["processing"])
+    for truth, (view, film) in zip(case.image.numpy(), find_views(tmp_path / "out").items(), strict=True):
+        pixels = -np.log(film.pixels / AIR_COUNTS)
+        image, covered = rectify(pixels, pixels < np.inf, acquire(film, view, {}), view, case.geometry)
+        assert covered.all()
+        np.testing.assert_allclose(image, truth, atol=0.006)
+
+
+def test_noise_is_that_of_the_seed_and_of_as_many_photons(tmp_path):
+    truth = read_case(DEMO).image.numpy()
+    for name, seed in (("a", 1), ("again", 1), ("other", 2)):
+        export_case(DEMO, tmp_path / name, FORMS["processing"], photons=1e4, seed=seed)
+    a, again, other = (read(tmp_path / name) for name in ("a", "again", "other"))
+    assert np.array_equal(a, again) and not np.array_equal(a, other)
+    z = (a - truth)[truth < 2] * np.sqrt(1e4 * np.exp(-truth[truth < 2]))
+    assert 0.9 < z[truth[truth < 2] > 0.1].std() < 1.1
+
+
+def test_cases_are_found_at_any_depth_and_hidden_ones_are_not(cases):
+    assert find_cases(cases / "a") == [cases / "a"]
+    assert [case.name for case in find_cases(cases)] == ["a", "b"]
+    assert find_cases(cases.parent) == find_cases(cases)
+
+
+@pytest.mark.parametrize(
+    ("folder", "message"), [(None, "give --input"), ("absent", "give --input"), (".", "holds no prepared case")]
+)
+def test_no_case_is_refused(tmp_path, folder, message):
+    with pytest.raises(ValueError, match=message):
+        find_cases(folder and tmp_path / folder)
+
+
+def test_two_cases_of_one_name_are_refused(cases):
+    shutil.copytree(cases / "a", cases.parent / "more" / "a")
+    with pytest.raises(ValueError, match="two cases of one name: .*cases/a and .*more/a"):
+        find_cases(cases.parent)
+
+
+def test_a_case_is_never_replaced_by_its_own_radiographs(cases):
+    with pytest.raises(SystemExit, match="2 of 2 cases failed:\n.*give another --output"):
+        main(partial(find_cases, cases), cases)
+    assert (cases / "a" / "frontal.nii.gz").is_file()
+
+
+def test_one_bad_case_is_named_and_does_not_lose_the_others(cases, tmp_path):
+    (cases / "a" / "lateral.nii.gz").unlink()
+    with pytest.raises(SystemExit, match="1 of 2 cases failed:\n.*lateral.nii.gz: the lateral view is missing"):
+        main(partial(find_cases, cases), tmp_path / "out")
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["b"]
+
+
+@pytest.mark.parametrize(
+    ("output", "form", "message"),
+    [(None, "processing", "add --output"), ("out", "png", "--form: choose one of processing, presentation")],
+)
+def test_mistakes_end_the_command_with_their_message(cases, output, form, message):
+    with pytest.raises(SystemExit, match=message):
+        main(partial(find_cases, cases), output, form)

@@ -1,0 +1,235 @@
+"""The report of one case, as a file: what it holds, and that nothing from outside can act in it."""
+
+import base64
+import gzip
+import hashlib
+import io
+import json
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from scripts.report.figure import as_displayed
+from scripts.report.page import write_page
+
+AFFINE = np.array([[3.0, 0, 0, -9], [0, 2, 0, -8], [0, 0, 5, 100], [0, 0, 0, 1]])
+EVIL = (
+    "</script><script>alert(1)</script><!-- <img src=x onerror=alert(1)> \" onload='x' ]]> &amp; \x00 \u202e $exam ${x}"
+)
+
+
+class Elements(HTMLParser):
+    """Elements in order, each with its attributes, and the text in it."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.found = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.found.append([tag, dict(attrs), ""])
+
+    def handle_data(self, data):
+        if self.found:
+            self.found[-1][2] += data
+
+    def all(self, tag, **attributes):
+        return [e for e in self.found if e[0] == tag and attributes.items() <= e[1].items()]
+
+
+def record(word=""):
+    return {
+        "exam": f"exam{word}",
+        "notice": f"notice{word}",
+        "warnings": [f"one{word}", f"two{word}"],
+        "reprojection_error": {"frontal": 0.0451, "lateral": 0.25},
+        "metrics": {"mae_hu": 49.98765, "mae_bone_hu": float("nan")},
+        "inputs": {"frontal": {"path": f"path{word}", "steps": [f"first step{word}", "second step"]}},
+        "inputs_sha256": {f"film{word}.dcm": "ab12"},
+        "geometry": {"source_to_isocentre_mm": 785.0, "volume_shape": [3, 4, 5], "source_to_detector_mm": float("inf")},
+        "bundle": {"name": f"bundle{word}", "version": "0.2.0"},
+        "samples": 4,
+        "std_temperature": 1.5,
+        f"key{word}": f"value{word}",
+    }
+
+
+def arrays(shape=(3, 4, 5), **more):
+    rng = np.random.default_rng(0)
+    images = {"measured": rng.random((2, 6, 6)), "reprojected": rng.random((2, 6, 6))}
+    return images, {"ct": rng.normal(0, 500, shape), **more}
+
+
+def page(tmp_path, facts=None, images=None, volumes=None, affine=AFFINE):
+    default_images, default_volumes = arrays()
+    path = tmp_path / "report.html"
+    write_page(path, facts or record(), images or default_images, volumes or default_volumes, affine)
+    return path.read_text(encoding="utf-8")
+
+
+def full(tmp_path, word=""):
+    images, volumes = arrays()
+    images |= {"frontal_film": np.eye(7, 9), "lateral_film": np.eye(700, 900)}
+    volumes |= {"std": abs(volumes["ct"]) / 9, "truth": volumes["ct"] + 7}
+    return page(tmp_path, record(word), images, volumes)
+
+
+def unpacked(text, name, shape):
+    (element,) = Elements(text).all("script", **{"data-volume": name})
+    low, high = np.frombuffer(gzip.decompress(base64.b64decode(element[2])), np.uint8).reshape(2, -1).astype(np.uint16)
+    return (low | high << 8).view(np.int16).reshape(shape)
+
+
+def test_volumes_come_back_as_whole_hounsfield_units(tmp_path):
+    images, volumes = arrays(std=np.full((3, 4, 5), 255.6), truth=np.full((3, 4, 5), -32768.0))
+    text = page(tmp_path, volumes=volumes)
+    for name, volume in volumes.items():
+        assert (unpacked(text, name, (3, 4, 5)) == np.rint(volume)).all()
+
+
+def test_the_same_input_gives_the_same_bytes(tmp_path):
+    assert full(tmp_path) == full(tmp_path)
+
+
+def test_the_policy_allows_nothing_but_this_style_this_script_and_embedded_pictures(tmp_path):
+    text = full(tmp_path)
+    (policy,) = Elements(text).all("meta", **{"http-equiv": "Content-Security-Policy"})
+    inline = {kind: re.search(f"<{kind}>(.*?)</{kind}>", text, re.DOTALL)[1] for kind in ("style", "script")}
+    hashes = {k: base64.b64encode(hashlib.sha256(v.encode()).digest()).decode() for k, v in inline.items()}
+    assert policy[1]["content"].split("; ") == [
+        "default-src 'none'",
+        "img-src data:",
+        f"style-src 'sha256-{hashes['style']}'",
+        f"script-src 'sha256-{hashes['script']}'",
+        "base-uri 'none'",
+        "form-action 'none'",
+    ]
+
+
+def test_nothing_in_the_file_points_outside_it(tmp_path):
+    text = full(tmp_path)
+    for _, attributes, _ in Elements(text).found:
+        assert all(attributes.get(name, "data:").startswith("data:") for name in ("src", "href", "action", "srcset"))
+        assert not any(name.startswith("on") or name == "style" for name in attributes)
+    assert not re.search(r"https?:|url\(|@import|//\w+\.\w", re.sub(r"[\w+/=]{200,}", "", text))
+
+
+def test_strings_from_outside_add_no_element_and_no_attribute(tmp_path):
+    def skeleton(text):
+        return [(tag, sorted(attributes)) for tag, attributes, _ in Elements(text).found]
+
+    assert skeleton(full(tmp_path, EVIL)) == skeleton(full(tmp_path))
+
+
+def test_strings_from_outside_are_shown_as_they_are(tmp_path):
+    texts = " ".join(text for _, _, text in Elements(full(tmp_path, " <b> & '\" $x")).found)
+    for word in ("exam", "notice", "one", "two", "path", "first step", "film", "bundle", "key", "value"):
+        assert f"{word} <b> & '\" $x" in texts
+
+
+def test_a_name_that_is_no_text_can_be_written(tmp_path):
+    assert "exam?" in page(tmp_path, record("\udc80"))
+
+
+def test_every_entry_of_the_record_is_on_the_page(tmp_path):
+    texts = [text for _, _, text in Elements(page(tmp_path)).found]
+    shown = dict(zip(texts, texts[1:], strict=False))
+    for label, value in {
+        "Re-projection error, frontal": "4.5%",
+        "MAE (HU)": "49.99",
+        "MAE bone (HU)": "–",
+        "Source to isocentre (mm)": "785",
+        "Source to detector (mm)": "∞",
+        "Volume shape": "3, 4, 5",
+        "film.dcm": "ab12",
+        "Bundle: Version": "0.2.0",
+        "Samples": "4",
+        "Key": "value",
+        "Voxel": "3 × 2 × 5 mm",
+        "first step": "second step",
+    }.items():
+        assert shown[label].strip() == value
+
+
+def test_a_record_may_say_no_more_than_the_name(tmp_path):
+    text = page(tmp_path, {"exam": "bare"})
+    assert "No warnings." in text
+    assert 'class="details"' not in text
+
+
+@pytest.mark.parametrize("warnings, title", [(["a"], "1 warning"), (["a", "b"], "2 warnings")])
+def test_warnings_stand_at_the_top(tmp_path, warnings, title):
+    text = page(tmp_path, record() | {"warnings": warnings})
+    assert 0 < text.index(f"<h2>{title}</h2>") < text.index("<canvas")
+
+
+def test_the_notice_is_the_first_thing_of_the_page(tmp_path):
+    assert re.search(
+        r"<body>\s*<p class=\"notice\" role=\"note\">Research only: NOT FOR DIAGNOSTIC USE</p>", full(tmp_path)
+    )
+
+
+def test_only_what_is_given_is_drawn(tmp_path):
+    def parts(text):
+        return {element[1]["data-part"] for element in Elements(text).all("canvas")}
+
+    assert parts(page(tmp_path)) == {"ct"}
+    assert parts(full(tmp_path)) == {"ct", "std", "truth", "error"}
+
+
+def test_radiographs_are_shown_superior_up_with_the_right_or_anterior_on_the_left(tmp_path):
+    images, _ = arrays()
+    pictures = {e[1]["alt"]: e[1]["src"] for e in Elements(page(tmp_path, images=images)).all("img")}
+    for view, name in enumerate(("Frontal", "Lateral")):
+        data = base64.b64decode(pictures[f"{name} network input"].partition(",")[2])
+        grey = np.asarray(Image.open(io.BytesIO(data)))[..., 0]
+        expected = as_displayed(images["measured"][view]) / images["measured"].max() * 255
+        np.testing.assert_allclose(grey, expected, atol=1.5)
+
+
+def test_pictures_have_words_and_controls_have_labels(tmp_path):
+    elements = Elements(full(tmp_path))
+    assert all("alt" in attributes for _, attributes, _ in elements.all("img"))
+    assert all(
+        attributes.get("aria-label") or "aria-hidden" in attributes for _, attributes, _ in elements.all("canvas")
+    )
+    labelled = {attributes.get("for") for _, attributes, _ in elements.all("label")}
+    previous = [None, *elements.found]
+    for before, (tag, attributes, _) in zip(previous, elements.found, strict=False):
+        assert tag != "input" or before[0] == "label" or attributes["id"] in labelled
+
+
+def test_of_a_large_volume_every_second_voxel_travels_and_stays_where_it_is(tmp_path):
+    volume = np.arange(3 * 4 * 257.0).reshape(3, 4, 257)
+    text = page(tmp_path, volumes={"ct": volume})
+    (state,) = Elements(text).all("script", id="state")
+    state = json.loads(state[2])
+    assert state["shape"] == [2, 2, 129]
+    assert (unpacked(text, "ct", (2, 2, 129)) == volume[::2, ::2, ::2]).all()
+    np.testing.assert_array_equal(np.array(state["affine"]) @ [1, 1, 128, 1], AFFINE @ [2, 2, 256, 1])
+    assert "One voxel in 2 along each axis is shown" in text
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"volumes": {"ct": np.zeros((3, 4))}}, r"'ct' must be a volume \[U, V, W\]"),
+        ({"volumes": {"ct": np.full((3, 4, 5), 4e4)}}, "'ct' spans 40000 to 40000.*16 bits"),
+        ({"volumes": {"ct": np.zeros((3, 4, 5)), "std": np.zeros((3, 4, 4))}}, "'std' has shape"),
+        ({"volumes": {"ct": np.full((3, 4, 5), np.nan)}}, "60 NaN"),
+        ({"images": {"measured": np.zeros((2, 6, 6)), "reprojected": np.zeros((2, 6, 7))}}, "'reprojected' must be"),
+        ({"images": {"measured": np.zeros((6, 6)), "reprojected": np.zeros((6, 6))}}, "'measured' must be"),
+        ({"images": arrays()[0] | {"frontal_film": np.zeros((1, 2, 2))}}, r"must be \[rows, columns\]"),
+        ({"images": arrays()[0] | {"frontal_film": np.full((2, 2), np.inf)}}, "4 NaN or infinite"),
+        ({"affine": np.diag([-3.0, 2, 5, 1])}, "affine turns or mirrors"),
+        ({"affine": AFFINE[[1, 0, 2, 3]]}, "affine turns or mirrors"),
+        ({"affine": np.eye(3)}, r"affine must be \[4, 4\]"),
+    ],
+)
+def test_what_cannot_be_shown_truly_is_refused(tmp_path, change, message):
+    with pytest.raises(ValueError, match=message):
+        page(tmp_path, **change)
+    assert not list(tmp_path.iterdir())
