@@ -16,6 +16,7 @@ from scipy.ndimage import gaussian_filter1d
 from scripts.data.acquisition import isocentre_pitch_mm
 from scripts.geometry import VIEWS, BiplanarGeometry
 from scripts.io.archive import unpacked
+from scripts.io.dicom_output import IDENTITY, contradictions
 from scripts.io.dicom_radiograph import is_dicom
 from scripts.io.nifti import SUFFIXES
 from scripts.io.picture import is_picture
@@ -24,8 +25,6 @@ from scripts.io.radiographs import NIFTI_ORIENTATION, read_radiographs
 
 NAME_WORDS = {"frontal": {"frontal", "ap", "pa"}, "lateral": {"lateral", "lat"}}
 """Words in a file's name that tell its view, if nothing else does."""
-IDENTITY = ("PatientID", "PatientName", "PatientBirthDate")
-"""What two radiographs of one patient cannot differ in where both state it."""
 MIN_WIDTH_RATIO = 0.97
 """A body is wider than it is deep, and so is its frontal shadow: 1.09 to 1.58 times in 16 adult CTs, 1.16 to 1.54 times
 in 60 phantoms, hence less than 1 if the views are swapped. None of these 76 exams is warned of as it is, all are once
@@ -175,20 +174,15 @@ def _checked(films: Mapping[str, Radiograph]) -> dict[str, Radiograph]:
     frontal, lateral = films["frontal"], films["lateral"]
     if np.array_equal(frontal.pixels, lateral.pixels):
         raise ValueError(f"{frontal.path}, {lateral.path}: the same image twice; give two different views")
-    for attribute in IDENTITY:
-        if _contradict(attribute, frontal, lateral):
-            raise ValueError(
-                f"{frontal.path}, {lateral.path}: two patients, by {attribute}; give two views of one patient"
-            )
+    headers = (frontal.header, lateral.header)
+    if differing := contradictions(headers, IDENTITY):
+        raise ValueError(
+            f"{frontal.path}, {lateral.path}: two patients, by {', '.join(differing)}; give two views of one patient"
+        )
     apart = ()
-    if _contradict("StudyInstanceUID", frontal, lateral):
+    if contradictions(headers, ["StudyInstanceUID"]):
         apart = (f"{frontal.path}, {lateral.path}: from two studies; the patient may have changed in between",)
     return {"frontal": _completed(frontal, "frontal", apart), "lateral": _completed(lateral, "lateral", ())}
-
-
-def _contradict(attribute: str, *films: Radiograph) -> bool:
-    stated = {" ".join(re.split(r"[\s^]+", str(film.header.get(attribute) or "").casefold())).strip() for film in films}
-    return len(stated - {""}) > 1
 
 
 def _completed(film: Radiograph, view: str, warnings: tuple[str, ...]) -> Radiograph:

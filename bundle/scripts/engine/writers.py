@@ -65,11 +65,12 @@ class WriteDicom:
     def __call__(self, folder: Path, result: Result) -> None:
         """Write them."""
         sources = {view: Dataset.from_json(header) for view, header in result.exam["headers"].items()}
+        description = _description(result)
         series = {"ct": (write_ct_series, result.mean), "std": (write_uncertainty_series, result.std)}
         for name, (write, volume) in series.items():
             if volume is not None:
                 (folder / "dicom" / name).mkdir(parents=True)
-                write(folder / "dicom" / name, volume, result.affine, sources, _description(result))
+                write(folder / "dicom" / name, volume, result.affine, sources, description)
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ class WriteReport:
 
 def _description(result: Result) -> CtDescription:
     record = result.record
-    decisive = {key: record.get(key) for key in ("inputs_sha256", "options", "geometry")}
+    decisive = {"inputs": sorted(record["inputs_sha256"].values()), "options": record["options"]}
     how = {key: record[key] for key in ("sampler", "steps", "power", "seed", "samples") if key in record}
     return CtDescription(
         exam=json.dumps(decisive, sort_keys=True),

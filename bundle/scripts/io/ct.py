@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from scripts.io.case import GEOMETRY_FILE
-from scripts.io.dicom_series import Series, group_series, read_series
+from scripts.io.dicom_series import Series, group_series, is_synthetic, read_series
 from scripts.io.names import safe_name
 from scripts.io.nifti import SUFFIXES, read_volume
 
@@ -68,10 +68,12 @@ def read_ct(files: Sequence[Path]) -> CtVolume:
     """Read one NIfTI file or one DICOM series and check that it is a CT in HU.
 
     Raises:
-        ValueError: unreadable, not one 3D volume, NaN, constant, or not in HU; the message names file and remedy.
+        ValueError: unreadable, no 3D volume, synthetic, NaN, constant, or not in HU; the message names file and remedy.
     """
     is_nifti = len(files) == 1 and files[0].name.endswith(SUFFIXES)
     hu, affine = read_volume(files[0]) if is_nifti else read_series(files)
+    if not is_nifti and is_synthetic(files[0]):
+        raise ValueError(f"{files[0].parent}: a synthetic series (SyntheticData YES), not a scan; exclude it")
     check_hu(hu, files[0] if is_nifti else files[0].parent)
     return CtVolume(hu, affine)
 

@@ -51,15 +51,19 @@ def plain(text: str, length: int) -> str:
 
 
 def check_one_patient(headers: Iterable[Dataset]) -> None:
-    """Refuse headers of two patients; letter case and the separators in names do not count.
+    """Refuse headers of two patients.
 
     Raises:
         ValueError: names the attributes they differ in, and no values: messages are no place for identities.
     """
-    headers = list(headers)
-    differing = [keyword for keyword in IDENTITY if len({_bare(h.get(keyword)) for h in headers} - {""}) > 1]
-    if differing:
+    if differing := contradictions(headers, IDENTITY):
         raise ValueError(f"source images: of two patients, by {', '.join(differing)}; give two views of one patient")
+
+
+def contradictions(headers: Iterable[Dataset], keywords: Iterable[str]) -> list[str]:
+    """The attributes in which headers state different values; letter case and the separators in names do not count."""
+    headers = list(headers)
+    return [keyword for keyword in keywords if len({_bare(h.get(keyword)) for h in headers} - {""}) > 1]
 
 
 def _bare(value: object) -> str:

@@ -73,6 +73,11 @@ def read_series(files: Iterable[Path]) -> tuple[np.ndarray, np.ndarray]:
     return hu, _LPS_TO_RAS @ _lps_affine(slices[0], positions[0], step)
 
 
+def is_synthetic(path: Path) -> bool:
+    """Whether a DICOM file says of itself that no scanner made it, as our own results do."""
+    return pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["SyntheticData"]).get("SyntheticData") == "YES"
+
+
 def _read_slice(path: Path) -> FileDataset:
     try:
         return pydicom.dcmread(path)
