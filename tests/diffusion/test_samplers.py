@@ -330,6 +330,20 @@ def test_the_same_seed_gives_the_same_sample_from_the_same_object(sampler):
 
 
 @pytest.mark.parametrize("sampler", STOCHASTIC, ids=repr)
+def test_with_a_generator_per_item_every_item_is_sampled_as_if_alone(sampler):
+    x_T, timesteps = standard_normal(3, 5, 2), respaced_timesteps(1000, 6)
+    together = sampler(lambda x, t: torch.tanh(x), x_T, timesteps, LINEAR, [seeded(k) for k in range(3)])
+    for k in range(3):
+        alone = sampler(lambda x, t: torch.tanh(x), x_T[k : k + 1], timesteps, LINEAR, seeded(k))
+        assert torch.equal(together[k : k + 1], alone)
+
+
+def test_generators_for_another_number_of_items_are_refused():
+    with pytest.raises(ValueError, match="2 generators for 3 items; pass one generator, or one per item"):
+        draw_noise(standard_normal(3, 5), [seeded(0), seeded(1)])
+
+
+@pytest.mark.parametrize("sampler", STOCHASTIC, ids=repr)
 def test_another_seed_gives_another_sample(sampler):
     assert (sample(sampler, generator=seeded(3)) - sample(sampler, generator=seeded(4))).abs().min() > 1e-3
 

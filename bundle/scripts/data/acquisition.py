@@ -48,6 +48,8 @@ def _pitch(value: Any) -> tuple[float, float]:
 
 
 def _point(value: Any) -> tuple[float, float]:
+    if isinstance(value, str):  # its characters would do
+        raise ValueError
     row, column = (_number(x, -1e6, 1e6) for x in value)
     return (row, column)
 
@@ -107,7 +109,7 @@ _RULES = {
 def _parse(name: str, value: Any, where: str) -> Any:
     try:
         return _RULES[name].parse(value)
-    except (AttributeError, KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError):
         raise ValueError(f"{where}{name} is {_RULES[name].words}, like {_RULES[name].example}; got {value!r}") from None
 
 
@@ -287,7 +289,7 @@ def _assumed(film: Radiograph, view: str, known: Mapping[str, Any]) -> dict[str,
         "tilt_deg": _Assumption(0.0, f"an exactly {view} view"),
     }
     detector_mm = known.get("source_to_detector_mm")
-    if film.source_to_patient_mm is not None and detector_mm is not None:
+    if film.source_to_patient_mm is not None and detector_mm is not None and film.source_to_patient_mm <= detector_mm:
         assumed["source_to_isocentre_mm"] = _isocentre(film, view, detector_mm)
     isocentre_mm = known.get("source_to_isocentre_mm", assumed.get("source_to_isocentre_mm", (None,))[0])
     if film.object_spacing_mm is not None and detector_mm is not None and isocentre_mm is not None:

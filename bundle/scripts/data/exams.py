@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import json
+import os
+import reprlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from scripts.geometry import VIEWS
 from scripts.io.names import safe_name
+from scripts.io.refusal import refusals
+from scripts.io.text import read_json
 
 Source = str | Path | Sequence[str] | Mapping[str, str]
 """Where one exam is; see :func:`find_exams`."""
 _NOT_RADIOGRAPHS = {".zip", ".json", ".txt", ".md", ".csv", ".html", ".pdf", ".xml", ".log"}
 
 
+@refusals()
 def find_exams(
     input: str | Path | Sequence[str] | Mapping[str, str] | None = None,
     frontal: str | Path | None = None,
@@ -45,28 +49,35 @@ def find_exams(
     if not input:
         raise ValueError("nothing to reconstruct: give --input, or --frontal and --lateral")
     if not isinstance(input, (str, Path)):
-        return _items([input])
+        return _items([_checked(input, "--input")])
     path = Path(input)
     if not path.exists():
         raise ValueError(f"{path}: no such folder or file; --input is an exam, or a folder of exams")
-    if path.suffix == ".json":
+    if path.suffix == ".json" and not path.is_dir():
         return _items(_read_list(path))
-    if path.is_file() or _is_one_exam(path):
+    if not path.is_dir() or _is_one_exam(path):
         return _items([str(path)])
     exams = [p for p in _visible(path) if p.is_dir() or p.suffix.lower() == ".zip"]
     if not exams:
-        raise ValueError(f"{path}: holds no radiographs and no folder or zip with some")
+        raise ValueError(
+            f"{path}: holds no radiographs and no folder or zip with some; give the folder of an exam or of exams"
+        )
     return _items([str(p) for p in exams])
 
 
 def exam_name(source: Source) -> str:
     """What an exam is called: its folder, zip or packed file, or the folder of its first file."""
     if isinstance(source, Mapping):
-        return Path(source["frontal"]).resolve().parent.name
+        return _real(source["frontal"]).parent.name
     if not isinstance(source, (str, Path)):
-        return Path(source[0]).resolve().parent.name
-    path = Path(source).resolve()
+        return _real(source[0]).parent.name
+    path = _real(source)
     return path.name if path.is_dir() else path.name.split(".")[0]
+
+
+def _real(path: str | Path) -> Path:
+    """``Path.resolve`` that lets a link to itself be, for its reader to report."""
+    return Path(os.path.realpath(path))
 
 
 def _items(sources: Sequence[Source]) -> list[dict[str, Any]]:
@@ -96,10 +107,7 @@ def _visible(folder: Path) -> list[Path]:
 
 def _read_list(path: Path) -> list[Source]:
     """The sources in a JSON list; relative paths are relative to the file."""
-    try:
-        sources = json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"{path}: not JSON ({error})") from error
+    sources = read_json(path)
     if not isinstance(sources, list) or not sources:
         raise ValueError(f"{path}: expected a list of exams, got {type(sources).__name__}; see docs/radiographs.md")
     return [_resolved(source, path) for source in sources]
@@ -107,10 +115,21 @@ def _read_list(path: Path) -> list[Source]:
 
 def _resolved(source: Any, path: Path) -> Source:
     beside = path.resolve().parent
-    if isinstance(source, str):
-        return str(beside / source)
-    if isinstance(source, list) and all(isinstance(p, str) for p in source) and len(source) == 2:
-        return [str(beside / p) for p in source]
-    if isinstance(source, dict) and {*VIEWS} <= source.keys() <= {*VIEWS, "geometry_file"}:
+    source = _checked(source, path)
+    if isinstance(source, Mapping):
         return {name: str(beside / p) for name, p in source.items()}
-    raise ValueError(f"{path}: an exam is a path, two paths, or an object with {' and '.join(VIEWS)}; got {source!r}")
+    return str(beside / source) if isinstance(source, str) else [str(beside / p) for p in source]
+
+
+def _checked(source: Any, where: str | Path) -> Source:
+    """A source that is one by its kind; raises ValueError for all else."""
+    if isinstance(source, Mapping):
+        paths, is_exam = source.values(), {*VIEWS} <= source.keys() <= {*VIEWS, "geometry_file"}
+    else:
+        paths = source if isinstance(source, (list, tuple)) else [source]
+        is_exam = paths is not source or len(paths) == 2
+    if is_exam and all(path and isinstance(path, (str, Path)) for path in paths):
+        return source
+    raise ValueError(
+        f"{where}: an exam is a path, two paths, or an object with {' and '.join(VIEWS)}; got {reprlib.repr(source)}"
+    )

@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import binary_dilation, grey_opening
+from scipy.ndimage import binary_dilation, binary_propagation, grey_opening
 from skimage.filters import apply_hysteresis_threshold
 from skimage.measure import block_reduce
 
@@ -22,9 +22,11 @@ SHUTTER_PIXELS, MARKER_PIXELS = 256, 1024
 SLOPES = np.linspace(-0.14, 0.14, 29)
 """Of shutter edges against the sides of the film: up to 8 degrees, in steps of one pixel at the edge's ends."""
 STEP = 0.1
-"""A shutter's edge is at least this step, as a share of the film's range of values."""
+"""Of values at a shutter's edge, as a share of the film's range."""
 MARKER_WIDTH = 0.03
 """Letters and wires are thinner than this share of the film's larger side."""
+OPEN_BEAM = 0.12
+"""Share of a film's range of values that the air around the patient does not leave."""
 MIN_AREA = 0.05
 """Shutters that would leave less of a film are a mistake, and are not believed."""
 
@@ -104,12 +106,11 @@ def _from_counts(radiograph: Radiograph, air_value: float | None) -> Film:
 def useful_area(pixels: np.ndarray) -> np.ndarray:
     """Where a film shows the patient or the air around: inside the shutters and the padding, off markers.
 
-    A *shutter* covers up to half of the film beyond one straight, almost upright or level edge, and is opaque, or of
-    the lowest value as padding is. An opaque one is about as bright as the brightest quarter of the film, and its edge
-    shows along 40 % of the film's side or more. Because air has the lowest value too, padding must differ from the film
-    along 90 % of its edge: else it passes for air, which does no harm to line integrals. A *marker* (a lead letter,
-    burnt-in text, a ruler) is thin and far brighter than what is around it; so are wires and clips. Text that is darker
-    than the film is not found.
+    A *shutter* covers up to half of the film beyond one straight, almost upright or level edge. It is about as bright
+    as the brightest quarter of the film, and its edge shows along 40 % of the film's side or more. Dark *padding* has
+    the lowest value, as air has; so the film must begin within a pixel along 90 % of its edge, else it passes for air.
+    A *marker* (a lead letter, burnt-in text, a ruler) is thin and far brighter than what is around it; so are wires and
+    clips. Text that is darker than the film is not found.
 
     Args:
         pixels: ``[rows, columns]``, growing with attenuation.
@@ -119,19 +120,38 @@ def useful_area(pixels: np.ndarray) -> np.ndarray:
     """
     area = np.ones(pixels.shape, dtype=bool)
     for turns in range(4):
-        area &= np.rot90(_right_of_shutter(np.rot90(pixels, turns)), -turns)
+        turned = np.rot90(pixels, turns)
+        area &= np.rot90(_right_of_shutter(turned) & _right_of_padding(turned), -turns)
     if area.mean() < MIN_AREA:
         area[:] = True
     return area & ~_markers(pixels)
 
 
+def open_beam(image: np.ndarray, covered: np.ndarray) -> np.ndarray:
+    """Where the beam reached the detector beside the patient: dark, and reaching the edge of what is covered.
+
+    Lungs are dark too, but the chest wall is around them; a film that cuts through a lung may lose some of it.
+
+    Args:
+        image: ``[N, N]``, growing with attenuation.
+        covered: bool ``[N, N]``, where it is known; elsewhere it repeats what is nearest.
+
+    Returns:
+        bool ``[N, N]``.
+    """
+    low, high = _range(image[covered])
+    dark = np.pad(image <= low + OPEN_BEAM * (high - low), 1, constant_values=True)
+    outside = np.pad(~covered, 1, constant_values=True)
+    return binary_propagation(outside & dark, mask=dark)[1:-1, 1:-1]
+
+
 def match_quantiles(image: np.ndarray, covered: np.ndarray, reference: np.ndarray) -> np.ndarray:
     """Give an image the distribution of values of a reference, in the order of its own.
 
-    A pixel's new value is the reference's quantile at the pixel's rank among the covered ones; equal pixels stay equal,
+    A covered pixel's new value is the reference's quantile at its rank among the covered ones; equal pixels stay equal,
     at their mean rank. So the result is the same for every strictly increasing transform of the image, and undoes it if
-    the untransformed image has the reference's quantiles. Pixels that are not covered follow the same curve, constant
-    beyond its ends.
+    the untransformed image has the reference's quantiles. Pixels that are not covered are put on the same curve,
+    constant beyond its ends.
 
     What this destroys is absolute attenuation. A thick and a thin patient, an inflated and a consolidated lung come out
     with the same values if they are ordered alike, and no HU that is computed from the result is a measurement.
@@ -151,48 +171,55 @@ def match_quantiles(image: np.ndarray, covered: np.ndarray, reference: np.ndarra
     return np.interp(image, values, curve).astype(np.float32)
 
 
+def _right_of_padding(pixels: np.ndarray) -> np.ndarray:
+    """What dark padding at the left side leaves, bool ``[columns]``."""
+    low, high = _range(pixels)
+    padded = (pixels <= low + STEP / 5 * (high - low)).mean(axis=0) >= 0.99
+    first = int(padded.argmin())
+    begins = pixels[:, min(first + 1, len(padded) - 1)] > low + STEP * (high - low)
+    return np.arange(len(padded)) >= (first if begins.mean() >= 0.9 else 0)
+
+
 def _right_of_shutter(pixels: np.ndarray) -> np.ndarray:
     """What a shutter at the left side leaves, bool ``[rows, columns]``; everything if there is none."""
     factor = -(-max(pixels.shape) // SHUTTER_PIXELS)
     coarse = _block_mean(pixels, factor)
-    edges = [(*_best_edge(_sheared(coarse, slope), coarse), slope) for slope in SLOPES]
-    strength, column, slope = max(edges)
-    if strength == 0:
-        return np.ones(pixels.shape, dtype=bool)
+    low, high = _range(coarse)
+    scaled = (coarse - low) / max(high - low, np.finfo(np.float32).tiny)
+    bright = np.quantile(scaled, 0.75) - STEP
+    step, column, slope = max((*_best_edge(_left_half(scaled, slope), bright), slope) for slope in SLOPES)
     rows, columns = np.indices(pixels.shape, sparse=True)
+    if step == 0:
+        return columns >= 0
     # one pixel of the search further in: edges are blurred
     return columns >= (column + 1) * factor + slope * (rows - len(pixels) / 2)
 
 
-def _sheared(image: np.ndarray, slope: float) -> np.ndarray:
-    """Rows shifted so that lines of this slope stand upright where they cross the middle row; edges repeat."""
-    rows, columns = np.indices(image.shape, sparse=True)
+def _left_half(image: np.ndarray, slope: float) -> np.ndarray:
+    """Rows shifted so that lines of this slope stand upright where they cross the middle row; the edge repeats."""
+    rows, columns = np.indices((len(image), image.shape[1] // 2), sparse=True)
     shift = np.round(slope * (rows - len(image) / 2)).astype(int)
     return image[rows, (columns + shift).clip(0, image.shape[1] - 1)]
 
 
-def _best_edge(sheared: np.ndarray, image: np.ndarray) -> tuple[float, int]:
-    """The strongest upright edge of a shutter at the left: its mean step and its column; a step of 0 if none is one."""
-    low, high = np.quantile(image, (0.001, 0.999))
-    if low == high:
+def _best_edge(image: np.ndarray, bright: float) -> tuple[float, int]:
+    """The strongest upright edge that a shutter at the left could have: its mean step down, 0 if none, and its column.
+
+    Args:
+        image: ``[rows, columns]``, in shares of the film's range.
+        bright: a shutter's least value.
+    """
+    columns = np.arange(2, image.shape[1] - 1)
+    if len(columns) == 0:
         return 0.0, 0
-    scaled = (sheared - low) / (high - low)
-    columns = np.arange(2, scaled.shape[1] // 2)
-    sums = np.cumsum(np.pad(scaled, ((0, 0), (1, 0))), axis=1)
+    sums = np.cumsum(np.pad(image, ((0, 0), (1, 0))), axis=1)
     two = (sums[:, 2:] - sums[:, :-2]) / 2
-    steps = two[:, columns] - two[:, columns - 2]
-
-    def beyond(is_shutter: np.ndarray) -> np.ndarray:
-        """Share of what lies left of each column."""
-        return np.cumsum(is_shutter.mean(axis=0))[columns - 1] / columns
-
-    brightness = np.median(scaled[:, :3])
-    is_opaque = brightness + STEP >= (np.quantile(image, 0.75) - low) / (high - low)
-    falls = (steps < -STEP).mean(axis=0) >= 0.4
-    opaque = is_opaque & falls & (beyond(np.abs(scaled - brightness) <= 1.5 * STEP) >= 0.8)
-    rises = (steps > STEP).mean(axis=0) >= 0.9
-    padded = rises & (beyond(scaled <= STEP / 5) >= 0.98)
-    strength = np.where(opaque | padded, np.abs(steps.mean(axis=0)), 0.0)
+    steps = two[:, columns - 2] - two[:, columns]
+    value = np.median(image[:, :3])
+    alike = (np.abs(image - value) <= 1.5 * STEP).mean(axis=0)
+    is_shutter = np.cumsum(alike)[columns - 1] >= 0.8 * columns
+    is_edge = (steps > STEP).mean(axis=0) >= 0.4
+    strength = np.where(is_shutter & is_edge & (value >= bright), steps.mean(axis=0), 0.0)
     best = int(strength.argmax())
     return float(strength[best]), int(columns[best])
 
@@ -201,12 +228,18 @@ def _markers(pixels: np.ndarray) -> np.ndarray:
     """Thin and bright, bool ``[rows, columns]``."""
     factor = -(-max(pixels.shape) // MARKER_PIXELS)
     coarse = _block_mean(pixels, factor)
-    low, high = np.quantile(coarse, (0.001, 0.999))
+    low, high = _range(coarse)
     width = max(3, round(MARKER_WIDTH * max(coarse.shape)))
     above = coarse - grey_opening(coarse, size=(width, width))
     found = apply_hysteresis_threshold(above, 0.2 * (high - low), 0.45 * (high - low))
     grown = binary_dilation(found).repeat(factor, axis=0).repeat(factor, axis=1)
     return grown[: pixels.shape[0], : pixels.shape[1]]
+
+
+def _range(pixels: np.ndarray) -> tuple[float, float]:
+    """Of values, but for one in a thousand at either end."""
+    low, high = np.quantile(pixels, (0.001, 0.999))
+    return float(low), float(high)
 
 
 def _block_mean(pixels: np.ndarray, factor: int) -> np.ndarray:

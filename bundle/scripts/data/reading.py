@@ -15,6 +15,7 @@ from monai.transforms import MapTransform
 
 from scripts.data.acquisition import Acquisition, acquire_exam, acquisitions_of
 from scripts.data.exams import Source, exam_name
+from scripts.data.familiarity import Reference
 from scripts.data.films import linearise, match_quantiles, useful_area
 from scripts.data.rectify import deviations, rectify
 from scripts.data.views import disagreements, find_views
@@ -23,6 +24,8 @@ from scripts.intensity import network_to_hu, radiograph_to_network
 from scripts.io.case import CT_FILE, GEOMETRY_FILE, IMAGE_FILES, Case, read_case, read_exam
 from scripts.io.digest import sha256
 from scripts.io.radiograph import SCALES, Radiograph
+from scripts.io.refusal import refusals
+from scripts.io.text import read_json
 
 ACQUISITION_FILE = "acquisition.json"
 """Beside the radiographs of an exam: how they were taken, under the names of the options."""
@@ -102,7 +105,7 @@ class LoadExamd(MapTransform):
         keys: Hashable | list[Hashable],
         geometry: BiplanarGeometry,
         options: FilmOptions | None = None,
-        reference: Any = None,
+        reference: Reference | None = None,
     ) -> None:
         super().__init__(keys)
         self.geometry, self.options, self.reference = geometry, options or FilmOptions(), reference
@@ -111,7 +114,8 @@ class LoadExamd(MapTransform):
         """Replace the sources by images."""
         result = dict(data)
         for key in self.keys:
-            result[key] = self._load(data[key])
+            with refusals(exam_name(data[key])):
+                result[key] = self._load(data[key])
         return result
 
     def _load(self, source: Source) -> MetaTensor:
@@ -136,7 +140,7 @@ class LoadExamd(MapTransform):
             name: self._resampled(pixels, np.ones(pixels.shape, dtype=bool), acquisitions[name], name)
             for name, pixels in zip(VIEWS, case.image.numpy(), strict=True)
         }
-        warnings = self._accepted(case.name, acquisitions)
+        warnings = self._accepted(acquisitions)
         return _Exam(_stack(views), self._centred_as(case), _facts(digests, views, warnings), {})
 
     def _read_films(self, source: Source) -> _Exam:
@@ -144,7 +148,7 @@ class LoadExamd(MapTransform):
         options = {name: value for name, value in self.options.acquisition.items() if value is not None}
         told = {**_acquisition_beside(source), **options}
         acquisitions = acquire_exam(films, told)
-        warnings = self._accepted(exam_name(source), acquisitions)
+        warnings = self._accepted(acquisitions)
         views = {name: self._view(film, acquisitions[name], name) for name, film in films.items()}
         facts = _facts({film.path: film.sha256 for film in films.values()}, views, warnings)
         facts["options"] = asdict(self.options) | {"acquisition": told}
@@ -190,10 +194,10 @@ class LoadExamd(MapTransform):
             )
         return match_quantiles(view.image, view.covered, self.reference.quantiles(name, view.covered))
 
-    def _accepted(self, name: str, acquisitions: Mapping[str, Acquisition]) -> list[str]:
-        warnings, refusals = deviations(acquisitions, self.geometry)
-        if refusals:
-            raise ValueError(f"{name}: {'; '.join(refusals)}")
+    def _accepted(self, acquisitions: Mapping[str, Acquisition]) -> list[str]:
+        warnings, reasons = deviations(acquisitions, self.geometry)
+        if reasons:
+            raise ValueError("; ".join(reasons))
         return warnings
 
     def _centred_as(self, case: Case) -> np.ndarray:
@@ -236,10 +240,7 @@ def _acquisition_beside(source: Source) -> dict[str, Any]:
     path = Path(source) / ACQUISITION_FILE if isinstance(source, (str, Path)) else None
     if path is None or not path.is_file():
         return {}
-    try:
-        told = json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"{path}: not JSON ({error})") from error
+    told = read_json(path)
     if not isinstance(told, dict):
         raise ValueError(f"{path}: expected an object with the names of options, got {type(told).__name__}")
     return told

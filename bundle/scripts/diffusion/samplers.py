@@ -12,7 +12,7 @@ applied in the dtype of ``x``.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -21,6 +21,8 @@ from torch import Generator, Tensor
 
 Denoise = Callable[[Tensor, Tensor], Tensor]
 Callback = Callable[[int, int, Tensor, Tensor], None]
+Generators = Generator | Sequence[Generator] | None
+"""Where noise comes from: one generator for a whole batch, or one per item, or none where none is drawn."""
 
 
 def ddim_step(x: Tensor, x0: Tensor, alpha_t: Tensor, sigma_t: Tensor, alpha_s: Tensor, sigma_s: Tensor) -> Tensor:
@@ -87,14 +89,19 @@ def posterior_std(alpha_t: Tensor, sigma_t: Tensor, alpha_s: Tensor, sigma_s: Te
     return sigma_s / sigma_t * torch.sqrt(1 - (alpha_t / alpha_s) ** 2)
 
 
-def draw_noise(like: Tensor, generator: Generator | None) -> Tensor:
+def draw_noise(like: Tensor, generator: Generators) -> Tensor:
     """Standard normal noise with the shape, dtype and device of ``like``.
 
     It is drawn on the generator's device and then moved, so that one CPU seed gives one volume on CPU and GPU alike.
+    With a generator per item, the noise of an item is what its generator gives for it alone.
 
     Raises:
-        ValueError: there is no generator.
+        ValueError: there is no generator, or a sequence of another length than ``like``.
     """
+    if isinstance(generator, Sequence):
+        if len(generator) != len(like):
+            raise ValueError(f"{len(generator)} generators for {len(like)} items; pass one generator, or one per item")
+        return torch.stack([draw_noise(item, own) for item, own in zip(like, generator, strict=True)])
     if generator is None:
         raise ValueError(
             "Noise is drawn only from an explicit generator, got generator=None; pass "
@@ -127,7 +134,7 @@ class Sampler(ABC):
         x_T: Tensor,
         timesteps: Tensor,
         alphas_cumprod: Tensor,
-        generator: Generator | None = None,
+        generator: Generators = None,
         callback: Callback | None = None,
     ) -> Tensor:
         """Carry ``x_T`` through ``timesteps`` and on to clean data, ᾱ = 1.
@@ -139,7 +146,8 @@ class Sampler(ABC):
             x_T: noise at ``timesteps[0]``, ``[B, ...]``, floating point; left unchanged.
             timesteps: integers ``[steps]``, strictly decreasing, in [0, T - 1]; see `schedules.respaced_timesteps`.
             alphas_cumprod: ᾱ, ``[T]``, the schedule that the network was trained with.
-            generator: source of noise, on any device; required by the samplers that draw some.
+            generator: source of noise, on any device, or one for each item of ``x_T``; required by the samplers that
+                draw some.
             callback: ``callback(step_index, num_steps, x_t, x0)``, after each call of ``denoise``.
 
         Returns:
@@ -164,7 +172,7 @@ class Sampler(ABC):
         return x0
 
     @abstractmethod
-    def step(self, x: Tensor, now: Visit, before: Visit | None, to: Level, generator: Generator | None) -> Tensor:
+    def step(self, x: Tensor, now: Visit, before: Visit | None, to: Level, generator: Generators) -> Tensor:
         """Take ``x``, ``[B, ...]``, from the level of ``now`` to the level ``to``.
 
         ``before`` is the visit before ``now``, None at the first: all the history that a step may use.
@@ -175,7 +183,7 @@ class Sampler(ABC):
 class DDPM(Sampler):
     """Ancestral sampling with the posterior variance β̃ (arXiv:2006.11239, Algorithm 2), right for any respacing."""
 
-    def step(self, x: Tensor, now: Visit, before: Visit | None, to: Level, generator: Generator | None) -> Tensor:
+    def step(self, x: Tensor, now: Visit, before: Visit | None, to: Level, generator: Generators) -> Tensor:
         """One draw from q(x_s | x_t, x_0); see `ddpm_step`."""
         return ddpm_step(x, now.x0, draw_noise(x, generator), *now.level, *to)
 
@@ -197,7 +205,7 @@ class DDIM(Sampler):
         if not 0 <= self.eta <= 1:
             raise ValueError(f"eta must be in [0, 1], got {self.eta}; 0 is deterministic DDIM, 1 is DDPM.")
 
-    def step(self, x: Tensor, now: Visit, before: Visit | None, to: Level, generator: Generator | None) -> Tensor:
+    def step(self, x: Tensor, now: Visit, before: Visit | None, to: Level, generator: Generators) -> Tensor:
         """Of the noise σ_s wanted there, a part τ is fresh and the rest is kept from x: eq (12) with σ = τ."""
         if self.eta == 0:
             return ddim_step(x, now.x0, *now.level, *to)
@@ -213,7 +221,7 @@ class DPMSolverPP2M(Sampler):
     Only the first step, which has no past, and the last, where λ is infinite, are of first order.
     """
 
-    def step(self, x: Tensor, now: Visit, before: Visit | None, to: Level, generator: Generator | None) -> Tensor:
+    def step(self, x: Tensor, now: Visit, before: Visit | None, to: Level, generator: Generators) -> Tensor:
         """DDIM at first, then `dpm_solver_pp_2m_step`."""
         if before is None:
             return ddim_step(x, now.x0, *now.level, *to)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -74,18 +74,21 @@ class DiffusionTrainingInferer(Inferer):
 
 
 class ReconstructionInferer(Inferer):
-    """Samples volumes from radiographs: the condition once, then one denoiser evaluation per step and sample.
+    """Samples volumes from radiographs: the condition once, then one denoiser evaluation per step and group of samples.
+
+    Sample k of an exam depends on the exam and on ``seed + k`` alone: neither on the other exams of the batch, nor on
+    how samples are grouped, up to the rounding of the device's kernels for different batch sizes.
 
     Args:
         sampler: the solver.
         alphas_cumprod: the schedule of training, float64 ``[T]``.
         steps: timesteps to visit.
         power: how they are spaced; see :func:`~scripts.diffusion.schedules.respaced_timesteps`.
-        seed: of the initial noise, which all exams of a batch share, and of all that the sampler draws; sample k
-            uses ``seed + k``.
+        seed: of the initial noise and of all that the sampler draws; sample k of every exam uses ``seed + k``.
         samples: volumes per exam.
+        sample_batch: samples that go through the network together; memory grows with it, see docs/uncertainty.md.
         amp: evaluate the network in bfloat16.
-        callback: called as ``callback(step, steps)`` after every step.
+        callback: called as ``callback(step, steps)`` after every step of every group.
     """
 
     def __init__(
@@ -96,14 +99,16 @@ class ReconstructionInferer(Inferer):
         power: float = 1.0,
         seed: int = 0,
         samples: int = 1,
+        sample_batch: int = 1,
         amp: bool = False,
         callback: Callable[[int, int], None] | None = None,
     ) -> None:
-        if samples < 1:
-            raise ValueError(f"samples must be at least 1, got {samples}")
-        self.sampler, self.alphas_cumprod, self.samples = sampler, alphas_cumprod, samples
+        if min(samples, sample_batch) < 1:
+            raise ValueError(f"samples and sample_batch must be at least 1, got {samples} and {sample_batch}")
+        self.sampler, self.alphas_cumprod = sampler, alphas_cumprod
         self.timesteps = respaced_timesteps(len(alphas_cumprod), steps, power)
-        self.seed, self.amp, self.callback = seed, amp, callback
+        self.seeds, self.sample_batch = range(seed, seed + samples), sample_batch
+        self.amp, self.callback = amp, callback
 
     @torch.no_grad()
     def __call__(self, inputs: Tensor, network: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
@@ -111,23 +116,27 @@ class ReconstructionInferer(Inferer):
         inputs = convert_to_tensor(inputs)  # metadata would be carried through every operation of the network
         with mixed_precision(inputs.device, self.amp):
             condition = network.condition(inputs)
-        volumes = [self._sample(inputs, network, condition, self.seed + k) for k in range(self.samples)]
-        return torch.cat(volumes, dim=1)
+        groups = [self.seeds[i : i + self.sample_batch] for i in range(0, len(self.seeds), self.sample_batch)]
+        return torch.cat([self._sample(inputs, network, condition, group) for group in groups], dim=1)
 
-    def _sample(self, inputs: Tensor, network: nn.Module, condition: list[Tensor], seed: int) -> Tensor:
-        generator = torch.Generator().manual_seed(seed)
-        like = torch.empty(1, *network.volume_shape, device=inputs.device)
-        x_T = draw_noise(like, generator).expand(len(inputs), -1, -1, -1, -1)
+    def _sample(self, inputs: Tensor, network: nn.Module, condition: list[Tensor], seeds: Sequence[int]) -> Tensor:
+        """One sample per seed and exam; in the network's batch all exams with the first seed come first."""
+        exams, size = len(inputs), len(seeds)
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds for _ in range(exams)]
+        x_T = draw_noise(torch.empty(size * exams, *network.volume_shape, device=inputs.device), generators)
+        # Views for a single exam or sample: the memory is not taken again.
+        shared = [c.expand(size, *c.shape).flatten(0, 1) for c in condition]
 
         def denoise(x: Tensor, t: Tensor) -> Tensor:
             with mixed_precision(x.device, self.amp):
-                return network.predict_x0(x, t, condition)
+                return network.predict_x0(x, t, shared)
 
         def report(step: int, steps: int, x: Tensor, x0: Tensor) -> None:
             if self.callback is not None:
                 self.callback(step, steps)
 
-        return self.sampler(denoise, x_T, self.timesteps, self.alphas_cumprod, generator, report)
+        volumes = self.sampler(denoise, x_T, self.timesteps, self.alphas_cumprod, generators, report)
+        return volumes.unflatten(0, (size, exams)).transpose(0, 1).flatten(1, 2)
 
 
 def choose(options: Mapping[str, Sampler], name: str) -> Sampler:

@@ -16,6 +16,8 @@ from scripts.io.intake import read_bytes
 MAX_ENTRIES = 1000
 MAX_UNPACKED_BYTES = 2**30
 """Of all entries together, counted while they are unpacked: what an archive says about itself is not believed."""
+MAX_DEPTH = 32
+"""Parts of an entry's path: Python makes and removes nested folders by recursion, which a deep path exhausts."""
 _CHUNK = 2**20
 _MAX_DIRECTORY_BYTES = 4 * 2**20
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
@@ -28,7 +30,7 @@ def unpacked(path: str | Path) -> Iterator[Path]:
 
     Raises:
         ValueError: not a readable zip; too many or too large entries; an entry that is encrypted, not a plain file, a
-            second one of its name, itself an archive, or that would land outside the folder.
+            second one of its name, itself an archive, too deep in folders, or that would land outside the folder.
     """
     path = Path(path)
     data = read_bytes(path)
@@ -101,6 +103,10 @@ def _safe_path(path: Path, entry: zipfile.ZipInfo) -> PurePosixPath:
     drive = PureWindowsPath(entry.filename).drive
     if name.is_absolute() or ".." in name.parts or not name.parts or drive or "\\" in entry.filename:
         raise ValueError(f"{path}: entry {entry.filename!r} could leave the folder it is unpacked to; pack plain names")
+    if len(name.parts) > MAX_DEPTH:
+        raise ValueError(
+            f"{path}: an entry's path has {len(name.parts)} parts, at most {MAX_DEPTH} may; pack without folders"
+        )
     kind = stat.S_IFMT(entry.external_attr >> 16)
     if kind not in (0, stat.S_IFREG):
         raise ValueError(f"{path}: entry {entry.filename!r} is a link or device; pack the file that it stands for")

@@ -25,6 +25,7 @@ from torch import Tensor
 from scripts.geometry import VIEWS, BiplanarGeometry, read_geometry
 from scripts.io.atomic import whole_folder
 from scripts.io.nifti import read_image, read_volume, write_image, write_volume
+from scripts.io.radiographs import check_nifti
 
 IMAGE_FILES = {view: f"{view}.nii.gz" for view in VIEWS}
 GEOMETRY_FILE = "geometry.json"
@@ -142,6 +143,7 @@ def _read_pair(paths: Mapping[str, Path], geometry: BiplanarGeometry) -> np.ndar
     for name, path in paths.items():
         if not path.is_file():
             raise ValueError(f"{path}: the {name} view is missing; a case needs both {' and '.join(VIEWS)}")
+        check_nifti(path)
         pixels, pitch_mm = read_image(path)
         if pixels.shape[0] != geometry.detector_pixels:
             raise ValueError(

@@ -73,6 +73,11 @@ def is_dicom(data: bytes) -> bool:
     return data[128:132] == b"DICM" or (data[:2] in (b"\x02\x00", b"\x08\x00") and data[3:4] == b"\x00")
 
 
+def stored_class(head: bytes) -> UID:
+    """What the first bytes of a DICOM file say that it stores; empty if they do not."""
+    return UID(_read_meta(BytesIO(head)).get("MediaStorageSOPClassUID", ""))
+
+
 def read_dicom_radiograph(path: str | Path, frame: int | None = None) -> Radiograph:
     """Read one radiograph.
 
@@ -155,9 +160,7 @@ def _parse(path: Path, data: bytes) -> FileDataset:
 
 def _read_elements(data: bytes) -> FileDataset:
     file = _Budgeted(data)
-    read_preamble(file, force=True)
-    meta = read_dataset(file, False, True, stop_when=lambda tag, vr, length: tag.group != 2)
-    if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+    if _read_meta(file).get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
         raise ValueError("it is deflated as a whole, which is not supported")
     file.seek(0)
     dataset = dcmread(file, force=True, specific_tags=[*_HEADER, *_IMAGE])
@@ -167,6 +170,11 @@ def _read_elements(data: bytes) -> FileDataset:
     for _ in dataset.iterall():
         pass
     return dataset
+
+
+def _read_meta(file: BytesIO) -> Dataset:
+    read_preamble(file, force=True)
+    return read_dataset(file, False, True, stop_when=lambda tag, vr, length: tag.group != 2)
 
 
 def _modality(path: Path, dataset: Dataset) -> str:

@@ -57,26 +57,20 @@ def read_radiographs(path: str | Path, frame: int | None = None) -> list[Radiogr
     )
 
 
-def _read_nifti(path: Path) -> list[Radiograph]:
-    _check_nifti(path)
-    try:
-        image = load_nifti(path)
-    except OverflowError as error:
-        raise _unreadable(path, error) from error
-    planes = image.get_fdata(dtype=np.float32).reshape(*image.shape[:2], -1)
-    views = VIEWS if planes.shape[2] == 2 else (None,)
-    return [
-        _line_integrals(path, image, plane, view) for view, plane in zip(views, np.moveaxis(planes, 2, 0), strict=True)
-    ]
+def check_nifti(path: Path) -> None:
+    """Refuse a file by its header alone, before memory is set aside for what it declares.
 
-
-def _check_nifti(path: Path) -> None:
-    """Refuse a file by its header alone, before memory is set aside for what it declares."""
+    Raises:
+        ValueError: not a NIfTI file, not one or two radiographs, too large, or shorter than it declares.
+    """
     size = _unpacked_size(path)
     if size > MAX_FILE_BYTES:
         raise ValueError(f"{path}: unpacks to more than {MAX_FILE_BYTES} bytes; give a file of one or two radiographs")
     try:
-        header = nib.load(path).header
+        image = nib.load(path)
+        header = image.header
+        with image.file_map["image"].get_prepare_fileobj("rb") as file:
+            as_stored = type(header).from_fileobj(file, check=False)
         shape, unit = header.get_data_shape(), header.get_xyzt_units()[0]
         declared = math.prod(shape) * header.get_data_dtype().itemsize
     except Exception as error:  # on hostile bytes nibabel raises errors of any kind
@@ -92,6 +86,21 @@ def _check_nifti(path: Path) -> None:
         raise ValueError(f"{path}: declares {declared} bytes of pixels and holds {size}; copy or export it again")
     if unit in ("meter", "micron"):
         raise ValueError(f"{path}: the pixel pitch is in {unit}s; convert it to millimetres")
+    if not as_stored["pixdim"][1:3].all():  # of which nibabel makes 1 mm
+        raise ValueError(f"{path}: the pixel pitch, pixdim, is 0 mm; set it to the detector's")
+
+
+def _read_nifti(path: Path) -> list[Radiograph]:
+    check_nifti(path)
+    try:
+        image = load_nifti(path)
+    except OverflowError as error:
+        raise _unreadable(path, error) from error
+    planes = image.get_fdata(dtype=np.float32).reshape(*image.shape[:2], -1)
+    views = VIEWS if planes.shape[2] == 2 else (None,)
+    return [
+        _line_integrals(path, image, plane, view) for view, plane in zip(views, np.moveaxis(planes, 2, 0), strict=True)
+    ]
 
 
 def _line_integrals(path: Path, image: SpatialImage, plane: np.ndarray, view: str | None) -> Radiograph:

@@ -1,0 +1,36 @@
+"""What is wrong with an input, as one line that fits a log."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+MAX_CHARACTERS = 900
+"""Names, values and what a library says may be of any length; of a longer message the beginning and the end is kept."""
+
+
+@contextmanager
+def refusals(name: str = "") -> Iterator[None]:
+    """Inside, or in a function that this decorates, what fails on an input is a ``ValueError`` of one line.
+
+    Args:
+        name: of the input; goes before the message.
+
+    Raises:
+        ValueError: a ``ValueError`` or an error of the file system came up.
+    """
+    prefix = f"{name}: " if name else ""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(one_line(f"{prefix}{error}")) from error
+    except OSError as error:
+        reason = f"{error.filename}: cannot be read ({error.strerror}); check the path and its permissions"
+        raise ValueError(one_line(prefix + reason)) from error
+
+
+def one_line(text: str) -> str:
+    """``text`` with blanks for what cannot be printed, and without the middle of what is too long."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    half = MAX_CHARACTERS // 2
+    return line if len(line) <= MAX_CHARACTERS else f"{line[:half]} ... {line[-half:]}"

@@ -1,0 +1,48 @@
+"""One picture of a calibration: how often intervals hold the truth, against how often they should."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from scripts.report.panel import checked_suffix, save_whole
+
+
+def draw_reliability(
+    path: str | Path, levels: Sequence[float], coverages: Mapping[str, np.ndarray], title: str
+) -> None:
+    """Save a reliability diagram as PNG, PDF or SVG, by the suffix of ``path``.
+
+    The diagonal is perfect calibration; below it the intervals are too narrow (over-confident), above it too wide.
+
+    Args:
+        path: file to write; it appears whole or not at all.
+        levels: nominal coverages ``[L]`` in [0, 1].
+        coverages: measured coverages ``[cases, L]`` by name; their mean is drawn with dots, each case with a thin line.
+        title: over the picture.
+
+    Raises:
+        ValueError: a suffix that cannot be written, or coverages that do not belong to the levels.
+    """
+    path, levels = checked_suffix(path), np.asarray(levels, dtype=float)
+    figure = Figure(figsize=(4.6, 4.8), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], color="black", linewidth=0.8, linestyle="--", label="perfect")
+    for index, (name, values) in enumerate(coverages.items()):
+        cases = np.asarray(values, dtype=float)
+        if cases.ndim != 2 or cases.shape[1] != len(levels) or not len(cases):
+            raise ValueError(f"{name!r}: coverages must be [cases, {len(levels)} levels], got {list(cases.shape)}")
+        colour = f"C{index}"
+        axes.plot(levels, cases.T, color=colour, linewidth=0.6, alpha=0.5)
+        axes.plot(levels, cases.mean(0), color=colour, marker="o", markersize=3, label=name)
+    axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", xlabel="nominal coverage of the interval")
+    axes.set_ylabel("share of voxels whose truth is inside")
+    axes.grid(linewidth=0.3)
+    axes.legend(loc="upper left", fontsize=8)
+    axes.set_title(title, fontsize=9)
+    save_whole(figure, path)
