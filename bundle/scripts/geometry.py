@@ -225,7 +225,7 @@ def read_geometry(path: str | Path) -> BiplanarGeometry:
         raise ValueError(f"{path}: no geometry file; every case states its geometry, it is never guessed")
     try:
         values = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{path}: not a JSON geometry ({error})") from error
     if not isinstance(values, dict):
         raise ValueError(f"{path}: a geometry is a JSON object, got {type(values).__name__}")
@@ -237,5 +237,5 @@ def read_geometry(path: str | Path) -> BiplanarGeometry:
     values = {k: math.inf if v == "inf" else v for k, v in values.items()}
     try:
         return BiplanarGeometry(**values)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise ValueError(f"{path}: {error}") from error

@@ -148,7 +148,8 @@ class SaveReconstructions:
 
     def _result(self, name: str, image: MetaTensor, hu: Tensor, affine: np.ndarray, seconds: float) -> Result:
         exam, mean = exam_of(image), hu.mean(dim=0)
-        std = hu.std(dim=0) * self.std_temperature if len(hu) > 1 else None
+        spread = hu.std(dim=0) if len(hu) > 1 else None
+        std = None if spread is None else spread * self.std_temperature
         measured, reprojected = network_to_radiograph(image.as_tensor().float().cpu()), self._reproject(mean)
         truth = None if exam["truth"] is None else torch.from_numpy(read_volume(exam["truth"])[0])
         misfit = ((reprojected - measured).flatten(1).norm(dim=1) / measured.flatten(1).norm(dim=1)).tolist()
@@ -161,7 +162,7 @@ class SaveReconstructions:
             "reprojection_error": dict(zip(VIEWS, misfit, strict=True)),
             "reprojection_error_is": "relative L2 to the input line integrals; necessary, not sufficient",
             "metrics": {} if truth is None else self._metrics(mean, truth, measured),
-            "warnings": [*exam["warnings"], *warnings_of(std, misfit)],
+            "warnings": [*exam["warnings"], *warnings_of(spread, misfit)],
             "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         }
         return Result(
@@ -205,15 +206,15 @@ def exam_of(image: MetaTensor) -> dict[str, Any]:
     return json.loads(image.meta["exam"])
 
 
-def warnings_of(std: Tensor | None, misfit: Sequence[float], limit: float = 0.1) -> list[str]:
+def warnings_of(spread: Tensor | None, misfit: Sequence[float], limit: float = 0.1) -> list[str]:
     """What a reader of the result should be told: a poor re-projection (beyond ``limit``), or samples that disagree."""
     found = [
         f"the {view} re-projection differs from the input by {value:.1%} (relative L2; limit {limit:.0%})"
         for view, value in zip(VIEWS, misfit, strict=True)
         if value > limit
     ]
-    if std is not None and (spread := float(std.mean())) > 200:
-        found.append(f"the samples disagree by {spread:.0f} HU on average")
+    if spread is not None and (mean := float(spread.mean())) > 200:
+        found.append(f"the samples disagree by {mean:.0f} HU on average")
     return found
 
 
