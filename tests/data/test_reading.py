@@ -12,6 +12,7 @@ import torch
 from monai.data import MetaTensor
 from PIL import Image
 
+from scripts.data.films import match_quantiles
 from scripts.data.reading import FilmOptions, LoadExamd, ToHounsfieldd
 from scripts.geometry import VIEWS, preset, read_geometry
 from scripts.intensity import RADIOGRAPH_SCALE, hu_to_network
@@ -26,8 +27,9 @@ CASE = read_case(DEMO)
 class DemoReference:
     """Knows the demo's own distribution of values."""
 
-    def quantiles(self, view, covered):
-        return np.quantile(CASE.image[VIEWS.index(view)].numpy()[covered], np.linspace(0, 1, 401))
+    def adapted(self, view, image, covered):
+        own = CASE.image[VIEWS.index(view)].numpy()[covered]
+        return match_quantiles(image, covered, np.quantile(own, np.linspace(0, 1, 401)))
 
     def warnings(self, image):
         return [f"seen {image.shape}"]

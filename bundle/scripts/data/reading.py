@@ -16,7 +16,7 @@ from monai.transforms import MapTransform
 from scripts.data.acquisition import Acquisition, acquire_exam, acquisitions_of
 from scripts.data.exams import Source, exam_name
 from scripts.data.familiarity import Reference
-from scripts.data.films import linearise, match_quantiles, useful_area
+from scripts.data.films import linearise, useful_area
 from scripts.data.rectify import deviations, rectify
 from scripts.data.views import disagreements, find_views
 from scripts.geometry import VIEWS, BiplanarGeometry
@@ -192,7 +192,7 @@ class LoadExamd(MapTransform):
                 f"{radiograph.path}: its pixels have no absolute scale, and {why}; give line integrals or counts "
                 "(with --intensity if the file does not say so), or let the values be adapted"
             )
-        return match_quantiles(view.image, view.covered, self.reference.quantiles(name, view.covered))
+        return self.reference.adapted(name, view.image, view.covered)
 
     def _accepted(self, acquisitions: Mapping[str, Acquisition]) -> list[str]:
         warnings, reasons = deviations(acquisitions, self.geometry)
