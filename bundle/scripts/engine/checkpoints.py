@@ -54,11 +54,11 @@ class Checkpoints:
             engine.add_event_handler(Events.EPOCH_COMPLETED, self.save)
 
     def save(self, engine: Engine) -> None:
-        """Write the checkpoint of the epoch that ``engine`` has completed, then delete old and half-written ones."""
+        """Write the checkpoint of the epoch that ``engine`` has completed, then delete those that are too old."""
         checkpoint = {name: part.state_dict() for name, part in self.state.items()}
         checkpoint |= {"trainer": engine.state_dict(), "unchanged": self.unchanged}
         save_atomically(checkpoint, self.folder / f"checkpoint_epoch={engine.state.epoch}.pt")
-        for old in (*saved_checkpoints(self.folder)[: -self.n_saved], *self.folder.glob(".partial-*-checkpoint_*")):
+        for old in saved_checkpoints(self.folder)[: -self.n_saved]:
             old.unlink()
 
     def resume(self, engine: Engine) -> None:

@@ -11,8 +11,11 @@ from pathlib import Path
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A scratch path beside ``path``, same suffixes, that takes its name when the block succeeds."""
-    partial = path.with_name(f".partial-{os.getpid()}-{path.name}")
+    """A scratch path beside ``path``, same suffixes, that takes its name when the block succeeds.
+
+    What a killed process left behind is overwritten by the next one with the same ``path``.
+    """
+    partial = path.with_name(f".partial-{path.name}")
     try:
         yield partial
         os.replace(partial, path)
