@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from tests.data.bad_exams import (
 )
 
 from scripts.data.exams import find_exams
+from scripts.data.familiarity import read_reference
 from scripts.data.reading import FilmOptions, LoadExamd
 from scripts.geometry import VIEWS
 from scripts.io import archive, radiographs
@@ -31,19 +33,12 @@ MAX_MESSAGE = 1000
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
-class DemoReference:
-    """Knows the demo's own distribution of values."""
-
-    def quantiles(self, view, covered):
-        return np.quantile(LINE_INTEGRALS[view][covered], np.linspace(0, 1, 401))
-
-    def warnings(self, image):
-        return []
+REFERENCE = read_reference(Path(__file__).parents[2] / "bundle" / "models" / "radiographs.json", GEOMETRY)
 
 
 def load(source, options=FilmOptions()):  # noqa: B008
     """The images of a source's exams."""
-    transform = LoadExamd("image", GEOMETRY, options, DemoReference())
+    transform = LoadExamd("image", GEOMETRY, options, REFERENCE)
     return [transform(item)["image"] for item in find_exams(source)]
 
 
