@@ -18,6 +18,7 @@ from scripts.engine.errors import stated_cause
 from scripts.geometry import VIEWS, read_geometry
 from scripts.io.case import read_case
 from scripts.io.dicom_series import read_series
+from scripts.io.digest import sha256
 from scripts.io.dx_image import FORMS, simulated_header, write_dx
 
 BUNDLE = Path(__file__).parents[2] / "bundle"
@@ -111,6 +112,14 @@ def test_one_broken_case_among_several_is_named_and_does_not_lose_the_others(tmp
     with pytest.raises(SystemExit, match=r"1 of 2 exams failed(.|\n)*lateral.nii.gz.*missing"):
         infer(tmp_path / "out", input=str(tmp_path / "cases"))
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["demo", "index.html", "summary.csv"]
+
+
+def test_another_reference_makes_another_result(tmp_path):
+    infer(tmp_path)
+    record = json.loads((tmp_path / "demo" / "result.json").read_text())
+    assert record["reference_sha256"] == sha256(BUNDLE / "models" / "radiographs.json")
+    infer(tmp_path, reference="")
+    assert json.loads((tmp_path / "demo" / "result.json").read_text())["reference_sha256"] is None
 
 
 def test_a_new_result_replaces_the_old_one_whole(tmp_path):
