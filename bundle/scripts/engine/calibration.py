@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -15,10 +14,10 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from scripts.engine.batches import prepare_measured
+from scripts.engine.tables import write_tables
 from scripts.intensity import NETWORK_HU_RANGE, network_to_hu
-from scripts.io.text import write_text
 from scripts.metrics.calibration import NOTES, Spread, coverage, fit_temperature, measure_calibration, spread_of
-from scripts.metrics.tables import summarise, summary_json, summary_rows, to_csv, to_markdown
+from scripts.metrics.tables import summarise, to_markdown
 
 RAW, TEMPERED = "raw", "tempered"
 BODY, EVERYWHERE = "body", "everywhere"
@@ -162,14 +161,7 @@ class CalibrationStudy:
         table = to_markdown(summary)
         measured = len({row["case"] for row in rows})
         record = {**found, **self.settings, "cases": measured, "failures": self.failures}
-        self.output_dir.mkdir(parents=True, exist_ok=True)
-        for name, text in {
-            "cases.csv": to_csv(rows),
-            "summary.csv": to_csv(summary_rows(summary)),
-            "summary.json": json.dumps(record | {"methods": summary_json(summary)}, indent=2, allow_nan=False) + "\n",
-            "summary.md": _page(table, record),
-        }.items():
-            write_text(self.output_dir / name, text)
+        write_tables(self.output_dir, rows, summary, record, _page(table, record))
         print(
             f"\n{table}\n\ntemperature {found['temperature']:.3f}, fitted on {self.fit_split}; {measured} {self.split} "
             f"cases measured; tables in {self.output_dir}",

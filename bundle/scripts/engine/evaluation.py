@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -14,8 +13,8 @@ from ignite.engine import Engine, Events
 from monai.engines import IterationEvents
 from torch import Tensor, nn
 
+from scripts.engine.tables import write_tables
 from scripts.intensity import network_to_radiograph
-from scripts.io.text import write_text
 from scripts.metrics.perceptual import NOTES as PERCEPTUAL_NOTES
 from scripts.metrics.perceptual import Perceptual, SliceFeatures
 from scripts.metrics.protocol import NOTES, measure
@@ -24,9 +23,6 @@ from scripts.metrics.tables import (
     Statistic,
     Summary,
     summarise,
-    summary_json,
-    summary_rows,
-    to_csv,
     to_markdown,
 )
 
@@ -125,14 +121,7 @@ class CompareMethods:
         summary = self._summary(measured)
         record = {**self.settings, "cases": measured, "failures": self.failures}
         table = to_markdown(summary)
-        self.output_dir.mkdir(parents=True, exist_ok=True)
-        for name, text in {
-            "cases.csv": to_csv(self.rows),
-            "summary.csv": to_csv(summary_rows(summary)),
-            "summary.json": json.dumps(record | {"methods": summary_json(summary)}, indent=2, allow_nan=False) + "\n",
-            "summary.md": _page(f"Evaluation of {self.method}", table, record),
-        }.items():
-            write_text(self.output_dir / name, text)
+        write_tables(self.output_dir, self.rows, summary, record, _page(f"Evaluation of {self.method}", table, record))
         print(f"\n{table}\n\n{measured} cases; tables in {self.output_dir}", flush=True)
         if self.failures:
             raise SystemExit(f"{len(self.failures)} of {measured + len(self.failures)} cases failed:\n{lost}")

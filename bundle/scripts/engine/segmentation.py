@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,13 +13,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from scripts.engine.segmenters import Ids, Segmenter
+from scripts.engine.tables import write_tables
 from scripts.intensity import NETWORK_HU_RANGE
 from scripts.io.case import CT_FILE, LABELS_FILE, Case, read_case
 from scripts.io.names import safe_name
 from scripts.io.nifti import read_volume
-from scripts.io.text import write_text
 from scripts.metrics.overlap import NOTES, measure_overlap
-from scripts.metrics.tables import summarise, summary_json, summary_rows, to_csv, to_markdown
+from scripts.metrics.tables import summarise, to_markdown
 
 ORACLE = "oracle"
 """The method that is the true CT itself: how well the segmenter does where nothing was reconstructed."""
@@ -149,14 +148,7 @@ class SegmentationStudy:
             "cases": measured,
             "failures": dict(failures),
         }
-        self.output_dir.mkdir(parents=True, exist_ok=True)
-        for name, text in {
-            "cases.csv": to_csv(rows),
-            "summary.csv": to_csv(summary_rows(summary)),
-            "summary.json": json.dumps(record | {"methods": summary_json(summary)}, indent=2, allow_nan=False) + "\n",
-            "summary.md": _page(table, record),
-        }.items():
-            write_text(self.output_dir / name, text)
+        write_tables(self.output_dir, rows, summary, record, _page(table, record))
         print(f"\n{table}\n\noracle: {record['oracle']}\n{measured} cases; tables in {self.output_dir}", flush=True)
 
     def _oracle(self, rows: list[dict[str, Any]], measured: int) -> str:

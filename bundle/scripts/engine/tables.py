@@ -1,0 +1,29 @@
+"""The tables that a measurement leaves behind."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from scripts.io.text import write_text
+from scripts.metrics.tables import Row, Summary, summary_json, summary_rows, to_csv
+
+
+def write_tables(output_dir: Path, rows: Sequence[Row], summary: Summary, record: Mapping[str, Any], page: str) -> None:
+    """Write ``cases.csv``, ``summary.csv``, ``summary.json`` and ``summary.md``, each atomically.
+
+    Args:
+        output_dir: made if needed.
+        rows: a measurement each.
+        summary: their statistics.
+        record: JSON-ready facts about the run.
+        page: the text of ``summary.md``.
+    """
+    output_dir.mkdir(parents=True, exist_ok=True)
+    write_text(output_dir / "cases.csv", to_csv(rows))
+    write_text(output_dir / "summary.csv", to_csv(summary_rows(summary)))
+    numbers = {**record, "methods": summary_json(summary)}
+    write_text(output_dir / "summary.json", json.dumps(numbers, indent=2, allow_nan=False) + "\n")
+    write_text(output_dir / "summary.md", page)
