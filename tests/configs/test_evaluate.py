@@ -107,6 +107,19 @@ def test_the_command_evaluates_a_split_beside_the_mean_volume(tmp_path, dataset,
     assert record["split"] == "test" and record["seed"] == 0 and len(record["weights_sha256"]) == 64
 
 
+def test_one_view_is_evaluated_as_such_and_the_tables_say_so(tmp_path, dataset, tiny):
+    for name, views in (("both", "frontal,lateral"), ("frontal", "frontal")):
+        folders = {"dataset_dir": str(dataset), "output_dir": str(tmp_path / name)}
+        evaluation = workflow(tiny, **folders, views=views, one_view=True, steps=2)
+        evaluation.initialize()
+        evaluation.run()
+        assert json.loads((tmp_path / name / "summary.json").read_text())["views"] == views.split(",")
+    for both, one in zip(read_cases(tmp_path / "both"), read_cases(tmp_path / "frontal"), strict=True):
+        assert one["reprojection_lateral"] == "" and one["reprojection"] == one["reprojection_frontal"]
+        if both["method"] == "mean_volume":
+            assert one["reprojection_frontal"] == both["reprojection_frontal"] != both["reprojection"]
+
+
 def test_a_bad_case_fails_the_run_and_costs_no_other(tmp_path, dataset, tiny):
     (tmp_path / "cases").symlink_to(dataset / "cases")
     (tmp_path / "splits.json").write_text(json.dumps(SPLITS | {"test": ["x0", "gone", "x1"]}))
@@ -122,6 +135,7 @@ def test_a_bad_case_fails_the_run_and_costs_no_other(tmp_path, dataset, tiny):
     ({"split": "vla"}, "choose one of train, val, test with --split, got 'vla'"),
     ({"weights": "/nowhere/model.pt"}, "/nowhere/model.pt: no weights"),
     ({"dataset_dir": "/nowhere"}, "/nowhere/splits.json: not found; --dataset_dir must be"),
+    ({"views": "frontal"}, "--views: this network was trained with both views"),
     ({"geometry#source_to_isocentre_mm": 700.0}, "differs from the network's"),
 ])  # fmt: skip
 def test_bad_input_is_refused_before_anything_is_written(tmp_path, dataset, tiny, overrides, message):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from monai.bundle import ConfigParser
 
-from scripts.data.views import find_views
+from scripts.data.views import find_exam
 
 BUNDLE = Path(__file__).parents[2] / "bundle"
 CONFIG = BUNDLE / "configs" / "export_radiographs.json"
@@ -21,7 +21,7 @@ def test_the_command_writes_two_films_of_a_case_from_any_working_directory(tmp_p
     end = subprocess.run([*command, *options], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert end.returncode == 0, end.stderr[-2000:]
     assert "1 of 1 cases in films" in end.stdout
-    assert {film.scale for film in find_views(tmp_path / "films" / "demo").values()} == {"display"}
+    assert {film.scale for film in find_exam(tmp_path / "films" / "demo")[0].values()} == {"display"}
 
 
 def test_without_a_case_it_ends_with_one_message(tmp_path):

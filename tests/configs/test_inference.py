@@ -1,5 +1,6 @@
 """inference.json as a user runs it: two radiographs in, a CT out, and bad input refused."""
 
+import csv
 import json
 import os
 import re
@@ -98,6 +99,56 @@ def test_one_pair_of_files_gives_the_volume_of_their_case_folder(tmp_path):
     from_folder = infer(tmp_path / "a")
     from_pair = infer(tmp_path / "b", input=None, **{option: str(DEMO / file) for option, file in files.items()})
     assert np.array_equal(from_folder, from_pair)
+
+
+def films(folder):
+    """Both radiographs of the demo case as DICOM."""
+    folder.mkdir()
+    header = simulated_header("demo", "exam")
+    image, geometry = read_case(DEMO).image.numpy(), read_geometry(DEMO / "geometry.json")
+    for view, pixels in zip(VIEWS, image, strict=True):
+        write_dx(folder / f"{view}.dcm", pixels, view, geometry, header, FORMS["processing"])
+    return folder
+
+
+def test_one_view_on_the_command_line_is_reported_as_such(tmp_path):
+    options = {"views": "frontal", "one_view": "true", "air_value": 60000}
+    path = films(tmp_path / "exam") / "frontal.dcm"
+    done = command_line(tmp_path, frontal=path, output_dir=tmp_path / "out", **options)
+    assert done.returncode == 0, done.stderr[-2000:]
+    folder = tmp_path / "out" / "exam"
+    record = json.loads((folder / "result.json").read_text())
+    assert record["views"] == ["frontal"] and list(record["reprojection_error"]) == ["frontal"]
+    assert "the frontal radiograph alone" in record["notice"]
+    assert record["warnings"][0].startswith("reconstructed from the frontal view alone: where things lie from front to")
+    assert [Path(file).name for file in record["inputs_sha256"]] == ["frontal.dcm"]
+    page = (folder / "report.html").read_text()
+    assert "Lateral radiograph: not given." in page and "Frontal film as read" in page
+    ct = pydicom.dcmread(next((folder / "dicom" / "ct").glob("*.dcm")))
+    (source,) = ct.SourceImageSequence
+    assert source.ReferencedSOPInstanceUID == pydicom.dcmread(path).SOPInstanceUID
+    assert ct.SeriesDescription == "SYNTHETIC CT from 1 X-ray (frontal), NOT FOR DIAGNOSTIC USE"
+    (row,) = csv.DictReader((tmp_path / "out" / "summary.csv").open())
+    assert row["status"] == "done" and row["reprojection_lateral"] == "" and float(row["reprojection_frontal"]) > 0
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_a_view_of_an_exam_with_both_gives_bit_for_bit_the_volume_of_that_view_alone(tmp_path, view):
+    demo, options = films(tmp_path / "demo"), {"views": view, "one_view": True, "air_value": 60000}
+    of_both = infer(tmp_path / "a", input=str(demo), **options)
+    assert np.array_equal(of_both, infer(tmp_path / "b", input=None, **{view: str(demo / f"{view}.dcm")}, **options))
+
+
+def test_other_views_make_another_result(tmp_path):
+    def run(**options):
+        infer(tmp_path, one_view=True, **options)
+        (row,) = csv.DictReader((tmp_path / "summary.csv").open())
+        return row["status"], json.loads((tmp_path / "demo" / "result.json").read_text())["views"]
+
+    assert run() == ("done", list(VIEWS))
+    assert run(views="lateral") == ("done", ["lateral"])
+    assert run(views=["lateral"]) == ("kept", ["lateral"])
+    assert run(views="frontal") == ("done", ["frontal"])
 
 
 def test_every_sampler_is_chosen_by_name(tmp_path):
@@ -214,6 +265,9 @@ def test_two_dicom_radiographs_become_a_ct_series_of_the_same_study(tmp_path, ca
         ({"samples": 0}, "must be at least 1, got 0"),
         ({"input": "no/such/folder"}, "no such folder"),
         ({"input": None, "frontal": "f.nii.gz"}, "missing --lateral"),
+        ({"views": "frontal"}, "trained with both views and would take a missing one for air, got 'frontal'"),
+        ({"views": "top", "one_view": True}, "--views: choose frontal or lateral, or both"),
+        ({"input": None, "frontal": "f.nii.gz", "one_view": True}, "missing --lateral; this network also takes one"),
         ({"weights": "no/such/model.pt"}, "no weights"),
         ({"weights": str(DEMO / "geometry.json")}, "not a weights file"),
         ({"network_def#channels": [48, 96, 96]}, "weights of another network"),

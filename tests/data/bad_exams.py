@@ -27,6 +27,7 @@ from pydicom.uid import (
 )
 from tests.io.dicom_files import compressed
 
+from scripts.data.views import BOTH, ViewChoice
 from scripts.geometry import VIEWS, read_geometry
 from scripts.io.case import read_case
 from scripts.io.dx_image import FORMS, simulated_header, write_dx
@@ -63,11 +64,13 @@ class BadExam(NamedTuple):
         name: of the damage.
         make: writes the exam into an empty folder called ``exam`` and returns its source; None stands for the folder.
         message: regular expression of the refusal: whom it names, the rule, and the remedy.
+        choice: the views that are wanted of it.
     """
 
     name: str
     make: Make
     message: str
+    choice: ViewChoice = BOTH
 
 
 def write_films(folder: Path, **changes: dict[str, Any]) -> None:
@@ -910,4 +913,69 @@ _PATHS = [
         "three files", lambda f: ["a", "b", "c"], r"--input: an exam is a path, two paths, .*; got \['a', 'b', 'c'\]"
     ),
 ]
-BAD_EXAMS = [*_DICOM, *_PAIRS, *_GEOMETRY, *_PICTURES, *_NIFTI, *_ZIPS, *_CASES, *_PATHS]
+_FRONTAL, _ONE_OR_BOTH = ViewChoice(("frontal",), one_view=True), ViewChoice(one_view=True)
+_ONE_VIEW = [
+    *(
+        BadExam(
+            f"one film of {kind}, but both views wanted", make, message + ".*; this network .* --views", _ONE_OR_BOTH
+        )
+        for kind, make, message in [
+            ("a folder", _after(write_films, lambda f: (f / "lateral.dcm").unlink()), r"exam: .* got 1 \(.*l\.dcm\);"),
+            ("a list", _after(write_films, lambda f: [str(f / "frontal.dcm")]), r"--input: an exam is .*; got \['"),
+            ("a mapping", lambda f: {"frontal": "x"}, r"--input: an exam is .*; got \{'frontal': 'x'\}"),
+            ("a case", _case("lateral.nii.gz", os.unlink), r"lateral\.nii\.gz: the lateral view is missing"),
+        ]
+    ),
+    *(
+        BadExam(f"one view wanted, {kind}", make, message, _FRONTAL)
+        for kind, make, message in [
+            (
+                "the other one given",
+                _after(write_films, lambda f: (f / "frontal.dcm").unlink()),
+                r"lateral\.dcm: a lateral view, but --views asks for the frontal one; .* choose --views lateral",
+            ),
+            (
+                "the other one named",
+                lambda f: {"lateral": "x"},
+                r"--input: an exam is a path, a list of one or two, or an object with frontal; got \{'lateral'",
+            ),
+            (
+                "none given",
+                _zip(lambda d: packed([])),
+                r"exam\.zip: an exam is a frontal .*, got 0; leave it alone, or",
+            ),
+            (
+                "three given",
+                _after(write_films, _third_film),
+                r"exam: .* got 3 \(.*\); leave it alone, or name it by --f",
+            ),
+            (
+                "two of it given",
+                _one_view_twice("frontal"),
+                r"both are frontal views; an exam is one frontal and one lateral view",
+            ),
+            (
+                "no file tells its view",
+                _after(_both(**NOT_STATED), _renamed),
+                r"\.dcm: neither the file nor its name tells .*; give the file by --frontal",
+            ),
+            (
+                "told by a file of the other one",
+                _after(write_films, lambda f: {"frontal": str(f / "lateral.dcm")}),
+                r"lateral\.dcm: given as the frontal view, but .* lateral one; exchange",
+            ),
+            (
+                "two patients",
+                _headers(frontal={"PatientID": "demo"}, lateral={"PatientID": "other"}),
+                r"two patients, by PatientID; give two views of one patient",
+            ),
+            (
+                "not in the case",
+                _case("frontal.nii.gz", os.unlink),
+                r"the frontal view is missing; a case needs frontal",
+            ),
+            ("untold geometry", _frontal(ImagerPixelSpacing=None), r"frontal\.dcm: .*\. Give --pixel_spacing_mm \("),
+        ]
+    ),
+]
+BAD_EXAMS = [*_DICOM, *_PAIRS, *_GEOMETRY, *_PICTURES, *_NIFTI, *_ZIPS, *_CASES, *_PATHS, *_ONE_VIEW]

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from scripts.data.exams import find_exams
+from scripts.data.views import ViewChoice
 from scripts.geometry import read_geometry
 
 DEMO = Path(__file__).parents[2] / "bundle" / "docs" / "demo"
@@ -35,6 +36,8 @@ def test_a_case_folder_is_one_exam_and_a_folder_of_cases_is_many_in_order(cases)
         (["a.dcm", "b.dcm"], ["exam"]),
         (["IMG1", "IMG2"], ["exam"]),
         (["SER1/IMG", "SER2/IMG"], ["exam"]),
+        (["SER1/IMG", "SER1/acquisition.json", "SER2/IMG"], ["exam"]),
+        (["acquisition.json", "study/a.dcm", "study/b.dcm"], ["exam"]),
         (["one/a.dcm", "one/b.dcm", "two/a.dcm", "two/b.dcm"], ["one", "two"]),
         (["one.zip", "two.zip", "readme.txt"], ["one", "two"]),
         (["one/a.dcm", "one/b.dcm", "two.zip", "manifest.csv", ".DS_Store"], ["one", "two"]),
@@ -89,6 +92,28 @@ def test_two_exams_of_one_name_are_refused(tmp_path):
 def test_half_an_exam_is_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         find_exams(**arguments)
+
+
+@pytest.mark.parametrize("view", ["frontal", "lateral"])
+def test_an_exam_of_one_view_may_lack_the_other_and_is_named_alike(tmp_path, view):
+    choice, path = ViewChoice((view,), True), str(tmp_path / "a" / "film")
+    assert names(**{view: path}, choice=choice) == ["a"]
+    assert names([path], choice=choice) == names({view: path}, choice=choice) == ["a"]
+    (tmp_path / "exams.json").write_text(
+        json.dumps(["x", ["b/1"], {view: "c/1"}, {"frontal": "d/1", "lateral": "d/2"}])
+    )
+    assert names(tmp_path / "exams.json", choice=choice) == ["x", "b", "c", "d"]
+    other = "lateral" if view == "frontal" else "frontal"
+    with pytest.raises(ValueError, match=f"one exam needs --{view}; missing --{view}$"):
+        find_exams(**{other: path}, choice=choice)
+    with pytest.raises(ValueError, match=f"an exam is a path, a list of one or two, or an object with {view};"):
+        find_exams({other: path}, choice=choice)
+
+
+@pytest.mark.parametrize("arguments", [{"frontal": "f"}, {"input": {"lateral": "l"}}])
+def test_half_an_exam_names_the_option_if_the_network_takes_one_view(arguments):
+    with pytest.raises(ValueError, match="this network also takes one view: choose it by --views frontal or --v"):
+        find_exams(**arguments, choice=ViewChoice(one_view=True))
 
 
 def test_an_empty_folder_is_refused(tmp_path):

@@ -11,7 +11,7 @@ import pytest
 from scripts.data.acquisition import acquire
 from scripts.data.export import export_case, find_cases, main
 from scripts.data.rectify import rectify
-from scripts.data.views import find_views
+from scripts.data.views import find_exam
 from scripts.io.case import read_case
 from scripts.io.dx_image import AIR_COUNTS, FORMS
 
@@ -27,7 +27,7 @@ def cases(tmp_path):
 
 def read(folder):
     """Line integrals ``[2, N, N]`` of the exported films."""
-    return np.stack([-np.log(film.pixels / AIR_COUNTS).T[::-1, ::-1] for film in find_views(folder).values()])
+    return np.stack([-np.log(film.pixels / AIR_COUNTS).T[::-1, ::-1] for film in find_exam(folder)[0].values()])
 
 
 def test_an_exported_case_is_read_as_the_two_views_it_was(tmp_path):
@@ -40,7 +40,7 @@ def test_an_exported_case_is_read_as_the_two_views_it_was(tmp_path):
 def test_an_exported_case_brought_into_its_own_geometry_is_the_case(tmp_path):
     case = read_case(DEMO)
     export_case(DEMO, tmp_path / "out", FORMS["processing"])
-    for truth, (view, film) in zip(case.image.numpy(), find_views(tmp_path / "out").items(), strict=True):
+    for truth, (view, film) in zip(case.image.numpy(), find_exam(tmp_path / "out")[0].items(), strict=True):
         pixels = -np.log(film.pixels / AIR_COUNTS)
         image, covered = rectify(pixels, pixels < np.inf, acquire(film, view, {}), view, case.geometry)
         assert covered.all()

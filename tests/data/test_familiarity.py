@@ -188,6 +188,14 @@ def test_what_no_patient_looks_like_is_warned_of(reference, unseen, damage):
         assert reference.warnings(images)
 
 
+@pytest.mark.parametrize("view", VIEWS)
+def test_a_view_that_is_not_there_is_not_warned_of(reference, unseen, view):
+    for images in unseen:
+        alone = images * np.array([[[name == view]] for name in VIEWS])
+        assert reference.warnings(alone, [view]) == []
+        assert all(f"{view} view: " in warning for warning in reference.warnings(alone / 5, [view]))
+
+
 def test_exchanged_views_are_warned_of(reference, unseen):
     for images in unseen:
         assert "exchanged" in reference.warnings(images[::-1].copy())[-1]

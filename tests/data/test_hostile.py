@@ -25,6 +25,7 @@ from tests.data.bad_exams import (
 from scripts.data.exams import find_exams
 from scripts.data.familiarity import read_reference
 from scripts.data.reading import FilmOptions, LoadExamd
+from scripts.data.views import BOTH
 from scripts.geometry import VIEWS
 from scripts.io import archive, radiographs
 
@@ -36,10 +37,10 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 REFERENCE = read_reference(Path(__file__).parents[2] / "bundle" / "models" / "radiographs.json", GEOMETRY)
 
 
-def load(source, options=FilmOptions()):  # noqa: B008
+def load(source, options=FilmOptions(), choice=BOTH):  # noqa: B008
     """The images of a source's exams."""
-    transform = LoadExamd("image", GEOMETRY, options, REFERENCE)
-    return [transform(item)["image"] for item in find_exams(source)]
+    transform = LoadExamd("image", GEOMETRY, options, REFERENCE, choice)
+    return [transform(item)["image"] for item in find_exams(source, choice=choice)]
 
 
 def listing(folder):
@@ -85,7 +86,7 @@ def test_a_bad_exam_is_refused_in_one_line_that_names_it_and_leaves_nothing_behi
     top = box.parents[1]
     before, start = listing(top), cpu_s()
     with pytest.raises(ValueError) as refusal:
-        load(source)
+        load(source, choice=exam.choice)
     assert cpu_s() - start < MAX_CPU_S
     assert listing(top) == before
     message = str(refusal.value)

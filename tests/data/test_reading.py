@@ -14,6 +14,7 @@ from PIL import Image
 
 from scripts.data.films import match_quantiles
 from scripts.data.reading import FilmOptions, LoadExamd, ToHounsfieldd
+from scripts.data.views import BOTH, ViewChoice
 from scripts.geometry import VIEWS, preset, read_geometry
 from scripts.intensity import RADIOGRAPH_SCALE, hu_to_network
 from scripts.io.case import read_case
@@ -31,12 +32,12 @@ class DemoReference:
         own = CASE.image[VIEWS.index(view)].numpy()[covered]
         return match_quantiles(image, covered, np.quantile(own, np.linspace(0, 1, 401)))
 
-    def warnings(self, image):
-        return [f"seen {image.shape}"]
+    def warnings(self, image, views):
+        return [f"seen {image.shape}, {' and '.join(views)}"]
 
 
-def load(source, reference=None, **options):
-    image = LoadExamd("image", GEOMETRY, FilmOptions(**options), reference)({"image": source})["image"]
+def load(source, reference=None, choice=BOTH, **options):
+    image = LoadExamd("image", GEOMETRY, FilmOptions(**options), reference, choice)({"image": source})["image"]
     return image.as_tensor() / RADIOGRAPH_SCALE, json.loads(image.meta["exam"]), image.meta
 
 
@@ -113,7 +114,45 @@ def test_a_film_without_absolute_values_gets_those_of_the_reference(tmp_path):
     image, found, _ = load(str(exam), DemoReference())
     assert (image - CASE.image).abs().mean() < 0.02
     assert "absolute attenuation is lost" in found["inputs"]["frontal"]["steps"][-1]
-    assert "seen (2, 128, 128)" in found["warnings"]
+    assert "seen (2, 128, 128), frontal and lateral" in found["warnings"]
+
+
+@pytest.mark.parametrize("form", ["processing", "presentation"])
+@pytest.mark.parametrize("view", VIEWS)
+def test_of_two_films_one_is_read_as_it_is_alone_and_the_other_channel_is_zero(tmp_path, form, view):
+    exam, number = films(tmp_path / "exam", form), VIEWS.index(view)
+    (exam / "acquisition.json").write_text(json.dumps({"angle_deg": {VIEWS[1 - number]: 45}}))
+    choice = ViewChoice((view,), True)
+    both = load(str(exam), DemoReference(), air_value=60000 if form == "processing" else None, choice=choice)
+    (exam / f"{VIEWS[1 - number]}.dcm").unlink()
+    alone = load(str(exam), DemoReference(), air_value=60000 if form == "processing" else None, choice=choice)
+    assert torch.equal(both[0], alone[0]) and both[1] == alone[1]
+    image, found, meta = both
+    assert not image[1 - number].any()
+    assert (image[number] - CASE.image[number]).abs().mean() < 0.03
+    assert found["views"] == list(found["inputs"]) == list(found["headers"]) == [view]
+    assert [Path(path).name for path in found["files"]] == [f"{view}.dcm"]
+    assert {key for key in meta if key.startswith("film_")} == {f"film_{view}"}
+    assert found["warnings"][0].startswith(f"reconstructed from the {view} view alone: where things lie from ")
+    assert found["warnings"][-1] == f"seen (2, 128, 128), {view}"
+
+
+@pytest.mark.parametrize("isocentre_mm", [785.0, 740.0])
+@pytest.mark.parametrize("view", VIEWS)
+def test_of_a_case_one_view_may_be_missing_if_the_other_is_used(tmp_path, view, isocentre_mm):
+    case, other = Path(shutil.copytree(DEMO, tmp_path / "demo")), VIEWS[1 - VIEWS.index(view)]
+    values = json.loads((DEMO / "geometry.json").read_text()) | {"source_to_isocentre_mm": isocentre_mm}
+    (case / "geometry.json").write_text(json.dumps(values))
+    expected = load(str(case))[0]
+    expected[VIEWS.index(other)] = 0
+    (case / f"{other}.nii.gz").unlink()
+    files = {view: str(case / f"{view}.nii.gz"), "geometry_file": str(case / "geometry.json")}
+    for source in (str(case), files):
+        image, found, meta = load(source, choice=ViewChoice((view,), True))
+        assert torch.equal(image, expected) and meta["name"] == "demo"
+        assert {Path(p).name for p in found["files"]} == {f"{view}.nii.gz", "geometry.json"}
+    with pytest.raises(ValueError, match=f"{other}.nii.gz: the {other} view is missing; this network also .* --views"):
+        load(str(case), choice=ViewChoice(one_view=True))
 
 
 def test_pictures_need_their_geometry_and_then_give_the_same_as_dicom(tmp_path):
@@ -141,6 +180,36 @@ def test_an_option_wins_over_the_file_beside_the_films(exam):
     _, found, _ = load(str(exam), acquisition={"source_to_isocentre_mm": 790, "rotation_deg": None})
     assert found["inputs"]["frontal"]["source_to_isocentre_mm"] == 790
     assert found["inputs"]["frontal"]["rotation_deg"] == 1
+
+
+def test_the_acquisition_is_heard_wherever_the_films_may_lie(exam, tmp_path):
+    (exam / "acquisition.json").write_text('{"source_to_isocentre_mm": 800}')
+    shutil.make_archive(tmp_path / "flat", "zip", exam)
+    shutil.make_archive(tmp_path / "study", "zip", tmp_path, "exam")
+    shutil.copytree(exam, tmp_path / "above" / "patient" / "study")
+    (tmp_path / "above" / "patient" / "study" / "acquisition.json").rename(tmp_path / "above" / "acquisition.json")
+    for view in VIEWS:
+        (tmp_path / "nested" / view).mkdir(parents=True)
+        shutil.copy(exam / f"{view}.dcm", tmp_path / "nested" / view)
+    shutil.copy(exam / "acquisition.json", tmp_path / "nested" / "lateral")
+    for source in ("exam", "flat.zip", "study.zip", "above", "nested"):
+        _, found, _ = load(str(tmp_path / source))
+        assert [found["inputs"][view]["source_to_isocentre_mm"] for view in VIEWS] == [800, 800], source
+
+
+def test_a_bad_acquisition_file_in_a_zip_goes_by_the_zips_path(exam, tmp_path):
+    (exam / "acquisition.json").write_text("[]")
+    shutil.make_archive(tmp_path / "packed", "zip", exam)
+    with pytest.raises(ValueError, match=r"packed.zip/acquisition.json: expected an object .*, got list"):
+        load(str(tmp_path / "packed.zip"))
+
+
+def test_two_acquisition_files_are_refused_whatever_they_say(exam):
+    for folder in (exam, exam / "old"):
+        folder.mkdir(exist_ok=True)
+        (folder / "acquisition.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"exam/acquisition.json, .*old/acquisition.json: an exam has one .*, got 2"):
+        load(str(exam))
 
 
 @pytest.mark.parametrize("text", ["[]", "{", '{"sid": 3}'])

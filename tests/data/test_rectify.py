@@ -10,16 +10,18 @@ import torch
 
 from scripts.data.acquisition import Acquisition, acquire_exam, acquisitions_of
 from scripts.data.rectify import (
+    FADE_MM,
     MIN_FIELD,
     REFUSE_ANGLE_DEG,
     REFUSE_DISPLACEMENT,
     WARN_ANGLE_DEG,
     deviations,
     displacement_mm,
+    fade_to_air,
     film_indices,
     rectify,
 )
-from scripts.data.views import find_views
+from scripts.data.views import find_exam
 from scripts.geometry import VIEWS, centred_coordinates_mm, preset
 from scripts.io.case import read_case
 from scripts.io.dx_image import AIR_COUNTS, FORMS, simulated_header, write_dx
@@ -134,7 +136,7 @@ def test_a_case_written_as_films_comes_back_from_their_headers(tmp_path):
     header = simulated_header("demo", "demo")
     for view, image in zip(VIEWS, case.image.numpy(), strict=True):
         write_dx(tmp_path / f"{view}.dcm", image, view, other, header, FORMS["processing"])
-    films = find_views(tmp_path)
+    films = find_exam(tmp_path)[0]
     taken = acquire_exam(films, {})
     for view, image in zip(VIEWS, case.image.numpy(), strict=True):
         assert taken[view].source_side == {"frontal": "posterior", "lateral": "left"}[view]
@@ -193,6 +195,19 @@ def test_a_hole_in_the_mask_is_filled_from_around_it():
     result, covered = rectify(film, mask, acquisitions_of(GEOMETRY)["frontal"], "frontal", GEOMETRY)
     assert (~covered).sum() == 9
     np.testing.assert_allclose(result, 3.0)
+
+
+def test_beside_a_film_values_fall_to_air_and_elsewhere_stay_as_they_are():
+    covered = np.zeros((128, 128), bool)
+    covered[20:100, 30:90] = True
+    covered[50:60, 40:50] = False
+    faded = fade_to_air(np.full((128, 128), 3.0, np.float32), covered, MODEL)
+    np.testing.assert_array_equal(faded, np.broadcast_to(faded[:, :1], faded.shape))
+    np.testing.assert_array_equal(faded[20:100], 3)
+    pitch_mm = MODEL.detector_spacing_mm * 785 / 1200
+    beside_mm = np.r_[np.arange(20, 0, -1), np.arange(1, 29)] * pitch_mm
+    expected = 3 * (1 - np.minimum(beside_mm / FADE_MM, 1))
+    np.testing.assert_allclose(np.r_[faded[:20, 0], faded[100:, 0]], expected, atol=1e-6)
 
 
 def test_neither_film_nor_mask_is_changed():
@@ -321,6 +336,14 @@ def test_a_view_off_its_axis_is_warned_of_and_then_refused(field, sign, angle, w
             [text for text in texts if f"{view} view: {angle:.1f} degrees off its axis" in text] for texts in found
         ]
         assert [len(texts) for texts in off_axis] == [warned, refused]
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_a_view_alone_is_judged_as_it_is_beside_another(view):
+    taken = exam(**CHEST, angle_deg={view: 5})
+    beside = [text for text in deviations(taken, MODEL)[0] if text.startswith(f"{view} view: ")]
+    assert len(beside) == 2
+    assert deviations({view: taken[view]}, MODEL) == (beside, [])
 
 
 def test_the_angle_between_the_views_counts_not_that_of_both():

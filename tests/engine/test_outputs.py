@@ -1,6 +1,7 @@
 """A reconstruction's folder: what is in it, and that it is there whole or not at all."""
 
 import json
+import math
 
 import nibabel as nib
 import numpy as np
@@ -11,7 +12,7 @@ from monai.data import MetaTensor
 from scripts.engine.errors import stated_cause
 from scripts.engine.outputs import SaveReconstructions, warnings_of
 from scripts.engine.writers import DrawFigure, WriteNifti, chosen
-from scripts.geometry import preset
+from scripts.geometry import VIEWS, preset
 from scripts.intensity import hu_to_mu, radiograph_to_network
 from scripts.io.nifti import write_volume
 from scripts.physics.separable import SeparableProjector
@@ -21,9 +22,11 @@ PROJECTOR = SeparableProjector(GEOMETRY)
 
 
 def exam(hu, name="patient one", **found):
-    found = {"files": {}, "options": {}, "inputs": {}, "warnings": [], "truth": None} | found
+    found = {"files": {}, "options": {}, "inputs": {}, "warnings": [], "truth": None, "views": VIEWS} | found
     meta = {"name": name, "volume_affine": GEOMETRY.volume_affine(), "exam": json.dumps(found)}
-    return MetaTensor(radiograph_to_network(PROJECTOR(hu_to_mu(hu[None, None]))[0]), meta=meta)
+    image = radiograph_to_network(PROJECTOR(hu_to_mu(hu[None, None]))[0])
+    given = torch.tensor([view in found["views"] for view in VIEWS])
+    return MetaTensor(image * given[:, None, None], meta=meta)
 
 
 def body():
@@ -73,11 +76,11 @@ def test_nan_is_refused_before_anything_is_written(tmp_path):
 
 def test_a_poor_reprojection_and_disagreeing_samples_are_warned_of():
     spread = torch.stack([torch.zeros(2, 2, 2), torch.full((2, 2, 2), 500.0)])
-    assert warnings_of(spread.std(dim=0), [0.05, 0.2]) == [
+    assert warnings_of(spread.std(dim=0), {"frontal": 0.05, "lateral": 0.2}) == [
         "the lateral re-projection differs from the input by 20.0% (relative L2; limit 10%)",
         "the samples disagree by 354 HU on average",
     ]
-    assert warnings_of(None, [0.05, 0.05]) == []
+    assert warnings_of(None, {"frontal": 0.05, "lateral": 0.05}) == []
 
 
 def test_where_the_truth_is_known_the_result_is_measured_against_it(tmp_path):
@@ -87,6 +90,19 @@ def test_where_the_truth_is_known_the_result_is_measured_against_it(tmp_path):
     metrics = json.loads((folder / "result.json").read_text())["metrics"]
     assert metrics["mae_hu"] == pytest.approx(10, abs=1e-2)
     assert metrics["mae_bone_hu"] is None
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_of_one_view_the_record_says_so_and_measures_that_one(tmp_path, view):
+    write_volume(tmp_path / "ct.nii.gz", body().numpy().astype(np.int16), GEOMETRY.volume_affine())
+    image = exam(body(), views=[view], truth=str(tmp_path / "ct.nii.gz"))
+    folder = SaveReconstructions(tmp_path, PROJECTOR, {}).save(image, samples(body()), 1.0)
+    record = json.loads((folder / "result.json").read_text())
+    assert record["views"] == [view] and f"the {view} radiograph alone" in record["notice"]
+    assert list(record["reprojection_error"]) == [view] and record["reprojection_error"][view] < 1e-5
+    other = VIEWS[1 - VIEWS.index(view)]
+    assert record["metrics"]["reprojection"] < 1e-3 and record["metrics"][f"reprojection_{other}"] is None
+    assert record["warnings"] == []
 
 
 def test_the_temperature_widens_the_standard_deviation_and_nothing_else(tmp_path):
@@ -107,12 +123,34 @@ def test_the_temperature_widens_the_standard_deviation_and_nothing_else(tmp_path
         ({"seed": 2, "device": "cpu"}, {}, False),
         ({"seed": 1, "device": "cpu"}, {"files": {"a": "other bytes"}}, False),
         ({"seed": 1, "device": "cpu"}, {"options": {"air_value": 3}}, False),
+        ({"seed": 1, "device": "cpu"}, {"views": ["frontal"]}, False),
     ],
 )
 def test_an_earlier_result_is_found_again_only_with_the_same_inputs_and_settings(tmp_path, settings, found, is_kept):
     SaveReconstructions(tmp_path, PROJECTOR, {"seed": 1, "device": "cpu"}).save(exam(body()), samples(body()), 1.0)
     record = SaveReconstructions(tmp_path, PROJECTOR, settings).found(exam(body(), **found))
     assert (record is not None) == is_kept
+
+
+def test_infinite_distances_are_strict_json_and_are_found_again(tmp_path):
+    saver = SaveReconstructions(tmp_path, SeparableProjector(preset("parallel", (16, 16, 16), 20.0, 24)), {})
+    distances = {"source_to_isocentre_mm": math.inf}
+    image = exam(body(), inputs={"frontal": distances}, options={"acquisition": distances})
+    folder = saver.save(image, samples(body()), 1.0)
+    record = json.loads((folder / "result.json").read_text(), parse_constant=pytest.fail)
+    for stated in (record["geometry"], record["inputs"]["frontal"], record["options"]["acquisition"]):
+        assert stated["source_to_isocentre_mm"] == "inf"
+    assert saver.found(image) == record
+
+
+def test_an_earlier_result_is_not_found_once_the_truth_is_another_or_gone(tmp_path):
+    truth, saver = tmp_path / "ct.nii.gz", SaveReconstructions(tmp_path, PROJECTOR, {})
+    write_volume(truth, body().numpy().astype(np.int16), GEOMETRY.volume_affine())
+    saver.save(exam(body(), truth=str(truth)), samples(body()), 1.0)
+    assert saver.found(exam(body(), truth=str(truth))) is not None
+    assert saver.found(exam(body())) is None
+    write_volume(truth, body().numpy().astype(np.int16) + 1, GEOMETRY.volume_affine())
+    assert saver.found(exam(body(), truth=str(truth))) is None
 
 
 def test_a_result_without_what_a_further_writer_makes_is_not_found(tmp_path):

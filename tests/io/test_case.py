@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from scripts.geometry import preset
+from scripts.geometry import VIEWS, preset
 from scripts.io.case import Volume, read_case, read_exam, read_record, write_case
 from scripts.io.nifti import write_image, write_volume
 
@@ -42,7 +42,7 @@ def test_an_exam_without_ct_lies_around_its_isocentre(folder):
 
 def test_an_exam_is_the_same_wherever_its_files_are(folder, tmp_path):
     moved = [(folder / name).rename(tmp_path / f"moved_{name}") for name in ("frontal.nii.gz", "lateral.nii.gz")]
-    exam = read_exam(*moved, folder / "geometry.json")
+    exam = read_exam(dict(zip(VIEWS, moved, strict=True)), folder / "geometry.json")
     np.testing.assert_array_equal(exam.image, image())
     assert exam.geometry == GEOMETRY and exam.ct is None
 

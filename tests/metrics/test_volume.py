@@ -152,7 +152,7 @@ def test_reprojection_error_is_the_relative_l2_of_numpy():
     error = reprojection_error(other, two_sums(mu), two_sums)
     a, b = two_sums(other).numpy(), two_sums(mu).numpy()
     for i in range(2):
-        assert error.both[i] == pytest.approx(np.linalg.norm(a[i] - b[i]) / np.linalg.norm(b[i]), rel=1e-5)
+        assert error.together[i] == pytest.approx(np.linalg.norm(a[i] - b[i]) / np.linalg.norm(b[i]), rel=1e-5)
         for view in range(2):
             expected = np.linalg.norm(a[i, view] - b[i, view]) / np.linalg.norm(b[i, view])
             assert error.per_view[i, view] == pytest.approx(expected, rel=1e-5)
@@ -160,9 +160,9 @@ def test_reprojection_error_is_the_relative_l2_of_numpy():
 
 def test_reprojection_error_of_the_true_volume_is_zero_and_of_a_scaled_one_its_excess():
     mu = torch.rand(1, 1, 6, 6, 6, generator=torch.Generator().manual_seed(0))
-    assert reprojection_error(mu, two_sums(mu), two_sums).both.item() == 0
+    assert reprojection_error(mu, two_sums(mu), two_sums).together.item() == 0
     scaled = reprojection_error(1.2 * mu, two_sums(mu), two_sums)
-    torch.testing.assert_close(torch.cat([scaled.both, scaled.per_view[0]]), torch.full((3,), 0.2))
+    torch.testing.assert_close(torch.cat([scaled.together, scaled.per_view[0]]), torch.full((3,), 0.2))
 
 
 def test_reprojection_error_blames_the_view_that_differs():
@@ -171,6 +171,18 @@ def test_reprojection_error_blames_the_view_that_differs():
     measured[:, 1] *= 2
     frontal, lateral = reprojection_error(mu, measured, two_sums).per_view[0].tolist()
     assert frontal == 0 and lateral == pytest.approx(0.5)
+
+
+def test_a_view_that_was_not_given_counts_for_nothing_in_the_reprojection_error():
+    mu = torch.rand(2, 1, 6, 6, 6, generator=torch.Generator().manual_seed(0))
+    both = reprojection_error(1.2 * mu, two_sums(mu), two_sums)
+    for view in range(2):
+        measured = two_sums(mu)
+        measured[:, 1 - view] = 0
+        one = reprojection_error(1.2 * mu, measured, two_sums)
+        torch.testing.assert_close(one.per_view[:, view], both.per_view[:, view])
+        torch.testing.assert_close(one.together, one.per_view[:, view])
+        assert one.per_view[:, 1 - view].isnan().all()
 
 
 @pytest.mark.parametrize("metric", [

@@ -11,7 +11,7 @@ import pytest
 
 from scripts.report.figure import as_displayed
 from scripts.report.index import write_index
-from scripts.report.page import write_page
+from scripts.report.page import PAGE_FILE, write_page
 from scripts.report.scales import SIGNED, SPREAD, coloured
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
@@ -53,10 +53,10 @@ def browser():
 
 @pytest.fixture(scope="session")
 def report(tmp_path_factory):
-    path = tmp_path_factory.mktemp("report") / "report.html"
+    folder = tmp_path_factory.mktemp("report")
     images = np.random.default_rng(2).random((2, 2, 16, 16))
-    write_page(path, RECORD, {"measured": images[0], "reprojected": images[1]}, VOLUMES, AFFINE)
-    return path
+    write_page(folder, RECORD, {"measured": images[0], "reprojected": images[1]}, VOLUMES, AFFINE)
+    return folder / PAGE_FILE
 
 
 @pytest.fixture

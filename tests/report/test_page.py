@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from scripts.report.figure import as_displayed
-from scripts.report.page import write_page
+from scripts.report.page import PAGE_FILE, write_page
 
 AFFINE = np.array([[3.0, 0, 0, -9], [0, 2, 0, -8], [0, 0, 5, 100], [0, 0, 0, 1]])
 EVIL = (
@@ -65,9 +65,8 @@ def arrays(shape=(3, 4, 5), **more):
 
 def page(tmp_path, facts=None, images=None, volumes=None, affine=AFFINE):
     default_images, default_volumes = arrays()
-    path = tmp_path / "report.html"
-    write_page(path, facts or record(), images or default_images, volumes or default_volumes, affine)
-    return path.read_text(encoding="utf-8")
+    write_page(tmp_path, facts or record(), images or default_images, volumes or default_volumes, affine)
+    return (tmp_path / PAGE_FILE).read_text(encoding="utf-8")
 
 
 def full(tmp_path, word=""):
@@ -188,6 +187,27 @@ def test_radiographs_are_shown_superior_up_with_the_right_or_anterior_on_the_lef
         grey = np.asarray(Image.open(io.BytesIO(data)))[..., 0]
         expected = as_displayed(images["measured"][view]) / images["measured"].max() * 255
         np.testing.assert_allclose(grey, expected, atol=1.5)
+
+
+@pytest.mark.parametrize(("number", "name"), [(0, "Frontal"), (1, "Lateral")])
+def test_a_view_that_was_not_given_is_named_and_not_shown(tmp_path, number, name):
+    def pictures(text):
+        return {e[1]["alt"]: e[1]["src"] for e in Elements(text).all("img") if e[1].get("alt")}
+
+    images, _ = arrays()
+    images["reprojected"][number] *= 100
+    alone = {what: image.copy() for what, image in images.items()}
+    alone["measured"][number] = 0
+    text = page(tmp_path, images=alone)
+    assert f"{name} radiograph: not given." in text and text.count("not given") == 1
+    assert not any(alt.startswith(name) for alt in pictures(text))
+    alone["reprojected"][number] = 0
+    assert pictures(text) == pictures(page(tmp_path, images=alone)), "what is not shown sets no scale"
+
+
+def test_what_a_reconstruction_has_no_metric_of_is_a_dash(tmp_path):
+    texts = [text for _, _, text in Elements(page(tmp_path, record() | {"metrics": {"mae_bone_hu": None}})).found]
+    assert texts[texts.index("MAE bone (HU)") + 1].strip() == "–"
 
 
 def test_pictures_have_words_and_controls_have_labels(tmp_path):

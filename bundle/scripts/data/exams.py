@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from scripts.data.views import ACQUISITION_FILE, BOTH, ViewChoice
 from scripts.geometry import VIEWS
 from scripts.io.names import safe_name
 from scripts.io.refusal import refusals
@@ -24,6 +25,7 @@ def find_exams(
     frontal: str | Path | None = None,
     lateral: str | Path | None = None,
     geometry_file: str | Path | None = None,
+    choice: ViewChoice = BOTH,
 ) -> list[dict[str, Any]]:
     """Exams as items for a MONAI data set: the source of each under ``image``, what it is called under ``name``.
 
@@ -33,6 +35,7 @@ def find_exams(
         frontal: one frontal radiograph, instead of ``input``.
         lateral: its lateral radiograph.
         geometry_file: the geometry of that pair, JSON; needed unless the files or options tell it.
+        choice: which views are used; an exam may lack the other one.
 
     Raises:
         ValueError: nothing to reconstruct, half a pair, or two exams of one name; the message says what is wrong.
@@ -42,19 +45,20 @@ def find_exams(
     if input and given:
         raise ValueError(f"give --input or a pair of files, not both: got input={str(input)!r} and {sorted(given)}")
     if given:
-        missing = [f"--{view}" for view in VIEWS if view not in given]
+        missing = [f"--{view}" for view in choice.used if view not in given]
         if missing:
-            raise ValueError(f"one exam needs --frontal and --lateral; missing {' and '.join(missing)}")
+            hint = choice.hint if len(missing) == 1 else ""
+            raise ValueError(f"one exam needs {choice.options}; missing {' and '.join(missing)}{hint}")
         return _items([given])
     if not input:
-        raise ValueError("nothing to reconstruct: give --input, or --frontal and --lateral")
+        raise ValueError(f"nothing to reconstruct: give --input, or {choice.options}")
     if not isinstance(input, (str, Path)):
-        return _items([_checked(input, "--input")])
+        return _items([_checked(input, "--input", choice)])
     path = Path(input)
     if not path.exists():
         raise ValueError(f"{path}: no such folder or file; --input is an exam, or a folder of exams")
     if path.suffix == ".json" and not path.is_dir():
-        return _items(_read_list(path))
+        return _items(_read_list(path, choice))
     if not path.is_dir() or _is_one_exam(path):
         return _items([str(path)])
     exams = [p for p in _visible(path) if p.is_dir() or p.suffix.lower() == ".zip"]
@@ -68,7 +72,7 @@ def find_exams(
 def exam_name(source: Source) -> str:
     """What an exam is called: its folder, zip or packed file, or the folder of its first file."""
     if isinstance(source, Mapping):
-        return _real(source["frontal"]).parent.name
+        return _real(next(source[view] for view in VIEWS if view in source)).parent.name
     if not isinstance(source, (str, Path)):
         return _real(source[0]).parent.name
     path = _real(source)
@@ -94,42 +98,46 @@ def _items(sources: Sequence[Source]) -> list[dict[str, Any]]:
 
 
 def _is_one_exam(folder: Path) -> bool:
-    """Whether its files are radiographs, or those of two sub-folders with one file each, as exports have them."""
-    if any(p.is_file() and p.suffix.lower() not in _NOT_RADIOGRAPHS for p in _visible(folder)):
+    """Whether it says how its radiographs were taken, holds some, or two sub-folders with one each, as exports do."""
+    if (folder / ACQUISITION_FILE).is_file() or _radiographs(folder):
         return True
-    counts = [len([f for f in _visible(p) if f.is_file()]) for p in _visible(folder) if p.is_dir()]
-    return counts == [1, 1]
+    return [len(_radiographs(p)) for p in _visible(folder) if p.is_dir()] == [1, 1]
+
+
+def _radiographs(folder: Path) -> list[Path]:
+    """Files in a folder that may be some, by their suffix."""
+    return [p for p in _visible(folder) if p.is_file() and p.suffix.lower() not in _NOT_RADIOGRAPHS]
 
 
 def _visible(folder: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if not p.name.startswith("."))
 
 
-def _read_list(path: Path) -> list[Source]:
+def _read_list(path: Path, choice: ViewChoice) -> list[Source]:
     """The sources in a JSON list; relative paths are relative to the file."""
     sources = read_json(path)
     if not isinstance(sources, list) or not sources:
         raise ValueError(f"{path}: expected a list of exams, got {type(sources).__name__}; see docs/radiographs.md")
-    return [_resolved(source, path) for source in sources]
+    return [_resolved(_checked(source, path, choice), path.resolve().parent) for source in sources]
 
 
-def _resolved(source: Any, path: Path) -> Source:
-    beside = path.resolve().parent
-    source = _checked(source, path)
+def _resolved(source: Source, beside: Path) -> Source:
     if isinstance(source, Mapping):
         return {name: str(beside / p) for name, p in source.items()}
     return str(beside / source) if isinstance(source, str) else [str(beside / p) for p in source]
 
 
-def _checked(source: Any, where: str | Path) -> Source:
+def _checked(source: Any, where: str | Path, choice: ViewChoice) -> Source:
     """A source that is one by its kind; raises ValueError for all else."""
     if isinstance(source, Mapping):
-        paths, is_exam = source.values(), {*VIEWS} <= source.keys() <= {*VIEWS, "geometry_file"}
+        paths, is_exam = source.values(), {*choice.used} <= source.keys() <= {*VIEWS, "geometry_file"}
     else:
         paths = source if isinstance(source, (list, tuple)) else [source]
-        is_exam = paths is not source or len(paths) == 2
+        is_exam = paths is not source or len(choice.used) <= len(paths) <= len(VIEWS)
     if is_exam and all(path and isinstance(path, (str, Path)) for path in paths):
         return source
+    paths = "two paths" if choice.is_both else "a list of one or two"
     raise ValueError(
-        f"{where}: an exam is a path, two paths, or an object with {' and '.join(VIEWS)}; got {reprlib.repr(source)}"
+        f"{where}: an exam is a path, {paths}, or an object with {' and '.join(choice.used)}; got "
+        f"{reprlib.repr(source)}{choice.hint}"
     )

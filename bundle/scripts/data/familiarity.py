@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -164,10 +164,16 @@ class Reference:
             view: max(self._ratios(view, pixels)) for view, pixels in zip(VIEWS, self._checked(images), strict=True)
         }
 
-    def warnings(self, images: np.ndarray) -> list[str]:
-        """What a reader of the result should know; empty if both views look familiar. Arguments as in :meth:`score`."""
+    def warnings(self, images: np.ndarray, views: Sequence[str] = VIEWS) -> list[str]:
+        """What a reader of the result should know; empty if the views look familiar.
+
+        Args:
+            images: as in :meth:`score`.
+            views: those that there are.
+        """
         found = []
-        for view, pixels in zip(VIEWS, self._checked(images), strict=True):
+        known = dict(zip(VIEWS, self._checked(images), strict=True))
+        for view, pixels in ((view, known[view]) for view in views):
             layout, level = self._ratios(view, pixels)
             if level > 1:
                 low, high = self.views[view].usual_levels
@@ -181,6 +187,8 @@ class Reference:
                     f"{view} view: unlike the training radiographs, {layout:.2f} times as far from them as they are "
                     "from each other; the reconstruction may be wrong: check view, orientation, centre, magnification"
                 )
+        if len(views) < len(VIEWS):
+            return found
         exchanged = images[::-1]
         if self._distance(exchanged) < self._distance(images) and self._is_familiar(exchanged):
             found.append("the two views look more like the training radiographs when exchanged; check which is which")

@@ -1,4 +1,4 @@
-"""Exams as MONAI transforms: two radiographs from wherever they are to network units, and predictions back to HU."""
+"""Exams as MONAI transforms: radiographs from wherever they are to network units, and predictions back to HU."""
 
 from __future__ import annotations
 
@@ -17,23 +17,21 @@ from scripts.data.acquisition import Acquisition, acquire_exam, acquisitions_of
 from scripts.data.exams import Source, exam_name
 from scripts.data.familiarity import Reference
 from scripts.data.films import linearise, useful_area
-from scripts.data.rectify import deviations, rectify
-from scripts.data.views import disagreements, find_views
+from scripts.data.rectify import deviations, fade_to_air, rectify
+from scripts.data.views import BOTH, ViewChoice, disagreements, find_exam
 from scripts.geometry import VIEWS, BiplanarGeometry
 from scripts.intensity import network_to_hu, radiograph_to_network
 from scripts.io.case import CT_FILE, GEOMETRY_FILE, IMAGE_FILES, Case, read_case, read_exam
 from scripts.io.digest import sha256
 from scripts.io.radiograph import SCALES, Radiograph
 from scripts.io.refusal import refusals
-from scripts.io.text import read_json
 
-ACQUISITION_FILE = "acquisition.json"
-"""Beside the radiographs of an exam: how they were taken, under the names of the options."""
 FILM_PIXELS = 1024
 """Largest side of the film that travels along to be shown."""
 MIN_COVERED = 0.9
 """Share of the network's field that a film should show."""
-_CASE_FILES = (*IMAGE_FILES.values(), GEOMETRY_FILE)
+_DEPTH = {"frontal": "from front to back", "lateral": "from right to left"}
+"""The direction that a view does not show."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +67,10 @@ class _View(NamedTuple):
 
 
 class _Exam(NamedTuple):
-    """What was read: line integrals ``[2, N, N]``, the volume's affine, facts (see :class:`LoadExamd`), and films."""
+    """What was read: line integrals ``[2, N, N]``, the volume's affine, facts (see :class:`LoadExamd`), and films.
+
+    A view that is not used is 0 everywhere, as no radiograph is.
+    """
 
     image: np.ndarray
     affine: np.ndarray
@@ -82,19 +83,20 @@ class LoadExamd(MapTransform):
 
     The value under each key is a source, see :func:`~scripts.data.exams.find_exams`. A case folder, or a mapping with a
     ``geometry_file``, holds line integrals in a stated geometry; any other source holds films, whose geometry is that
-    of their headers, of ``acquisition.json`` beside them, and of the options, the later winning. What was not taken in
-    the network's geometry is resampled to it.
+    of their headers, of ``acquisition.json`` with them, and of the options, the later winning. What was not taken in
+    the network's geometry is resampled to it. A view that is not used need not be there, and its channel is 0.
 
     ``meta`` holds ``name``, ``volume_affine`` (RAS, of the volume to reconstruct), of films their pixels as read
     (``film_frontal``, ``film_lateral``), and ``exam``: JSON text, which MONAI's collation leaves alone, with ``files``
-    (path to sha256), ``options``, ``inputs`` (by view), ``headers`` (DICOM JSON, by view), ``is_lossy``, ``truth``
-    (path of the CT or None) and ``warnings``.
+    (path to sha256), ``options``, ``views`` (those that are used), ``inputs`` (by view), ``headers`` (DICOM JSON, by
+    view), ``is_lossy``, ``truth`` (path of the CT or None) and ``warnings``.
 
     Args:
         keys: where the sources are, normally ``image``.
         geometry: the exam the network was trained for.
         options: what the user says about films.
         reference: what the training radiographs look like; None if that is not known.
+        choice: which views are used.
 
     Raises:
         ValueError: unreadable, incomplete or implausible radiographs, or a geometry too far from the network's.
@@ -106,9 +108,11 @@ class LoadExamd(MapTransform):
         geometry: BiplanarGeometry,
         options: FilmOptions | None = None,
         reference: Reference | None = None,
+        choice: ViewChoice = BOTH,
     ) -> None:
         super().__init__(keys)
         self.geometry, self.options, self.reference = geometry, options or FilmOptions(), reference
+        self.choice = choice
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Replace the sources by images."""
@@ -120,17 +124,27 @@ class LoadExamd(MapTransform):
 
     def _load(self, source: Source) -> MetaTensor:
         exam = self._read_case(source) if _states_geometry(source) else self._read_films(source)
+        exam.facts["views"] = used = self.choice.used
         exam.facts["warnings"] += disagreements(exam.image, self.geometry)
         if self.reference is not None:
-            exam.facts["warnings"] += self.reference.warnings(exam.image)
+            exam.facts["warnings"] += self.reference.warnings(exam.image, used)
+        if not self.choice.is_both:
+            exam.facts["warnings"].insert(
+                0,
+                f"reconstructed from the {used[0]} view alone: where things lie {_DEPTH[used[0]]} is what the network "
+                "expects, not what was measured",
+            )
         meta = {"name": exam_name(source), "volume_affine": exam.affine, "exam": json.dumps(exam.facts)}
         meta |= {f"film_{view}": pixels for view, pixels in exam.films.items()}
         return MetaTensor(radiograph_to_network(torch.from_numpy(exam.image)), meta=meta)
 
     def _read_case(self, source: Source) -> _Exam:
-        case = read_exam(**source) if isinstance(source, Mapping) else read_case(source)
-        files = source.values() if isinstance(source, Mapping) else [Path(source) / name for name in _CASE_FILES]
-        digests = {str(path): sha256(path) for path in files}
+        files = self._case_files(source)
+        if isinstance(source, Mapping):
+            case = read_exam({view: files[view] for view in self.choice.used}, files["geometry_file"])
+        else:
+            case = read_case(source, self.choice.used)
+        digests = {str(path): sha256(path) for path in files.values()}
         if case.geometry == self.geometry:
             truth = None if case.ct is None else str(Path(source) / CT_FILE)
             affine = np.asarray(case.affine, dtype=np.float64)
@@ -139,14 +153,25 @@ class LoadExamd(MapTransform):
         views = {
             name: self._resampled(pixels, np.ones(pixels.shape, dtype=bool), acquisitions[name], name)
             for name, pixels in zip(VIEWS, case.image.numpy(), strict=True)
+            if name in self.choice.used
         }
-        warnings = self._accepted(acquisitions)
-        return _Exam(_stack(views), self._centred_as(case), _facts(digests, views, warnings), {})
+        warnings = self._accepted({name: acquisitions[name] for name in views})
+        return _Exam(_stack(views, self.geometry), self._centred_as(case), _facts(digests, views, warnings), {})
+
+    def _case_files(self, source: Source) -> dict[str, Path]:
+        """Those of the used views and the geometry, by what a mapping calls them."""
+        if isinstance(source, Mapping):
+            return {name: Path(source[name]) for name in (*self.choice.used, "geometry_file")}
+        files = {view: Path(source) / IMAGE_FILES[view] for view in self.choice.used}
+        missing = [view for view, path in files.items() if not path.is_file()]
+        if len(missing) == 1 and self.choice.hint:
+            raise ValueError(f"{files[missing[0]]}: the {missing[0]} view is missing{self.choice.hint}")
+        return files | {"geometry_file": Path(source) / GEOMETRY_FILE}
 
     def _read_films(self, source: Source) -> _Exam:
-        films = find_views(source, self.options.frame)
+        films, told = find_exam(source, self.options.frame, self.choice)
         options = {name: value for name, value in self.options.acquisition.items() if value is not None}
-        told = {**_acquisition_beside(source), **options}
+        told = {**told, **options}
         acquisitions = acquire_exam(films, told)
         warnings = self._accepted(acquisitions)
         views = {name: self._view(film, acquisitions[name], name) for name, film in films.items()}
@@ -155,7 +180,7 @@ class LoadExamd(MapTransform):
         facts["headers"] = {name: film.header.to_json_dict() for name, film in films.items()}
         facts["is_lossy"] = any(film.is_lossy for film in films.values())
         shown = {name: _shown(film.pixels) for name, film in films.items()}
-        return _Exam(_stack(views), self.geometry.volume_affine(), facts, shown)
+        return _Exam(_stack(views, self.geometry), self.geometry.volume_affine(), facts, shown)
 
     def _view(self, radiograph: Radiograph, acquisition: Acquisition, name: str) -> _View:
         """One film: its values understood, resampled, and if they have no absolute scale, adapted."""
@@ -181,7 +206,7 @@ class LoadExamd(MapTransform):
         if share < MIN_COVERED:
             warnings.append(
                 f"the {name} film shows {share:.0%} of what the network looks at (limit {MIN_COVERED:.0%}); the rest "
-                "repeats its edge"
+                "repeats its edge, which beside the patient fades to air"
             )
         return _View(image, covered, facts | {"steps": [step]}, warnings)
 
@@ -214,6 +239,10 @@ class ToHounsfieldd(MapTransform):
     Args:
         keys: predictions ``[K, U, V, W]``, normally ``pred``.
         reference: key of the exam's image.
+
+    Raises:
+        ValueError: a prediction holds NaN or infinity, of which integers would be made that look like HU, or is the same
+            everywhere, as that of a network whose last layer is still zero.
     """
 
     def __init__(self, keys: Hashable | list[Hashable] = "pred", reference: Hashable = "image") -> None:
@@ -225,7 +254,12 @@ class ToHounsfieldd(MapTransform):
         result = dict(data)
         affine = np.asarray(data[self.reference].meta["volume_affine"]).reshape(4, 4)
         for key in self.keys:
-            result[key] = MetaTensor(network_to_hu(data[key]), affine=affine)
+            hu = network_to_hu(data[key])
+            if not torch.isfinite(hu).all():
+                raise ValueError(f"{key}: the reconstruction holds NaN or infinity; check the weights")
+            if hu.min() == hu.max():
+                raise ValueError(f"{key}: every voxel is {float(hu.max()):.0f} HU; check that the weights were trained")
+            result[key] = MetaTensor(hu, affine=affine)
         return result
 
 
@@ -233,17 +267,6 @@ def _states_geometry(source: Source) -> bool:
     if isinstance(source, Mapping):
         return "geometry_file" in source
     return isinstance(source, (str, Path)) and (Path(source) / GEOMETRY_FILE).is_file()
-
-
-def _acquisition_beside(source: Source) -> dict[str, Any]:
-    """How an exam was taken, as a file in its folder says; empty if there is none."""
-    path = Path(source) / ACQUISITION_FILE if isinstance(source, (str, Path)) else None
-    if path is None or not path.is_file():
-        return {}
-    told = read_json(path)
-    if not isinstance(told, dict):
-        raise ValueError(f"{path}: expected an object with the names of options, got {type(told).__name__}")
-    return told
 
 
 def _facts(
@@ -264,8 +287,10 @@ def _facts(
     }
 
 
-def _stack(views: Mapping[str, _View]) -> np.ndarray:
-    return np.stack([views[name].image for name in VIEWS]).astype(np.float32)
+def _stack(views: Mapping[str, _View], geometry: BiplanarGeometry) -> np.ndarray:
+    images = {name: fade_to_air(view.image, view.covered, geometry) for name, view in views.items()}
+    nothing = np.zeros_like(next(iter(images.values())))
+    return np.stack([images.get(name, nothing) for name in VIEWS]).astype(np.float32)
 
 
 def _shown(pixels: np.ndarray) -> np.ndarray:

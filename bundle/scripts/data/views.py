@@ -1,12 +1,13 @@
-"""Which two radiographs make an exam, and which of them is the frontal and which the lateral view."""
+"""Which radiographs make an exam, which of them is the frontal and which the lateral view, and which are used."""
 
 from __future__ import annotations
 
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
@@ -20,6 +21,10 @@ from scripts.io.nifti import SUFFIXES
 from scripts.io.picture import is_picture
 from scripts.io.radiograph import Radiograph
 from scripts.io.radiographs import NIFTI_ORIENTATION, read_radiographs
+from scripts.io.text import read_json
+
+ACQUISITION_FILE = "acquisition.json"
+"""With the radiographs of an exam: how they were taken, under the names of the options."""
 
 NAME_WORDS = {"frontal": {"frontal", "ap", "pa"}, "lateral": {"lateral", "lat"}}
 """Words in a file's name that tell its view, if nothing else does."""
@@ -37,64 +42,147 @@ _HEAD_BYTES = 2**14
 _NAMED = 6
 
 
-def find_views(
-    source: str | Path | Sequence[str | Path] | Mapping[str, str | Path], frame: int | None = None
-) -> dict[str, Radiograph]:
-    """Read the two radiographs of one exam and tell the frontal from the lateral one.
+_Source = str | Path | Sequence[str | Path] | Mapping[str, str | Path]
+
+
+@dataclass(frozen=True)
+class ViewChoice:
+    """Which views of an exam a network gets.
+
+    Attributes:
+        used: ``frontal``, ``lateral`` or both, in this order.
+        one_view: whether the network was trained to take a single one, too.
+    """
+
+    used: tuple[str, ...] = VIEWS
+    one_view: bool = False
+
+    @property
+    def is_both(self) -> bool:
+        """Whether no view is left out."""
+        return self.used == VIEWS
+
+    @property
+    def options(self) -> str:
+        """The options that name the files."""
+        return " and ".join(f"--{view}" for view in self.used)
+
+    @property
+    def hint(self) -> str:
+        """What else can be done about a view that is missing, to end a refusal with."""
+        if not (self.is_both and self.one_view):
+            return ""
+        return "; this network also takes one view: choose it by " + " or ".join(f"--views {view}" for view in VIEWS)
+
+
+BOTH = ViewChoice()
+
+
+def choose_views(views: str | Sequence[str], one_view: bool) -> ViewChoice:
+    """The choice of views given as a list or as one text with commas.
+
+    Args:
+        views: their names, in any order.
+        one_view: whether the network was trained to take a single one.
+
+    Raises:
+        ValueError: no such view, none, one twice, or a single one for a network that needs both.
+    """
+    wanted = [name.strip() for name in views.split(",")] if isinstance(views, str) else list(views)
+    used = tuple(view for view in VIEWS if view in wanted)
+    if not used or len(used) != len(wanted):
+        raise ValueError(f"--views: choose {' or '.join(VIEWS)}, or both with a comma between them; got {views!r}")
+    if used != VIEWS and not one_view:
+        raise ValueError(
+            f"--views: this network was trained with both views and would take a missing one for air, got {used[0]!r}; "
+            "give both, or use a method whose configuration says one_view, with its weights"
+        )
+    return ViewChoice(used, one_view)
+
+
+def find_exam(
+    source: _Source, frame: int | None = None, choice: ViewChoice = BOTH
+) -> tuple[dict[str, Radiograph], dict[str, Any]]:
+    """Read the radiographs of one exam, tell the frontal from the lateral one, and how they were taken.
 
     The view of a file is what the mapping says; else what the file itself says; else what a word of its name says.
+    Where a single view is used the other one may be there or not; nothing is asked of it but that it is not another
+    patient's.
 
     Args:
         source: a folder or a zip with the two files, at most one level further down, besides any files that are no
             images; two files; a mapping of ``frontal`` and ``lateral`` to files; or one file with both.
         frame: which one of a multi-frame file, counted from 0.
+        choice: which views are used.
 
     Returns:
-        ``frontal`` and ``lateral``, in this order.
+        The views that are used, frontal first, and what an :data:`ACQUISITION_FILE` with them says, which lies wherever
+        in a folder or zip the radiographs may; files that are named one by one have none.
 
     Raises:
-        ValueError: not exactly these two views; the same image twice; two patients; views that contradict the files; or
-            a file that cannot be read. Of identities only the attribute is named: logs are no place for their values.
+        ValueError: not exactly these views; the same image twice; two patients; views that contradict the files; a file
+            that cannot be read; two acquisition files, or one that is no JSON object. Of identities only the attribute
+            is named: logs are no place for their values.
     """
     if isinstance(source, Mapping):
-        return _checked(_read_told(source, frame))
+        return _checked(_read_told(source, frame, choice), choice), {}
     if not isinstance(source, (str, Path)):
-        return _checked(_told_apart(_read_all(source, frame, "the list")))
+        return _recognised(source, frame, "the list", choice), {}
     path = Path(source)
     if path.is_dir():
-        return _checked(_told_apart(_read_all(_images(path), frame, path)))
+        files = _files(path)
+        films = _recognised(filter(_is_image, files), frame, path, choice)
+        return films, _read_acquisition([file for file in files if file.name == ACQUISITION_FILE])
     if path.suffix.lower() == ".zip":
-        return _unzipped(path, frame)
-    return _checked(_told_apart(_read_all([path], frame, path)))
+        return _unzipped(path, frame, choice)
+    return _recognised([path], frame, path, choice), {}
 
 
-def _unzipped(path: Path, frame: int | None) -> dict[str, Radiograph]:
-    """The views in a zip, whose files go by the zip's path instead of that of the folder they vanish with."""
+def _unzipped(path: Path, frame: int | None, choice: ViewChoice) -> tuple[dict[str, Radiograph], dict[str, Any]]:
+    """The exam in a zip, whose files go by the zip's path instead of that of the folder they vanish with."""
     with unpacked(path) as folder:
 
         def renamed(text: str) -> str:
             return text.replace(str(folder), str(path))
 
         try:
-            views = find_views(folder, frame)
+            films, told = find_exam(folder, frame, choice)
         except ValueError as error:
             raise ValueError(renamed(str(error))) from error
-    return {
+    named = {
         view: replace(film, path=renamed(film.path), warnings=tuple(map(renamed, film.warnings)))
-        for view, film in views.items()
+        for view, film in films.items()
     }
+    return named, told
 
 
-def _images(folder: Path) -> list[Path]:
-    """Files of a folder and of the folders in it that are images or claim to be.
+def _read_acquisition(paths: Sequence[Path]) -> dict[str, Any]:
+    """What the file says; empty if there is none."""
+    if not paths:
+        return {}
+    if len(paths) > 1:
+        raise ValueError(
+            f"{', '.join(map(str, paths[:_NAMED]))}: an exam has one {ACQUISITION_FILE}, got {len(paths)}; put what "
+            "differs between the views under their names into one"
+        )
+    told = read_json(paths[0])
+    if not isinstance(told, dict):
+        raise ValueError(f"{paths[0]}: expected an object with the names of options, got {type(told).__name__}")
+    return told
+
+
+def _files(folder: Path) -> list[Path]:
+    """Files of a folder and of the folders in it.
 
     A folder that holds but one other folder stands for that one, as in exports by patient, study and series.
     """
     inside = _visible(folder)
-    if len(inside) == 1 and inside[0].is_dir():
-        return _images(inside[0])
+    told = [p for p in inside if p.name == ACQUISITION_FILE]
+    others = [p for p in inside if p not in told]
+    if len(others) == 1 and others[0].is_dir():
+        return told + _files(others[0])
     nested = [p for child in inside if child.is_dir() for p in _visible(child)]
-    return [p for p in (*inside, *nested) if p.is_file() and _is_image(p)]
+    return [p for p in (*inside, *nested) if p.is_file()]
 
 
 def _visible(folder: Path) -> list[Path]:
@@ -114,43 +202,65 @@ def _is_image(path: Path) -> bool:
     return sop_class.is_private or "Image" in sop_class.name
 
 
-def _read_all(paths: Iterable[str | Path], frame: int | None, where: str | Path) -> list[Radiograph]:
-    """The two radiographs in some files; more files than that are not even read."""
+def _recognised(
+    paths: Iterable[str | Path], frame: int | None, where: str | Path, choice: ViewChoice
+) -> dict[str, Radiograph]:
+    """The views that are used, from files that nobody named by view."""
+    return _checked(_told_apart(_read_all(paths, frame, where, choice), choice), choice)
+
+
+def _read_all(
+    paths: Iterable[str | Path], frame: int | None, where: str | Path, choice: ViewChoice
+) -> list[Radiograph]:
+    """The radiographs in some files; more files than an exam has are not even read."""
     paths = [Path(path) for path in paths]
     found = paths
     if len(paths) <= len(VIEWS):
         films = [film for path in paths for film in read_radiographs(path, frame)]
-        if len(films) == len(VIEWS):
+        if len(choice.used) <= len(films) <= len(VIEWS):
             return films
         found = [film.path for film in films]
     names = ", ".join(map(str, found[:_NAMED])) + (", ..." if len(found) > _NAMED else "")
+    if choice.is_both:
+        rule, remedy = "two radiographs, a frontal and a lateral one", "leave the two alone, or name them"
+    else:
+        rule = f"a {choice.used[0]} radiograph, with or without that of the other view"
+        remedy = "leave it alone, or name it"
     raise ValueError(
-        f"{where}: an exam is two radiographs, a frontal and a lateral one, got {len(found)}{names and f' ({names})'}; "
-        "leave the two alone, or name them by --frontal and --lateral"
+        f"{where}: an exam is {rule}, got {len(found)}{names and f' ({names})'}; {remedy} by {choice.options}"
+        f"{choice.hint if len(found) == 1 else ''}"
     )
 
 
-def _told_apart(films: Sequence[Radiograph]) -> dict[str, Radiograph]:
+def _told_apart(films: Sequence[Radiograph], choice: ViewChoice) -> dict[str | None, Radiograph]:
+    """Films by view, frontal first; None for one that nothing tells and nobody needs."""
     views = [film.view or _view_of_name(film.path) for film in films]
-    for film, view in zip(films, views, strict=True):
-        if view is None:
-            raise ValueError(
-                f"{film.path}: neither the file nor its name tells whether this is the frontal or the lateral view; "
-                "give the two files by --frontal and --lateral"
-            )
-    if views[0] == views[1]:
+    told = dict(zip(views, films, strict=True))
+    if None in told and not told.keys() >= {*choice.used}:
+        raise ValueError(
+            f"{films[views.index(None)].path}: neither the file nor its name tells whether this is the frontal or the "
+            f"lateral view; give {'the two files' if choice.is_both else 'the file'} by {choice.options}"
+        )
+    if len(told) < len(films):
         raise ValueError(
             f"{films[0].path}, {films[1].path}: both are {views[0]} views; an exam is one frontal and one lateral view"
         )
-    told = dict(zip(views, films, strict=True))
-    return {view: told[view] for view in VIEWS}
+    if not told.keys() >= {*choice.used}:
+        raise ValueError(
+            f"{films[0].path}: a {views[0]} view, but --views asks for the {choice.used[0]} one; give that file, or "
+            f"choose --views {views[0]}"
+        )
+    return {view: told[view] for view in (*VIEWS, None) if view in told}
 
 
-def _read_told(paths: Mapping[str, str | Path], frame: int | None) -> dict[str, Radiograph]:
-    if set(paths) != set(VIEWS) or not all(paths.values()):
-        raise ValueError(f"views: give a file as --frontal and one as --lateral, got {dict(paths)!r}")
+def _read_told(paths: Mapping[str, str | Path], frame: int | None, choice: ViewChoice) -> dict[str, Radiograph]:
+    if not {*choice.used} <= set(paths) <= {*VIEWS} or not all(paths.values()):
+        raise ValueError(
+            f"views: give a file as {' and one as '.join(f'--{view}' for view in choice.used)}, got {dict(paths)!r}"
+            f"{choice.hint}"
+        )
     films = {}
-    for view in VIEWS:
+    for view in choice.used:
         found = read_radiographs(paths[view], frame)
         if len(found) != 1:
             raise ValueError(f"{paths[view]}: holds {len(found)} radiographs; give it alone, not as the {view} view")
@@ -169,39 +279,38 @@ def _view_of_name(path: str) -> str | None:
     return views[0] if len(views) == 1 else None
 
 
-def _checked(films: Mapping[str, Radiograph]) -> dict[str, Radiograph]:
-    """The views, after all that two files can contradict each other in."""
-    frontal, lateral = films["frontal"], films["lateral"]
-    if np.array_equal(frontal.pixels, lateral.pixels):
-        raise ValueError(f"{frontal.path}, {lateral.path}: the same image twice; give two different views")
-    headers = (frontal.header, lateral.header)
+def _checked(films: Mapping[str | None, Radiograph], choice: ViewChoice) -> dict[str, Radiograph]:
+    """The views that are used, after all that the files of one exam can contradict each other in."""
+    paths, headers = ", ".join(film.path for film in films.values()), [film.header for film in films.values()]
+    if len(films) == 2 and np.array_equal(*(film.pixels for film in films.values())):
+        raise ValueError(f"{paths}: the same image twice; give two different views")
     if differing := contradictions(headers, IDENTITY):
-        raise ValueError(
-            f"{frontal.path}, {lateral.path}: two patients, by {', '.join(differing)}; give two views of one patient"
-        )
-    apart = ()
-    if contradictions(headers, ["StudyInstanceUID"]):
-        apart = (f"{frontal.path}, {lateral.path}: from two studies; the patient may have changed in between",)
-    return {"frontal": _completed(frontal, "frontal", apart), "lateral": _completed(lateral, "lateral", ())}
+        raise ValueError(f"{paths}: two patients, by {', '.join(differing)}; give two views of one patient")
+    views = {view: _completed(films[view], view) for view in choice.used}
+    if choice.is_both and contradictions(headers, ["StudyInstanceUID"]):
+        apart = f"{paths}: from two studies; the patient may have changed in between"
+        views["frontal"] = replace(views["frontal"], warnings=(*views["frontal"].warnings, apart))
+    return views
 
 
-def _completed(film: Radiograph, view: str, warnings: tuple[str, ...]) -> Radiograph:
-    named = _view_of_name(film.path)
+def _completed(film: Radiograph, view: str) -> Radiograph:
+    named, warnings = _view_of_name(film.path), film.warnings
     if named not in (None, view):
         warnings = (*warnings, f"{film.path}: taken as the {view} view, though its name says {named}")
     is_nifti = film.path.lower().endswith(SUFFIXES)
     orientation = film.orientation or (NIFTI_ORIENTATION[view] if is_nifti else None)
-    return replace(film, view=view, orientation=orientation, warnings=(*film.warnings, *warnings))
+    return replace(film, view=view, orientation=orientation, warnings=warnings)
 
 
 def disagreements(image: np.ndarray, geometry: BiplanarGeometry) -> list[str]:
-    """What two views of one patient, in the network's frame, must agree in but do not.
+    """What two views of one patient, in the network's frame, must agree in but do not; nothing if there is but one.
 
     The frontal shadow is the wider one, and at any height both views see the same matter: the sum over a row is, but
     for perspective, the attenuation of one axial slice.
 
     Args:
-        image: line integrals ``[2, N, N]`` or any image that grows with them, frontal (u, w) and lateral (v, w).
+        image: line integrals ``[2, N, N]`` or any image that grows with them, frontal (u, w) and lateral (v, w); one
+            that is missing is zero.
         geometry: of the network.
     """
     bodies = [np.clip(view - np.percentile(view, 5), 0, None) for view in image]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from scripts.intensity import hu_to_mu, hu_to_network, radiograph_to_network
+from scripts.geometry import VIEWS
+from scripts.intensity import hu_to_mu, hu_to_network, network_to_radiograph, radiograph_to_network
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,36 @@ class PrepareSimulated:
         return radiograph_to_network(line_integrals), hu_to_network(hu)
 
 
+class FilmEffects(Protocol):
+    """A distribution of what makes films of simulated radiographs."""
+
+    def draw(self, exams: int, generator: torch.Generator) -> Callable[[Tensor], Tensor]:
+        """A map of the line integrals ``[exams, 2, N, N]`` of so many exams."""
+        ...
+
+
+@dataclass(frozen=True)
+class PrepareFilms:
+    """Makes films of the radiographs of a batch, differently for every exam.
+
+    Args:
+        prepare: makes (image, x0).
+        films: drawn from with the CPU's global generator, which the trainer seeds at every iteration.
+    """
+
+    prepare: Callable[..., tuple[Tensor, Tensor]]
+    films: FilmEffects
+
+    @torch.no_grad()
+    def __call__(
+        self, batch: dict[str, Tensor], device: torch.device, non_blocking: bool = False, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Image ``[B, 2, N, N]`` in network units and the target as it was."""
+        image, x0 = self.prepare(batch, device, non_blocking, **kwargs)
+        film = self.films.draw(len(image), torch.default_generator)
+        return radiograph_to_network(film(network_to_radiograph(image))), x0
+
+
 def prepare_measured(
     batch: dict[str, Tensor], device: torch.device, non_blocking: bool = False, **_: Any
 ) -> tuple[Tensor, Tensor | None]:
@@ -50,6 +81,51 @@ def prepare_measured(
     image = radiograph_to_network(batch["image"].to(device, non_blocking=non_blocking))
     hu = batch.get("hu")
     return image, None if hu is None else hu_to_network(hu.to(device, non_blocking=non_blocking))
+
+
+@dataclass(frozen=True)
+class KeepViews:
+    """Lets a network see only some views: the channel of every other one becomes zero.
+
+    Args:
+        views: those to keep.
+        prepare: makes (image, x0).
+    """
+
+    views: Sequence[str]
+    prepare: Callable[..., tuple[Tensor, Tensor | None]] = prepare_measured
+
+    def __call__(
+        self, batch: dict[str, Tensor], device: torch.device, non_blocking: bool = False, **kwargs: Any
+    ) -> tuple[Tensor, Tensor | None]:
+        """Image ``[B, 2, N, N]`` and the target as it is."""
+        image, x0 = self.prepare(batch, device, non_blocking, **kwargs)
+        lost = torch.tensor([view not in self.views for view in VIEWS], device=image.device)
+        return image.masked_fill(lost[:, None, None], 0.0), x0
+
+
+@dataclass(frozen=True)
+class DropViews:
+    """Takes one view away from some exams, so that a network learns to do with either: its channel becomes zero.
+
+    Args:
+        prepare: makes (image, x0).
+        probability: that an exam loses a view, the frontal as often as the lateral one.
+    """
+
+    prepare: Callable[..., tuple[Tensor, Tensor]]
+    probability: float = 0.0
+
+    def __call__(
+        self, batch: dict[str, Tensor], device: torch.device, non_blocking: bool = False, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Image ``[B, 2, N, N]``, with a channel of zeros where a view is missing, and the target as it is."""
+        image, x0 = self.prepare(batch, device, non_blocking, **kwargs)
+        if self.probability:
+            chance, half = torch.rand(len(image), 1, device=image.device), self.probability / 2
+            lost = torch.cat([chance < half, (half <= chance) & (chance < self.probability)], dim=1)
+            image = image.masked_fill(lost[:, :, None, None], 0.0)
+        return image, x0
 
 
 @dataclass(frozen=True)

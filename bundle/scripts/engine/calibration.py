@@ -61,6 +61,7 @@ class CalibrationStudy:
         output_dir: made if needed.
         settings: JSON-ready facts about the run, for the summaries.
         draw: makes the picture: ``draw(path, levels, coverages, title)``; None for no picture.
+        prepare: makes (image, target) in network units of a batch.
 
     Raises:
         ValueError: one split for both.
@@ -80,13 +81,14 @@ class CalibrationStudy:
         output_dir: str | Path,
         settings: Mapping[str, Any],
         draw: Callable[..., None] | None = None,
+        prepare: Callable[..., tuple[Tensor, Tensor]] = prepare_measured,
     ) -> None:
         if fit_split == split:
             raise ValueError(f"split {split!r} is both fitted on and measured; choose another --fit_split or --split")
         self.network, self.inferer, self.device, self.body = network.eval(), inferer, device, body
         self.fit_split, self.fitting, self.split, self.measured = fit_split, fitting, split, measured
         self.failures, self.settings = dict(failures), dict(settings)
-        self.output_dir, self.draw = Path(output_dir), draw
+        self.output_dir, self.draw, self.prepare = Path(output_dir), draw, prepare
 
     def __call__(self) -> None:
         """Sample all cases, write the tables and the picture, and print the summary.
@@ -130,7 +132,7 @@ class CalibrationStudy:
     def _voxels(self, case: Mapping[str, Any]) -> dict[str, Voxels]:
         """Samples and truth in the body and everywhere, on the CPU."""
         batch = {key: case[key][None] for key in ("image", "hu")}
-        image, target = prepare_measured(batch, self.device)
+        image, target = self.prepare(batch, self.device)
         samples = network_to_hu(self.inferer(image, self.network)[0].float()).flatten(1).cpu()
         if not torch.isfinite(samples).all():
             raise ValueError("the samples hold NaN or infinity; check the weights, or switch --amp off")

@@ -26,10 +26,11 @@ from scripts.io.atomic import whole_folder
 from scripts.io.digest import sha256
 from scripts.io.names import safe_name
 from scripts.io.nifti import read_volume
+from scripts.io.text import strict_json
 from scripts.metrics.protocol import measure
 
 logger = logging.getLogger(__name__)
-NOTICE = "Synthetic volume estimated from two radiographs. Research only; NOT FOR DIAGNOSTIC USE."
+NOTICE = "Synthetic volume estimated from {}. Research only; NOT FOR DIAGNOSTIC USE."
 RECORD_FILE = "result.json"
 _DIFFERS_BY_RUN = ("device", "software")
 """What of the provenance may differ between two runs whose results are the same to a reader."""
@@ -45,7 +46,7 @@ class Result:
         std: their voxel-wise standard deviation, or None for a single sample.
         affine: RAS voxel-to-mm ``[4, 4]``.
         spacing_mm: of the voxels.
-        measured: line integrals ``[2, N, N]`` that the network saw.
+        measured: line integrals ``[2, N, N]`` that the network saw; 0 for a view that was not given.
         reprojected: those of ``mean``.
         truth: the CT ``[U, V, W]`` in HU, or None where it is not known.
         films: by view, the radiographs ``[rows, columns]`` as they were read; empty where line integrals were given.
@@ -117,7 +118,7 @@ class SaveReconstructions:
             record = json.loads((self.folder(image) / RECORD_FILE).read_text())
         except (OSError, ValueError):
             return None
-        expected = json.loads(json.dumps(self._settings(exam_of(image))))
+        expected = json.loads(strict_json(self._settings(exam_of(image))))
         comparable = {k: v for k, v in expected.items() if k not in _DIFFERS_BY_RUN}
         return record if {k: record.get(k) for k in comparable} == comparable else None
 
@@ -141,7 +142,7 @@ class SaveReconstructions:
             raise ValueError(f"{folder.name}: the reconstruction holds NaN or infinity; nothing was written for it")
         result = self._result(folder.name, image, hu, samples.affine.cpu().numpy(), seconds)
         with whole_folder(folder) as partial:
-            (partial / RECORD_FILE).write_text(json.dumps(result.record, indent=2) + "\n")
+            (partial / RECORD_FILE).write_text(strict_json(result.record) + "\n")
             for write in self.writers:
                 write(partial, result)
         return folder
@@ -152,14 +153,16 @@ class SaveReconstructions:
         std = None if spread is None else spread * self.std_temperature
         measured, reprojected = network_to_radiograph(image.as_tensor().float().cpu()), self._reproject(mean)
         truth = None if exam["truth"] is None else torch.from_numpy(read_volume(exam["truth"])[0])
-        misfit = ((reprojected - measured).flatten(1).norm(dim=1) / measured.flatten(1).norm(dim=1)).tolist()
+        errors = ((reprojected - measured).flatten(1).norm(dim=1) / measured.flatten(1).norm(dim=1)).tolist()
+        views = exam["views"]
+        misfit = {view: error for view, error in zip(VIEWS, errors, strict=True) if view in views}
         record = {
-            "notice": NOTICE,
+            "notice": NOTICE.format("two radiographs" if len(views) > 1 else f"the {views[0]} radiograph alone"),
             "exam": str(image.meta["name"]),
             **self._settings(exam),
             "inputs": exam["inputs"],
             "seconds": round(seconds, 3),
-            "reprojection_error": dict(zip(VIEWS, misfit, strict=True)),
+            "reprojection_error": misfit,
             "reprojection_error_is": "relative L2 to the input line integrals; necessary, not sufficient",
             "metrics": {} if truth is None else self._metrics(mean, truth, measured),
             "warnings": [*exam["warnings"], *warnings_of(spread, misfit)],
@@ -186,10 +189,12 @@ class SaveReconstructions:
         return {name: value if math.isfinite(value) else None for name, value in found.items()}
 
     def _settings(self, exam: Mapping[str, Any]) -> dict[str, Any]:
-        """What decides the result: equal settings and inputs give an equal volume."""
+        """What decides the result: equal settings and inputs give an equal volume, and an equal truth equal metrics."""
         return {
             "inputs_sha256": exam["files"],
+            "truth_sha256": exam["truth"] and sha256(exam["truth"]),
             "options": exam["options"],
+            "views": exam["views"],
             "geometry": asdict(self.projector.geometry),
             "std_temperature": self.std_temperature,
             "writers": sorted(type(writer).__name__ for writer in self.writers),
@@ -206,11 +211,11 @@ def exam_of(image: MetaTensor) -> dict[str, Any]:
     return json.loads(image.meta["exam"])
 
 
-def warnings_of(spread: Tensor | None, misfit: Sequence[float], limit: float = 0.1) -> list[str]:
+def warnings_of(spread: Tensor | None, misfit: Mapping[str, float], limit: float = 0.1) -> list[str]:
     """What a reader of the result should be told: a poor re-projection (beyond ``limit``), or samples that disagree."""
     found = [
         f"the {view} re-projection differs from the input by {value:.1%} (relative L2; limit {limit:.0%})"
-        for view, value in zip(VIEWS, misfit, strict=True)
+        for view, value in misfit.items()
         if value > limit
     ]
     if spread is not None and (mean := float(spread.mean())) > 200:

@@ -75,10 +75,10 @@ class WriteDicom:
 
 @dataclass(frozen=True)
 class WriteReport:
-    """``report.html``, the page to look at.
+    """The page to look at.
 
     Attributes:
-        write: ``write(path, record, images, volumes, affine)``.
+        write: ``write(folder, record, images, volumes, affine)``, which names the file.
     """
 
     write: Callable[..., None]
@@ -89,13 +89,14 @@ class WriteReport:
         images |= {f"{view}_film": pixels for view, pixels in result.films.items()}
         volumes = {"ct": result.mean, "std": result.std, "truth": result.truth}
         known = {name: volume for name, volume in volumes.items() if volume is not None}
-        self.write(folder / "report.html", result.record, images, known, result.affine)
+        self.write(folder, result.record, images, known, result.affine)
 
 
 def _description(result: Result) -> CtDescription:
     record = result.record
     decisive = {"inputs": sorted(record["inputs_sha256"].values()), "options": record["options"]}
     how = {key: record[key] for key in ("sampler", "steps", "power", "seed", "samples") if key in record}
+    views = record["views"]
     return CtDescription(
         exam=json.dumps(decisive, sort_keys=True),
         software=record["bundle"]["name"],
@@ -103,4 +104,5 @@ def _description(result: Result) -> CtDescription:
         weights_sha256=record["weights_sha256"],
         derivation=", ".join(f"{key} {value}" for key, value in how.items()),
         is_lossy=result.exam["is_lossy"],
+        source="2 X-rays" if len(views) > 1 else f"1 X-ray ({views[0]})",
     )

@@ -13,7 +13,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -49,7 +49,7 @@ class Case:
 
     Attributes:
         name: the folder's name.
-        image: line integrals ``[2, N, N]`` float32: frontal (u, w), lateral (v, w).
+        image: line integrals ``[2, N, N]`` float32: frontal (u, w), lateral (v, w); one that was not asked for is 0.
         geometry: the exam.
         affine: RAS voxel-to-mm ``[4, 4]`` of the geometry's volume: the CT's own if there is one, else centred on the
             isocentre.
@@ -63,8 +63,12 @@ class Case:
     ct: Tensor | None = None
 
 
-def read_case(folder: str | Path) -> Case:
+def read_case(folder: str | Path, views: Sequence[str] = VIEWS) -> Case:
     """Read and check a case folder.
+
+    Args:
+        folder: of the case.
+        views: those to read; another one need not be there.
 
     Raises:
         ValueError: a missing view or geometry, an unreadable or constant image, NaN, or parts that contradict each
@@ -74,22 +78,27 @@ def read_case(folder: str | Path) -> Case:
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such case folder")
     geometry = read_geometry(folder / GEOMETRY_FILE)
-    image = _read_pair({view: folder / file for view, file in IMAGE_FILES.items()}, geometry)
+    image = _read_views({view: folder / IMAGE_FILES[view] for view in views}, geometry)
     ct, affine = _read_ct(folder / CT_FILE, geometry)
     return Case(folder.name, torch.from_numpy(image), geometry, affine, ct)
 
 
-def read_exam(frontal: str | Path, lateral: str | Path, geometry_file: str | Path) -> Case:
-    """Read and check one pair of radiographs and its geometry, wherever the files are.
+def read_exam(radiographs: Mapping[str, str | Path], geometry_file: str | Path) -> Case:
+    """Read and check the radiographs of one exam and its geometry, wherever the files are.
 
-    The case is named after the frontal file's folder; without a CT its volume is centred on the isocentre.
+    The case is named after the first file's folder; without a CT its volume is centred on the isocentre.
+
+    Args:
+        radiographs: files by view, one or two.
+        geometry_file: how they were taken.
 
     Raises:
         ValueError: as :func:`read_case`.
     """
     geometry = read_geometry(geometry_file)
-    image = _read_pair({"frontal": Path(frontal), "lateral": Path(lateral)}, geometry)
-    return Case(Path(frontal).resolve().parent.name, torch.from_numpy(image), geometry, geometry.volume_affine())
+    paths = {view: Path(path) for view, path in radiographs.items()}
+    name = next(iter(paths.values())).resolve().parent.name
+    return Case(name, torch.from_numpy(_read_views(paths, geometry)), geometry, geometry.volume_affine())
 
 
 def write_case(
@@ -137,12 +146,13 @@ def read_record(folder: str | Path) -> dict[str, Any]:
         raise ValueError(f"{path}: unreadable ({error}); delete the case folder and prepare it again") from error
 
 
-def _read_pair(paths: Mapping[str, Path], geometry: BiplanarGeometry) -> np.ndarray:
-    """Both views ``[2, N, N]``, checked against the geometry and each other."""
-    views = []
+def _read_views(paths: Mapping[str, Path], geometry: BiplanarGeometry) -> np.ndarray:
+    """The views ``[2, N, N]``, 0 where there is no path, checked against the geometry and each other."""
+    image = np.zeros((len(VIEWS), *[geometry.detector_pixels] * 2), dtype=np.float32)
     for name, path in paths.items():
         if not path.is_file():
-            raise ValueError(f"{path}: the {name} view is missing; a case needs both {' and '.join(VIEWS)}")
+            needed = "both " * (len(paths) == len(VIEWS)) + " and ".join(paths)
+            raise ValueError(f"{path}: the {name} view is missing; a case needs {needed}")
         check_nifti(path)
         pixels, pitch_mm = read_image(path)
         if pixels.shape[0] != geometry.detector_pixels:
@@ -155,12 +165,12 @@ def _read_pair(paths: Mapping[str, Path], geometry: BiplanarGeometry) -> np.ndar
                 f"{path}: pixels of {pitch_mm:.4g} mm, but {GEOMETRY_FILE} says detector_spacing_mm = "
                 f"{geometry.detector_spacing_mm:.4g}; correct the one that is wrong"
             )
-        views.append(pixels)
-    if np.array_equal(views[0], views[1]):
+        image[VIEWS.index(name)] = pixels
+    if np.array_equal(*image):
         raise ValueError(
             f"{paths['lateral']}: identical to {paths['frontal'].name}; give two orthogonal views, frontal and lateral"
         )
-    return np.stack(views)
+    return image
 
 
 def _read_ct(path: Path, geometry: BiplanarGeometry) -> tuple[Tensor | None, np.ndarray]:

@@ -41,6 +41,7 @@ class CtDescription:
         derivation: in words, how the volume was made: sampler, steps, seed, number of samples.
         series_number: of the CT; its uncertainty has the next one.
         is_lossy: whether a source is known to have been compressed with loss, though its header may not say so.
+        source: in words, which radiographs the volume was made from.
         created: when, with time zone; a CT and its uncertainty have one description, so one moment.
     """
 
@@ -51,11 +52,12 @@ class CtDescription:
     derivation: str = ""
     series_number: int = 9001
     is_lossy: bool = False
+    source: str = "2 X-rays"
     created: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
 
 
 class _Kind(NamedTuple):
-    """What the voxels of a series are and how they are stored."""
+    """What the voxels of a series are and how they are stored; its texts have a place for ``source``."""
 
     title: str
     comment: str
@@ -65,10 +67,14 @@ class _Kind(NamedTuple):
     windows: dict[str, tuple[int, int]]
     number_offset: int
 
+    def made_from(self, source: str) -> _Kind:
+        """With its texts complete."""
+        return self._replace(title=self.title.format(source=source), comment=self.comment.format(source=source))
+
 
 _CT = _Kind(
-    title=f"SYNTHETIC CT from 2 X-rays, {NOTICE}",
-    comment=f"{NOTICE}. Synthetic CT estimated from two radiographs. Research only.",
+    title=f"SYNTHETIC CT from {{source}}, {NOTICE}",
+    comment=f"{NOTICE}. Synthetic CT estimated from {{source}}. Research only.",
     image_type=("DERIVED", "SECONDARY", "AXIAL"),
     dtype=np.int16,
     slope=1.0,
@@ -79,7 +85,7 @@ _CT = _Kind(
 # no CT is said by the texts, value 5 of Image Type (4 is for multi-energy CT) and the Real World Value Mapping.
 _UNCERTAINTY = _Kind(
     title=f"UNCERTAINTY (SD in HU), not a CT, {NOTICE}",
-    comment=f"{NOTICE}. Not a CT: standard deviation, in HU, of a synthetic CT estimated from two radiographs.",
+    comment=f"{NOTICE}. Not a CT: standard deviation, in HU, of a synthetic CT estimated from {{source}}.",
     image_type=("DERIVED", "SECONDARY", "AXIAL", "", "STD_DEVIATION"),
     dtype=np.uint16,
     slope=0.1,
@@ -129,6 +135,7 @@ def _write(
     description: CtDescription,
     kind: _Kind,
 ) -> list[Path]:
+    kind = kind.made_from(description.source)
     voxels, lps = _as_slices(folder, values, affine)
     stored = _stored(folder, voxels, kind)
     dataset = identity(sources.values(), description.exam, description.created)
@@ -254,7 +261,7 @@ def _set_grid(dataset: Dataset, shape: tuple[int, ...], lps: np.ndarray, kind: _
     dataset.WindowCenter = [centre for centre, _ in kind.windows.values()]
     dataset.WindowWidth = [width for _, width in kind.windows.values()]
     dataset.WindowCenterWidthExplanation = list(kind.windows)
-    if kind is _UNCERTAINTY:
+    if kind.image_type == _UNCERTAINTY.image_type:
         dataset.RealWorldValueMappingSequence = [_mapping(kind)]
 
 

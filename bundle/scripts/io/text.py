@@ -1,8 +1,10 @@
-"""Text files: JSON from outside, and text written atomically."""
+"""Text files: JSON from outside, JSON for others, and text written atomically."""
 
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,24 @@ def read_json(path: Path) -> Any:
         raise ValueError(f"{path}: not JSON ({error}); correct it") from error
 
 
+def strict_json(value: Any) -> str:
+    """JSON text for any parser: infinite numbers, which JSON does not have, become ``"inf"`` and ``"-inf"``.
+
+    Raises:
+        ValueError: NaN.
+    """
+    return json.dumps(_without_infinity(value), indent=2, allow_nan=False)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file that appears whole or not at all."""
     with whole_file(path) as partial:
         partial.write_text(text)
+
+
+def _without_infinity(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _without_infinity(entry) for name, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_infinity(entry) for entry in value]
+    return str(value) if isinstance(value, float) and math.isinf(value) else value

@@ -42,8 +42,8 @@ NOTES = (
     "`gradient_ratio_u`, `_v`, `_w`: mean absolute difference of neighbouring voxels along the axis, of the prediction "
     "over the truth's; below 1 is blur.",
     "`reprojection`: relative L2 between the projected prediction and the input line integrals, "
-    "of both views and of each. Small is necessary, not sufficient. Metal, which the clipped range cannot hold, leaves "
-    "an error even to the truth.",
+    "of the views together and of each; one that was not given has none. Small is necessary, not sufficient. Metal, "
+    "which the clipped range cannot hold, leaves an error even to the truth.",
     "`seconds`: wall time to make the volume.",
 )
 """What the columns mean, for the reader of a table."""
@@ -52,12 +52,12 @@ NOTES = (
 def measure(
     prediction: Tensor, target: Tensor, line_integrals: Tensor, projector: Callable[[Tensor], Tensor]
 ) -> dict[str, float]:
-    """All metrics of one reconstruction, by column name; a tissue that the case does not have is NaN.
+    """All metrics of one reconstruction, by column name; NaN is of a tissue or view that the case does not have.
 
     Args:
         prediction: ``[1, 1, U, V, W]`` in the network's range.
         target: the true volume, likewise.
-        line_integrals: the input radiographs ``[1, 2, N, N]``, dimensionless.
+        line_integrals: the input radiographs ``[1, 2, N, N]``, dimensionless; one that was not given is 0.
         projector: attenuation in 1/mm to line integrals.
 
     Raises:
@@ -81,7 +81,7 @@ def measure(
     for axis, name in enumerate(AXES):
         row[f"gradient_ratio_{name}"] = gradient_ratio(prediction, target, axis)
     error = reprojection_error(hu_to_mu(prediction_hu), line_integrals, projector)
-    row |= {"reprojection": error.both}
+    row |= {"reprojection": error.together}
     row |= {"reprojection_frontal": error.per_view[:, 0], "reprojection_lateral": error.per_view[:, 1]}
     return {name: value.item() for name, value in row.items()}
 

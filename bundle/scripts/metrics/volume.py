@@ -96,9 +96,12 @@ def gradient_ratio(prediction: Tensor, target: Tensor, axis: int) -> Tensor:
 
 
 class ReprojectionError(NamedTuple):
-    """Relative L2 errors of re-projected line integrals: ``both`` views together ``[B]``, ``per_view`` ``[B, 2]``."""
+    """Relative L2 errors of re-projected line integrals: of the views together ``[B]``, ``per_view`` ``[B, 2]``.
 
-    both: Tensor
+    A view that is 0 everywhere was not given: it counts for nothing, and its own error is NaN.
+    """
+
+    together: Tensor
     per_view: Tensor
 
 
@@ -115,8 +118,9 @@ def reprojection_error(mu: Tensor, line_integrals: Tensor, projector: Callable[[
     reprojected = projector(mu)
     check_same_shape("reprojection_error", reprojected, line_integrals)
     squared_error, squared = (reprojected - line_integrals).square().sum((2, 3)), line_integrals.square().sum((2, 3))
-    both = squared_error.sum(1) / squared.sum(1)
-    return ReprojectionError(both.sqrt(), (squared_error / squared).sqrt())
+    together = squared_error.where(squared > 0, 0).sum(1) / squared.sum(1)
+    per_view = (squared_error / squared).where(squared > 0, math.nan)
+    return ReprojectionError(together.sqrt(), per_view.sqrt())
 
 
 def _mean(values: Tensor, mask: Tensor | None = None) -> Tensor:

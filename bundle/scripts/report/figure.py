@@ -28,29 +28,33 @@ def draw_reconstruction(
     Args:
         path: file to write.
         hu: volume ``[U, V, W]``.
-        measured: input line integrals ``[2, N, N]``.
+        measured: input line integrals ``[2, N, N]``; 0 everywhere for a view that was not given, which has no row.
         reprojected: line integrals of ``hu``, likewise.
         spacing_mm: voxel spacing, for the caption.
         title: name of the exam.
         truth: the true CT, for a further row of slices.
     """
     volumes = [("reconstruction", hu)] + ([("truth", truth)] if truth is not None else [])
-    figure = Figure(figsize=(9.6, 6.6 + 3.1 * len(volumes)), layout="constrained")
+    views = {"frontal": (measured[0], reprojected[0]), "lateral": (measured[1], reprojected[1])}
+    given = {view: images for view, images in views.items() if images[0].any()}
+    figure = Figure(figsize=(9.6, 3.3 * len(given) + 3.1 * len(volumes)), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(2 + len(volumes), 3)
+    axes = figure.subplots(len(given) + len(volumes), 3)
     brightest = float(measured.max())
-    spread = max(float(np.abs(reprojected - measured).max()), 1e-6)
-    for row, view in enumerate(("frontal", "lateral")):
-        _show(figure, axes[row, 0], measured[row], f"{view} input (line integral)", 0, brightest)
-        _show(figure, axes[row, 1], reprojected[row], f"{view} re-projection", 0, brightest)
-        _show(figure, axes[row, 2], reprojected[row] - measured[row], "difference", -spread, spread, "RdBu_r")
+    spread = max(*(float(np.abs(after - before).max()) for before, after in given.values()), 1e-6)
+    for row, (view, (before, after)) in enumerate(given.items()):
+        _show(figure, axes[row, 0], before, f"{view} input (line integral)", 0, brightest)
+        _show(figure, axes[row, 1], after, f"{view} re-projection", 0, brightest)
+        _show(figure, axes[row, 2], after - before, "difference", -spread, spread, "RdBu_r")
     u, v, w = (n // 2 for n in hu.shape)
-    for row, (name, volume) in enumerate(volumes, start=2):
+    for row, (name, volume) in enumerate(volumes, start=len(given)):
         _show(figure, axes[row, 0], volume[:, :, w], f"{name}, axial (HU)", *HU_WINDOW)
         _show(figure, axes[row, 1], volume[:, v], f"{name}, coronal", *HU_WINDOW)
         _show(figure, axes[row, 2], volume[u], f"{name}, sagittal", *HU_WINDOW)
     size = " × ".join(str(n) for n in hu.shape)
-    figure.suptitle(f"{title}: {size} voxels at {spacing_mm:g} mm\nsynthetic, NOT FOR DIAGNOSTIC USE", fontsize=10)
+    missing = "".join(f"; {view} view not given" for view in views.keys() - given)
+    about = f"{title}: {size} voxels at {spacing_mm:g} mm{missing}"
+    figure.suptitle(f"{about}\nsynthetic, NOT FOR DIAGNOSTIC USE", fontsize=10)
     figure.savefig(path, dpi=110)
 
 

@@ -44,7 +44,7 @@ def write_index(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
         heads=joined(*heads),
         rows=joined(*(_row(row, path.parent) for row in ordered)),
     )
-    path.write_bytes(document("CT from two radiographs: index", body, "index.js"))
+    path.write_bytes(document("CT from radiographs: index", body, "index.js"))
 
 
 def _row(row: Mapping[str, Any], parent: Path) -> Html:

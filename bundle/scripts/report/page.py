@@ -30,24 +30,25 @@ _SPELLINGS |= {"ssim": "SSIM", "mae": "MAE", "sha256": "SHA-256", "x2ct": "X2CT"
 
 
 def write_page(
-    path: str | Path,
+    folder: str | Path,
     record: Mapping[str, Any],
     images: Mapping[str, np.ndarray],
     volumes: Mapping[str, np.ndarray],
     affine: np.ndarray,
 ) -> None:
-    """Write the page; equal arguments give equal bytes.
+    """Write the page, :data:`PAGE_FILE`; equal arguments give equal bytes.
 
     Superior is up; the patient's right is on the left of frontal, axial and coronal pictures, anterior on the left of
     lateral and sagittal ones.
 
     Args:
-        path: file to write.
-        record: what ``result.json`` says. ``metrics``, ``{name: number}``, is that of a reconstruction whose truth is
-            known; a list ``steps`` in one of ``inputs`` is how that film was processed. Entries this page does not
-            know are listed as provenance.
-        images: ``measured`` and ``reprojected``, line integrals ``[2, N, N]`` with axes (u, w) and (v, w); of films
-            also ``frontal_film`` and ``lateral_film``, the pixels ``[rows, columns]`` as they were read.
+        folder: where to write it.
+        record: what ``result.json`` says. ``metrics``, ``{name: number or None}``, is that of a reconstruction whose
+            truth is known; a list ``steps`` in one of ``inputs`` is how that film was processed. Entries this page does
+            not know are listed as provenance.
+        images: ``measured`` and ``reprojected``, line integrals ``[2, N, N]`` with axes (u, w) and (v, w), the first 0
+            everywhere for a view that was not given; of films also ``frontal_film`` and ``lateral_film``, the pixels
+            ``[rows, columns]`` as they were read.
         volumes: ``ct`` ``[U, V, W]`` in HU, and if there are any ``std`` (standard deviation of the samples, in HU) and
             ``truth``, likewise. The page shows whole HU.
         affine: RAS voxel-to-mm ``[4, 4]``.
@@ -62,14 +63,14 @@ def write_page(
     body = filled(
         "page.html",
         exam=record["exam"],
-        notice=record.get("notice", "CT estimated from two radiographs."),
+        notice=record.get("notice", "CT estimated from radiographs."),
         warnings=_warnings(record.get("warnings", ())),
         facts=_facts(record, volumes["ct"].shape, affine),
         viewer=viewer(volumes, affine, std_words),
         radiographs=_radiographs(_checked_images(images)),
         tables=_tables(record),
     )
-    Path(path).write_bytes(document(f"{record['exam']}: CT from two radiographs", body, "page.js"))
+    Path(folder, PAGE_FILE).write_bytes(document(f"{record['exam']}: CT from radiographs", body, "page.js"))
 
 
 def _warnings(warnings: Sequence[str]) -> Html:
@@ -94,7 +95,8 @@ def _facts(record: Mapping[str, Any], shape: tuple[int, ...], affine: np.ndarray
 
 def _radiographs(images: Mapping[str, np.ndarray]) -> Html:
     """For each view the film, the line integrals the network saw, those of the result, and their difference."""
-    difference = images["reprojected"] - images["measured"]
+    given = images["measured"].any(axis=(1, 2))
+    difference = (images["reprojected"] - images["measured"]) * given[:, None, None]
     brightest = max(float(images["measured"].max()), 1e-6)
     spread = max(float(np.abs(difference).max()), 1e-6)
     shown = (
@@ -104,6 +106,9 @@ def _radiographs(images: Mapping[str, np.ndarray]) -> Html:
     )
     rows = []
     for view, (name, edges) in enumerate(_EDGES.items()):
+        if not given[view]:
+            rows.append(tag("p", f"{name} radiograph: not given.".capitalize(), class_="note"))
+            continue
         tiles = [
             _radiograph(f"{name} {what}", coloured(as_displayed(image[view]), scale, low, high), edges, kind)
             for what, image, scale, low, high, kind in shown
@@ -133,7 +138,8 @@ def _film(pixels: np.ndarray) -> np.ndarray:
 
 def _tables(record: Mapping[str, Any]) -> Html:
     """Metrics, inputs, geometry and provenance, as far as the record has them."""
-    parts = {"Agreement with the truth": {k: float(f"{v:.4g}") for k, v in record.get("metrics", {}).items()}}
+    metrics = {k: math.nan if v is None else float(f"{v:.4g}") for k, v in record.get("metrics", {}).items()}
+    parts = {"Agreement with the truth": metrics}
     parts |= {f"{view} radiograph".capitalize(): facts for view, facts in record.get("inputs", {}).items()}
     parts |= {"Geometry": record.get("geometry", {}), "SHA-256 of the inputs": record.get("inputs_sha256", {})}
     parts |= {"Provenance": {key: value for key, value in record.items() if key not in _PLACED}}
