@@ -14,8 +14,8 @@ CONFIGS = TESTS.parents[1] / "bundle" / "configs"
 RUN = {"amp": False, "max_epochs": 2, "iterations_per_epoch": 4}
 # The same random draws in whatever batch a sample comes, and each process leaves its weights and the items it used.
 SAME_DRAWS = {
-    "train#prepare_batch#prepare#noise_std": 0.0,
-    "train#prepare_batch#prepare#gain_std": 0.0,
+    "train#simulate#noise_std": 0.0,
+    "train#simulate#gain_std": 0.0,
     "noisy_inferer": {
         "_target_": "scripts.engine.inferers.DiffusionTrainingInferer",
         "parametrisation": "@parametrisation",

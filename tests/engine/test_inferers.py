@@ -7,7 +7,7 @@ from torch import nn
 from scripts.diffusion.parametrisation import V
 from scripts.diffusion.samplers import DDIM, DDPM, DPMSolverPP2M
 from scripts.diffusion.schedules import linear_alphas_cumprod
-from scripts.engine.inferers import ReconstructionInferer
+from scripts.engine.inferers import ReconstructionInferer, SuperResolvingInferer
 from scripts.geometry import preset
 from scripts.networks.diffux2ct import diffux2ct
 
@@ -100,3 +100,24 @@ def test_every_step_of_every_group_is_reported():
 def test_counts_below_one_are_refused(counts):
     with pytest.raises(ValueError, match="samples and sample_batch must be at least 1, got"):
         reconstruct(DDIM(), images(1), **counts)
+
+
+class Staged(nn.Module):
+    """A network whose samples are drawn on a finer grid by copying voxels, in a way that needs no neighbours."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.base, self.upsampler = Pointwise(), nn.Upsample(scale_factor=2, mode="nearest")
+        self.upsampler.halo = 0
+
+
+@pytest.mark.parametrize("samples", [1, 3])
+@pytest.mark.parametrize("tile", [1, 3, 64])
+def test_every_sample_of_every_exam_is_drawn_on_the_finer_grid(samples, tile):
+    options = {"sampler": DDIM(), "alphas_cumprod": SCHEDULE, "steps": 2, "samples": samples}
+    network, image = Staged().eval(), images(2)
+    coarse = ReconstructionInferer(**options)(image, network.base)
+    fine = SuperResolvingInferer(**options, tile=tile)(image, network)
+    assert fine.shape[:2] == coarse.shape[:2] == (2, samples)
+    expected = coarse.repeat_interleave(2, 2).repeat_interleave(2, 3).repeat_interleave(2, 4)
+    assert torch.equal(fine, expected.clamp(-1, 1))

@@ -113,6 +113,45 @@ def test_an_interrupted_step_is_repeated(tmp_path):
     assert len(fake.commands) == 2
 
 
+STAGES = {
+    "first": {"overlays": ["a"]},
+    "second": {"overlays": ["a", "b"], "upon": {"first_weights": "first"}},
+    "again": {"overlays": ["a", "b"], "evaluation": ["c"], "trained_as": "second"},
+}
+
+
+def staged(folder: Path, run, **changes) -> Sweep:
+    return Sweep("configs", folder, STAGES, {}, {}, publish=lambda *_: None, run=run, **changes)
+
+
+def test_a_stage_is_trained_upon_anothers_weights_and_evaluated_with_its_own(tmp_path):
+    fake = Fake()
+    staged(tmp_path, fake)()
+    assert len(fake.commands) == 5  # the last method is evaluated only
+    _, _, train, evaluate, again = fake.commands
+    assert options_of(train)["--first_weights"] == str(tmp_path / "first" / "training" / "model.pt")
+    own = str(tmp_path / "second" / "training" / "model.pt")
+    assert options_of(evaluate)["--weights"] == options_of(again)["--weights"] == own
+    assert "--first_weights" not in options_of(evaluate)
+    assert "configs/methods/c.json" in again[5] and options_of(again)["--method"] == "again"
+
+
+def test_what_another_method_was_trained_for_is_evaluated_again_with_it(tmp_path):
+    staged(tmp_path, Fake())()
+    (tmp_path / "second" / "training" / "record.json").unlink()
+    fake = Fake()
+    staged(tmp_path, fake)()
+    assert ["train" in command[5] for command in fake.commands] == [True, False, False]
+
+
+def test_a_method_that_is_not_trained_has_the_costs_of_the_one_that_was(tmp_path):
+    published = {}
+    stages = staged(tmp_path, Fake())
+    stages.publish = lambda folder, rows, costs: published.update(costs)
+    stages()
+    assert published["again"] == published["second"]
+
+
 def test_a_failing_method_is_reported_and_loses_no_other(tmp_path):
     published = []
     with pytest.raises(SystemExit, match=r"1 of 2 methods failed:\none: status 1: no luck"):

@@ -8,8 +8,18 @@ import torch
 from monai.bundle import ConfigParser
 
 from scripts.diffusion.parametrisation import Epsilon
+from scripts.engine.inferers import ReconstructionInferer, SuperResolvingInferer
 from scripts.geometry import preset
+from scripts.networks.axon import (
+    BridgeDenoiser,
+    ControlledBridge,
+    DisplacementDenoiser,
+    SuperResolved,
+    TriplaneLifting,
+)
+from scripts.networks.diffux2ct import DiffuX2CT
 from scripts.networks.expanded import ExpandedConditioner
+from scripts.networks.lifting import BackProjectedAttenuation, ReplicatedAttenuation
 from scripts.networks.triplane import LearnableEmbedding, NoEmbedding, ResidualFusion, SumFusion, ViewModulators
 
 CONFIGS = Path(__file__).resolve().parents[2] / "bundle" / "configs"
@@ -38,6 +48,7 @@ def parts(network: torch.nn.Module) -> tuple[type, type]:
 def test_an_overlay_changes_only_what_the_training_configuration_has(path: Path) -> None:
     assert len(path.read_text().splitlines()) < 40
     known = {key for base in ("train", "inference", "evaluate") for key in configuration(base=base).config}
+    known |= {key for key in json.loads((CONFIGS / "methods" / "axon_bridge.json").read_text()) if key != path.stem}
     text = path.read_text()
     for key in json.loads(text):
         outer = key.removeprefix("+").split("#")[0]
@@ -83,3 +94,45 @@ def test_the_papers_setting_is_built_also_with_an_ablation_in_either_order(overl
     assert network.denoiser.stages == 3
     assert network.denoiser.fold.patch == 1
     assert parts(network) == ABLATIONS[next(name for name in overlays if name in ABLATIONS)]
+
+
+AXON = ("axon_bridge", "axon_control", "axon_super_resolution")
+
+
+@pytest.mark.parametrize("base", ["train", "inference"])
+@pytest.mark.parametrize(
+    ("stages", "kind", "first"),
+    [
+        (1, DiffuX2CT, lambda network: network),
+        (2, ControlledBridge, lambda network: network.conditioner.base),
+        (3, SuperResolved, lambda network: network.base.conditioner.base),
+    ],
+)
+def test_axons_stages_are_nested_overlays_and_the_third_doubles_the_grid(stages: int, kind, first, base: str) -> None:
+    parser = configuration(*AXON[:stages], "detector_64" if stages == 3 else "grid_32", base=base)
+    network = parser.get_parsed_content("network_def")
+    assert type(network) is kind
+    bridge = first(network)
+    assert bridge.volume_shape == [1, 32, 32, 32]
+    assert type(bridge.denoiser) is BridgeDenoiser and type(bridge.conditioner.spread) is BackProjectedAttenuation
+    inferer = parser.get_parsed_content("inferer")
+    assert type(inferer) is (SuperResolvingInferer if stages == 3 else ReconstructionInferer)
+    assert inferer.alphas_cumprod[-1] == 0
+
+
+def test_axons_ablations_change_the_lifting_or_the_objective() -> None:
+    def first(name: str) -> torch.nn.Module:
+        return configuration("axon_bridge", f"ablation_axon_{name}", "grid_32").get_parsed_content("network_def")
+
+    assert type(first("replication").conditioner.spread) is ReplicatedAttenuation
+    assert type(first("triplane").conditioner) is TriplaneLifting
+    assert type(first("displacement").denoiser) is DisplacementDenoiser
+
+
+@pytest.mark.parametrize("name", AXON)
+def test_only_axon_takes_one_view(name: str) -> None:
+    overlays = AXON[: AXON.index(name) + 1]
+    assert configuration(*overlays, base="inference").get_parsed_content("one_view") is True
+    assert configuration(base="inference").get_parsed_content("one_view") is False
+    assert configuration(*overlays).get_parsed_content("view_dropout") > 0
+    assert configuration().get_parsed_content("view_dropout") == 0

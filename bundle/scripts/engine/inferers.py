@@ -17,6 +17,7 @@ from scripts.diffusion.samplers import Sampler, draw_noise
 from scripts.diffusion.schedules import marginal, q_sample, respaced_timesteps
 from scripts.diffusion.training import Prediction
 from scripts.engine.options import as_bool
+from scripts.engine.tiles import in_tiles
 
 
 def mixed_precision(device: torch.device, enabled: bool | str) -> AbstractContextManager:
@@ -137,6 +138,31 @@ class ReconstructionInferer(Inferer):
 
         volumes = self.sampler(denoise, x_T, self.timesteps, self.alphas_cumprod, generators, report)
         return volumes.unflatten(0, (size, exams)).transpose(0, 1).flatten(1, 2)
+
+
+class SuperResolvingInferer(ReconstructionInferer):
+    """Samples volumes from the stages in ``network.base``, and has ``network.upsampler`` draw each on a finer grid.
+
+    Args:
+        tile: voxels of a sampled volume along each side of the tiles that are drawn at a time.
+        factor: of the upsampler.
+        sampling: arguments of :class:`ReconstructionInferer`.
+    """
+
+    def __init__(self, *, tile: int = 64, factor: int = 2, **sampling: Any) -> None:
+        super().__init__(**sampling)
+        self.tile, self.factor = tile, factor
+
+    @torch.no_grad()
+    def __call__(self, inputs: Tensor, network: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
+        """Volumes ``[B, samples, f U, f V, f W]`` in [-1, 1] of images ``[B, 2, N, N]``."""
+        coarse = super().__call__(inputs, network.base)
+        with mixed_precision(coarse.device, self.amp):
+            samples = [
+                in_tiles(network.upsampler, sample, self.tile, network.upsampler.halo, self.factor).float()
+                for sample in coarse.split(1, dim=1)
+            ]
+        return torch.cat(samples, dim=1).clamp(-1.0, 1.0)
 
 
 def choose(options: Mapping[str, Sampler], name: str) -> Sampler:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -56,10 +56,16 @@ class Method:
     Attributes:
         overlays: of ``configs/methods``, over the training, inference and evaluation configurations.
         training: further overlays for training only, e.g. an adversarial one.
+        evaluation: further overlays for evaluation only.
+        upon: options of the training that name the weights of other methods, which must come before; by option.
+        trained_as: the method whose weights are evaluated; this one is not trained itself.
     """
 
-    overlays: tuple[str, ...] = ()
-    training: tuple[str, ...] = ()
+    overlays: Sequence[str] = ()
+    training: Sequence[str] = ()
+    evaluation: Sequence[str] = ()
+    upon: Mapping[str, str] = field(default_factory=dict)
+    trained_as: str | None = None
 
 
 class Sweep:
@@ -90,7 +96,7 @@ class Sweep:
         self,
         configs: str | Path,
         output_dir: str | Path,
-        methods: Mapping[str, Mapping[str, Sequence[str]]],
+        methods: Mapping[str, Mapping[str, Any]],
         budget: Mapping[str, Any],
         evaluation: Mapping[str, Any],
         publish: Callable[[Path, list[dict[str, str]], dict[str, dict[str, Any]]], None],
@@ -103,8 +109,8 @@ class Sweep:
         if unknown:
             raise ValueError(f"unknown method {sorted(unknown)[0]!r}; choose from {', '.join(methods)}")
         self.configs, self.output_dir = Path(configs), Path(output_dir)
-        self.methods = {name: Method(**{k: tuple(v) for k, v in m.items()}) for name, m in methods.items()}
-        self.common = tuple(common)
+        self.methods = {name: Method(**method) for name, method in methods.items()}
+        self.common = list(common)
         self.names = [name for name in methods if not only or name in only]
         self.tracking = {key: value for options in tracking for key, value in options.items()}
         self.budget, self.evaluation, self.publish, self.run = dict(budget), dict(evaluation), publish, run
@@ -131,24 +137,37 @@ class Sweep:
 
     def _method(self, label: str, name: str) -> None:
         folder, method = self.output_dir / name, self.methods[name]
-        training, evaluation = folder / "training", folder / "evaluation"
-        train = self._command(["train"], method.overlays + method.training, training, self.budget)
+        evaluation = folder / "evaluation"
+        tracking = self.tracking and {**self.tracking, "run_name": name}
+        if method.trained_as is None:
+            self._train(label, name, tracking and {**tracking, "close_run": False})
+        options = {"weights": self._weights(method.trained_as or name), "method": name, **self.evaluation}
+        overlays = [*method.overlays, *self.common, *method.evaluation]
+        evaluate = self._command(["inference", "evaluate"], overlays, evaluation, options)
+        self._step(f"{label}: evaluation", evaluate, evaluation, folder / "log.txt", tracking)
+
+    def _train(self, label: str, name: str, tracking: Mapping[str, Any]) -> None:
+        folder, method = self.output_dir / name, self.methods[name]
+        training = self._weights(name).parent
+        upon = {option: self._weights(other) for option, other in method.upon.items()}
+        overlays = [*method.overlays, *method.training, *self.common]
+        train = self._command(["train"], overlays, training, {**self.budget, **upon})
         begun = _record(training).get("command", train)
         if begun != train and saved_checkpoints(training / "checkpoints"):
             raise RuntimeError(f"{training}: was begun with other settings; choose another --output_dir or delete it")
-        tracking = self.tracking and {**self.tracking, "run_name": name}
-        still_open = tracking and {**tracking, "close_run": False}
-        if self._step(f"{label}: training", train, training, folder / "log.txt", still_open):
-            (evaluation / RECORD).unlink(missing_ok=True)  # it measured other weights
-        options = {"weights": training / "model.pt", "method": name, **self.evaluation}
-        evaluate = self._command(["inference", "evaluate"], method.overlays, evaluation, options)
-        self._step(f"{label}: evaluation", evaluate, evaluation, folder / "log.txt", tracking)
+        if self._step(f"{label}: training", train, training, folder / "log.txt", tracking):
+            for other, its in self.methods.items():  # what is there measured other weights
+                if name in (other, its.trained_as):
+                    (self.output_dir / other / "evaluation" / RECORD).unlink(missing_ok=True)
+
+    def _weights(self, name: str) -> Path:
+        return self.output_dir / name / "training" / "model.pt"
 
     def _command(
         self, bases: Sequence[str], overlays: Sequence[str], output_dir: Path, options: Mapping[str, Any]
     ) -> list[str]:
         files = [self.configs / f"{name}.json" for name in bases]
-        files += [self.configs / "methods" / f"{name}.json" for name in (*overlays, *self.common)]
+        files += [self.configs / "methods" / f"{name}.json" for name in overlays]
         command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str([str(file) for file in files])]
         return command + _arguments({"output_dir": output_dir, **options})
 
@@ -168,9 +187,8 @@ class Sweep:
         return True
 
     def _costs(self, name: str) -> dict[str, Any]:
-        training, evaluation = (self.output_dir / name / step for step in ("training", "evaluation"))
-        used = _record(training)
-        summary = json.loads((evaluation / "summary.json").read_text())
+        used = _record(self._weights(self.methods[name].trained_as or name).parent)
+        summary = json.loads((self.output_dir / name / "evaluation" / "summary.json").read_text())
         distances = next((m["metrics"] for m in summary["methods"] if m["method"] == name), {})
         return {
             **{metric: value["mean"] for metric, value in distances.items() if metric.startswith("fid_")},

@@ -136,8 +136,14 @@ class Denoiser(nn.Module):
             up.append(to_up(active))
         return down + up
 
-    def forward(self, x: Tensor, timesteps: Tensor, condition: list[Tensor]) -> Tensor:
-        """Predict from ``x [B, 1, U, V, W]`` at ``timesteps [B]``, given :meth:`project_condition`'s maps."""
+    def forward(
+        self, x: Tensor, timesteps: Tensor, condition: list[Tensor], control: list[Tensor] | None = None
+    ) -> Tensor:
+        """Predict from ``x [B, 1, U, V, W]`` at ``timesteps [B]``, given :meth:`project_condition`'s maps.
+
+        ``control``, if given, is added to what the encoder hands to the decoder, finest first, the bottom last
+        (:class:`~scripts.networks.controlnet.ControlNet`).
+        """
         embedding = self.time(timesteps)
         f = self.stem(self.fold(x))
         skips: list[Tensor] = []
@@ -145,6 +151,9 @@ class Denoiser(nn.Module):
             f = stage(f, embedding, condition[i])
             skips.append(f)
         f = self.bottom(self.attention(f), embedding, condition[2 * self.stages - 1])
+        if control is not None:
+            f = f + control[-1]
+            skips = [skip + c for skip, c in zip(skips[:-1], control)]  # noqa: B905 (TorchScript)
         for i, stage in enumerate(self.up):
             level = self.stages - 2 - i
             f = stage(f, embedding, condition[self.stages + level], skips[level])

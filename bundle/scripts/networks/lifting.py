@@ -1,4 +1,7 @@
-"""Radiographs spread over the volume grid, the oldest way to show a 3D network two 2D images."""
+"""Radiographs spread over the volume grid: copied along parallel rays, or back-projected along the true ones.
+
+A view that is missing is a channel of the image that is zero everywhere; no exam has that.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from scripts.geometry import BiplanarGeometry, centred_coordinates_mm
-from scripts.physics.separable import interpolation_matrix
+from scripts.intensity import MU_WATER_PER_MM, RADIOGRAPH_SCALE, hu_to_network, mu_to_hu
+from scripts.physics.separable import SeparableProjector, backproject_view, interpolation_matrix, project_view
 
 
 def require_image(image: Tensor, image_shape: list[int]) -> None:
@@ -60,3 +64,79 @@ class RayReplication(nn.Module):
 def replicate_along_rays(image: Tensor, geometry: BiplanarGeometry) -> Tensor:
     """Map ``image [B, 2, N, N]`` to ``[B, 2, U, V, W]`` once; see :class:`RayReplication`, which keeps its matrices."""
     return RayReplication(geometry).to(image.device)(image)
+
+
+def views_present(image: Tensor) -> Tensor:
+    """Which views of ``image [B, 2, N, N]`` are there: ``[B, 2]`` in its dtype, 1 or 0. TorchScript-able."""
+    return (image != 0).flatten(2).any(dim=2).to(image.dtype)
+
+
+class ReplicatedAttenuation(nn.Module):
+    """The mean attenuation along each ray of the two views, as :class:`RayReplication` spreads it.
+
+    Args:
+        geometry: the exam; a ray is taken to be as long as the volume is deep.
+    """
+
+    def __init__(self, geometry: BiplanarGeometry) -> None:
+        super().__init__()
+        self.replicate = RayReplication(geometry)
+        depth_mm = [geometry.volume_size_mm[geometry.view(name).depth_axis] for name in ("frontal", "lateral")]
+        self.register_buffer("depth_mm", torch.tensor(depth_mm).reshape(1, 2, 1, 1, 1), persistent=False)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Map ``image [B, 2, N, N]`` in network units to ``[B, 2, U, V, W]`` in network units per mm."""
+        return self.replicate(image) / self.depth_mm
+
+
+class BackProjectedAttenuation(nn.Module):
+    """The mean attenuation along each ray, spread by the adjoint of the cone-beam projector: A_i^T p_i / A_i^T A_i 1.
+
+    Radiographs of a homogeneous volume give its attenuation back, wherever a ray passes. It is the first iterate of
+    SIRT, view by view. Computed in float64, which autocast leaves alone: differences of radiographs must not drown in
+    bfloat16.
+
+    Args:
+        geometry: the exam.
+    """
+
+    def __init__(self, geometry: BiplanarGeometry) -> None:
+        super().__init__()
+        for name, weights in SeparableProjector(geometry, torch.float64).named_buffers():
+            self.register_buffer(name, weights, persistent=False)
+        self.register_buffer("seen", torch.ones(1, 2, *geometry.volume_shape).double(), persistent=False)
+        seen = self(self.project(torch.ones(1, 1, *geometry.volume_shape))).double()
+        self.seen = torch.where(seen > 0, seen, 1.0)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Map ``image [B, 2, N, N]`` in network units to ``[B, 2, U, V, W]`` in network units per mm."""
+        weighted = image.double() * self.path_mm
+        frontal = backproject_view(weighted[:, 0], self.frontal_columns, self.frontal_rows).movedim(0, 2)
+        lateral = backproject_view(weighted[:, 1], self.lateral_columns, self.lateral_rows).movedim(0, 1)
+        return (torch.stack([frontal, lateral], dim=1) / self.seen).to(image.dtype)
+
+    @torch.jit.export
+    def project(self, volume: Tensor) -> Tensor:
+        """The projector itself: ``[B, 1, U, V, W]`` per mm to ``[B, 2, N, N]``."""
+        planes = volume[:, 0].double()
+        frontal = project_view(planes.movedim(2, 0), self.frontal_columns, self.frontal_rows)
+        lateral = project_view(planes.movedim(1, 0), self.lateral_columns, self.lateral_rows)
+        return (torch.stack([frontal, lateral], dim=1) * self.path_mm).to(volume.dtype)
+
+
+class AttenuationScale(nn.Module):
+    """Between attenuation in a radiograph's network units per mm and a volume's network range, which is affine."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        low, water = hu_to_network(mu_to_hu(torch.tensor([0.0, MU_WATER_PER_MM]))).tolist()
+        self.low, self.slope = low, (water - low) / (MU_WATER_PER_MM * RADIOGRAPH_SCALE)
+
+    def forward(self, attenuation: Tensor) -> Tensor:
+        """Attenuation to network range, clipped to it."""
+        return (self.low + self.slope * attenuation).clamp(-1.0, 1.0)
+
+    @torch.jit.export
+    def inverse(self, volume: Tensor) -> Tensor:
+        """Network range to attenuation, never negative."""
+        return ((volume - self.low) / self.slope).clamp(min=0.0)

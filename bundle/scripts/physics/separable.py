@@ -64,6 +64,31 @@ def path_length_mm(geometry: BiplanarGeometry) -> Tensor:
     return geometry.volume_spacing_mm * torch.sqrt(1 + slope[:, None] ** 2 + slope[None, :] ** 2)
 
 
+def project_view(planes: Tensor, columns: Tensor, rows: Tensor) -> Tensor:
+    """``[K, B, C, W]`` planes at every depth to ``[B, N, N]``: sum over k of A_k plane_k B_k^T, the sum inside one
+    product. TorchScript-able.
+
+    Args:
+        planes: of a volume, one per depth.
+        columns: A_k, ``[K, N, C]``.
+        rows: B_k, ``[K, N, W]``.
+    """
+    k, batch, _, w = planes.shape
+    seen = columns.unsqueeze(1) @ planes
+    return seen.permute(1, 2, 0, 3).reshape(batch, -1, k * w) @ rows.transpose(1, 2).reshape(k * w, -1)
+
+
+def backproject_view(image: Tensor, columns: Tensor, rows: Tensor) -> Tensor:
+    """``[B, N, N]`` image to ``[K, B, C, W]`` planes at every depth: A_k^T image B_k. TorchScript-able.
+
+    Args:
+        image: line integrals times path lengths.
+        columns: A_k, ``[K, N, C]``.
+        rows: B_k, ``[K, N, W]``.
+    """
+    return columns.transpose(1, 2).unsqueeze(1) @ (image.unsqueeze(0) @ rows.unsqueeze(1))
+
+
 class SeparableProjector(nn.Module):
     """The pair of line-integral images A(mu) of a volume, and the adjoint of A.
 
@@ -93,7 +118,7 @@ class SeparableProjector(nn.Module):
         """
         require_volume(self.geometry, mu)
         planes = (mu[:, 0].movedim(axis + 1, 0) for axis in self._depth_axes)
-        views = (self._project(p, *self._weights(name)) for p, name in zip(planes, VIEWS, strict=True))
+        views = (project_view(p, *self._weights(name)) for p, name in zip(planes, VIEWS, strict=True))
         return torch.stack(list(views), dim=1) * self.path_mm
 
     def adjoint(self, image: Tensor) -> Tensor:
@@ -105,22 +130,10 @@ class SeparableProjector(nn.Module):
         require_image(self.geometry, image)
         weighted = image * self.path_mm
         frontal, lateral = (
-            self._backproject(weighted[:, i], *self._weights(name)).movedim(0, axis + 1)
+            backproject_view(weighted[:, i], *self._weights(name)).movedim(0, axis + 1)
             for i, (name, axis) in enumerate(zip(VIEWS, self._depth_axes, strict=True))
         )
         return (frontal + lateral).unsqueeze(1)
 
     def _weights(self, name: str) -> tuple[Tensor, Tensor]:
         return self.get_buffer(f"{name}_columns"), self.get_buffer(f"{name}_rows")
-
-    @staticmethod
-    def _project(planes: Tensor, columns: Tensor, rows: Tensor) -> Tensor:
-        """``[K, B, C, W]`` planes to ``[B, N, N]``: sum over k of A_k plane_k B_k^T, the sum inside one product."""
-        k, batch, _, w = planes.shape
-        seen = columns.unsqueeze(1) @ planes
-        return seen.permute(1, 2, 0, 3).reshape(batch, -1, k * w) @ rows.transpose(1, 2).reshape(k * w, -1)
-
-    @staticmethod
-    def _backproject(image: Tensor, columns: Tensor, rows: Tensor) -> Tensor:
-        """``[B, N, N]`` image to ``[K, B, C, W]`` planes: A_k^T image B_k."""
-        return columns.transpose(1, 2).unsqueeze(1) @ (image.unsqueeze(0) @ rows.unsqueeze(1))

@@ -1,0 +1,171 @@
+"""Random ways in which a film differs from a simulated radiograph: aim of the views, dose, scatter, blur, read-out.
+
+Nothing here was fitted to films: the widths are guesses at what clinics do, wide enough that a network cannot rely on
+absolute values and exact aim. Lengths are millimetres, in the detector's plane where they concern the image.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+
+from scripts.data.acquisition import isocentre_pitch_mm
+from scripts.data.augment import rotation_matrix
+from scripts.data.rectify import FADE_MM
+from scripts.geometry import VIEWS, BiplanarGeometry
+from scripts.physics.detector import add_scatter, blur, collimate, contrast_curve, expose
+from scripts.physics.noise import poisson_noise
+
+MOST_PHOTONS = 1e9
+"""Per pixel: a GPU counts in 32 bits."""
+
+
+@dataclass(frozen=True)
+class RandomPoses:
+    """Distribution of small pose errors, of each view its own.
+
+    Attributes:
+        angle_deg: standard deviation of a view's direction about w.
+        tilt_deg: of its direction up or down.
+        turn_deg: of the rotation in its own plane.
+        shift_mm: of the isocentre along each axis; along the view's own it changes the magnification.
+    """
+
+    angle_deg: float = 2.0
+    tilt_deg: float = 1.0
+    turn_deg: float = 1.0
+    shift_mm: float = 3.0
+
+    def __post_init__(self) -> None:
+        _require_strengths(vars(self))
+
+    def draw(self, exams: int, generator: Generator) -> tuple[Tensor, Tensor]:
+        """Rotations ``[exams, 2, 3, 3]`` and shifts in mm ``[exams, 2, 3]``; one generator state, one answer."""
+        # The frontal view looks along v and the lateral along u: a rotation about its own axis stays in its plane.
+        spread_deg = torch.tensor(
+            [[self.tilt_deg, self.turn_deg, self.angle_deg], [self.turn_deg, self.tilt_deg, self.angle_deg]]
+        )
+        angles = torch.deg2rad(torch.randn(exams, len(VIEWS), 3, generator=generator) * spread_deg)
+        rotations = torch.stack([rotation_matrix(angle) for angle in angles.flatten(0, 1)]).unflatten(0, (exams, -1))
+        return rotations, torch.randn(exams, len(VIEWS), 3, generator=generator) * self.shift_mm
+
+
+@dataclass(frozen=True)
+class Films:
+    """What happened to the two images of each exam; see :class:`RandomFilms`.
+
+    Attributes:
+        of: the distribution, for what all its films have in common.
+        scatter, blur_mm, exposure, gamma: ``[exams, 2]``.
+        field: exposed pixels ``[exams, 2, 4]``; see :func:`~scripts.physics.detector.collimate`.
+        photons: in the open beam, per exam; None for no noise.
+        seed: of the noise.
+    """
+
+    of: RandomFilms
+    scatter: Tensor
+    blur_mm: Tensor
+    exposure: Tensor
+    gamma: Tensor
+    field: Tensor
+    photons: tuple[float, ...] | None
+    seed: int
+
+    def __call__(self, line_integrals: Tensor) -> Tensor:
+        """Films ``[exams, 2, N, N]`` of ``line_integrals [exams, 2, N, N]``, in the order in which they are made."""
+        device, geometry = line_integrals.device, self.of.geometry
+        p = add_scatter(line_integrals, self.scatter.to(device), self.of.scatter_mm, geometry.detector_spacing_mm)
+        p = blur(p, self.blur_mm.to(device), geometry.detector_spacing_mm)
+        if self.photons is not None:
+            generator = torch.Generator(device).manual_seed(self.seed)
+            p = torch.stack([poisson_noise(*exam, generator) for exam in zip(p, self.photons, strict=True)])
+        p = expose(p, self.exposure.to(device)[..., None, None])
+        p = contrast_curve(p, self.gamma.to(device), self.of.fixed_point)
+        return collimate(p, self.field.to(device), FADE_MM / isocentre_pitch_mm(geometry))
+
+
+@dataclass(frozen=True)
+class RandomFilms:
+    """Distribution of films of one geometry.
+
+    Attributes:
+        geometry: gives the detector.
+        scatter: largest scatter-to-primary ratio per unit of line integral, uniform. With 0.05 the ratio
+            had a median of 0.1 to 0.5 and a 99 % quantile of 0.4 to 5 over the bodies in the radiographs of ten CTs.
+        scatter_mm: standard deviation of the scatter kernel.
+        blur_mm: largest standard deviation of the detector's point spread, uniform.
+        photons: least and most photons per pixel in the open beam, evenly spread on a logarithmic scale; None for no
+            noise.
+        exposure: standard deviation of the logarithm of the open beam's error.
+        gamma: standard deviation of the logarithm of the contrast curve's exponent.
+        fixed_point: the line integral that contrast curves leave as it is.
+        collimated: probability that an image is collimated.
+        shutter: largest share of the image that each of the four shutters then covers, uniform.
+
+    Raises:
+        ValueError: a strength that is negative or not finite, shutters that could meet, no photons or too many.
+    """
+
+    geometry: BiplanarGeometry
+    scatter: float = 0.05
+    scatter_mm: float = 60.0
+    blur_mm: float = 4.0
+    photons: tuple[float, float] | None = (1e5, 1e7)
+    exposure: float = 0.15
+    gamma: float = 0.1
+    fixed_point: float = 6.0
+    collimated: float = 0.5
+    shutter: float = 0.15
+
+    def __post_init__(self) -> None:
+        _require_strengths({name: value for name, value in vars(self).items() if isinstance(value, int | float)})
+        if self.shutter >= 0.5:
+            raise ValueError(f"films: shutter must be below 0.5, or opposite ones could meet, got {self.shutter!r}")
+        if not self.fixed_point > 0:
+            raise ValueError(
+                f"films: fixed_point must be positive, got {self.fixed_point!r}; for no curve give gamma 0"
+            )
+        if self.photons is not None and not 0 < self.photons[0] <= self.photons[-1] <= MOST_PHOTONS:
+            raise ValueError(
+                f"films: photons are the least and the most, positive and up to {MOST_PHOTONS:g}, got "
+                f"{self.photons!r}; None for no noise"
+            )
+
+    def draw(self, exams: int, generator: Generator) -> Films:
+        """Films of so many exams; one generator state, one answer."""
+        shape = (exams, len(VIEWS))
+        scatter, blur_mm = torch.rand(2, *shape, generator=generator)
+        exposure, gamma = torch.randn(2, *shape, generator=generator)
+        return Films(
+            self,
+            self.scatter * scatter,
+            self.blur_mm * blur_mm,
+            torch.exp(self.exposure * exposure),
+            torch.exp(self.gamma * gamma),
+            self._fields(shape, generator),
+            self._photons(exams, generator),
+            int(torch.randint(2**62, (), generator=generator)),
+        )
+
+    def _fields(self, shape: tuple[int, int], generator: Generator) -> Tensor:
+        is_collimated = torch.rand(*shape, 1, generator=generator) < self.collimated
+        pixels = self.geometry.detector_pixels
+        covered = (is_collimated * self.shutter * pixels * torch.rand(*shape, 4, generator=generator)).long()
+        ends = torch.tensor([0, pixels - 1, 0, pixels - 1])
+        return ends + torch.tensor([1, -1, 1, -1]) * covered
+
+    def _photons(self, exams: int, generator: Generator) -> tuple[float, ...] | None:
+        if self.photons is None:
+            return None
+        least, most = self.photons
+        return tuple((least * (most / least) ** torch.rand(exams, generator=generator)).tolist())
+
+
+def _require_strengths(strengths: Mapping[str, float]) -> None:
+    for name, value in strengths.items():
+        if not 0 <= value < math.inf:
+            raise ValueError(f"films: {name} must be finite and not negative, got {value!r}; 0 leaves the effect out")

@@ -1,0 +1,314 @@
+"""AXON (Rath et al. 2026): a Brownian bridge from lifted radiographs, a ControlNet that refines it, super-resolution.
+
+Published is only the abstract: "a Brownian Bridge diffusion model-based initial stage for global structural synthesis,
+followed by a ControlNet-based refinement stage for local intensity optimization", bi-planar input, and "a
+super-resolution network ... to upscale the generated volumes". How the radiographs are lifted, the networks, what the
+ControlNet is shown, and the losses are our reading.
+
+The three stages are nested: each holds the one before, frozen, and is trained and run by the same workflows. Stages 1
+and 2 are diffusion networks with the interface of :class:`~scripts.networks.diffux2ct.DiffuX2CT`; stage 3 draws its
+volume from theirs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from scripts.blocks.residual import DepthToSpace, ResidualBlock, SpaceToDepth, convolution
+from scripts.diffusion.bridge import BrownianBridge
+from scripts.diffusion.parametrisation import X0
+from scripts.geometry import BiplanarGeometry
+from scripts.networks.controlnet import ControlNet
+from scripts.networks.denoiser import Denoiser, stage_shapes
+from scripts.networks.diffux2ct import DiffuX2CT, geometry_fingerprint
+from scripts.networks.lifting import (
+    AttenuationScale,
+    BackProjectedAttenuation,
+    require_image,
+    views_present,
+)
+from scripts.networks.triplane import TriplaneConditioner
+
+
+class VolumeEncoder(nn.Module):
+    """Volumes on the voxel grid to features on the denoiser's grids, finest first."""
+
+    def __init__(self, in_channels: int, patch: int, channels: tuple[int, ...], dropout: float) -> None:
+        super().__init__()
+        first = nn.Sequential(SpaceToDepth(patch), convolution(3, in_channels * patch**3, channels[0]))
+        halve = (convolution(3, a, b, stride=2) for a, b in zip(channels[:-1], channels[1:], strict=True))
+        self.levels = nn.ModuleList(
+            nn.Sequential(entry, ResidualBlock(3, c, c, dropout=dropout))
+            for entry, c in zip([first, *halve], channels, strict=True)
+        )
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Map ``[B, C, U, V, W]`` to ``[B, C_i, *grid_i]``."""
+        features: list[Tensor] = []
+        for level in self.levels:
+            x = level(x)
+            features.append(x)
+        return features
+
+
+class AttenuationLifting(nn.Module):
+    """y from physics alone: the mean attenuation along the rays that meet in a voxel; of one view, along its ray.
+
+    The denoiser is shown y and both views' parts of it.
+
+    Args:
+        geometry: the exam.
+        grid_shapes: grids of h^(i), finest first (:func:`~scripts.networks.denoiser.stage_shapes`).
+        condition_channels: channels of h^(i).
+        dropout: rate inside the residual blocks.
+        spread: class of the module that makes ``[B, 2, U, V, W]`` of the radiographs.
+    """
+
+    def __init__(
+        self,
+        geometry: BiplanarGeometry,
+        grid_shapes: list[tuple[int, int, int]],
+        condition_channels: tuple[int, ...],
+        dropout: float = 0.0,
+        spread: type[nn.Module] = BackProjectedAttenuation,
+    ) -> None:
+        super().__init__()
+        self.spread, self.scale = spread(geometry), AttenuationScale()
+        self.encoder = VolumeEncoder(3, _patch(geometry, grid_shapes), condition_channels, dropout)
+
+    def forward(self, image: Tensor, z: Tensor | None = None) -> list[Tensor]:
+        """y ``[B, 1, U, V, W]`` in network range, and h^(i); there is nothing for ``z`` to disturb."""
+        views = self.spread(image)
+        count = views_present(image).sum(dim=1).clamp(min=1.0).reshape(-1, 1, 1, 1, 1)
+        y = self.scale(views.sum(dim=1, keepdim=True) / count)
+        return [y] + self.encoder(torch.cat([y, self.scale(views)], dim=1))
+
+
+class TriplaneLifting(nn.Module):
+    """y as a convolution of the implicit conditioning mechanism's field, learned along with the bridge.
+
+    Nothing but the bridge's own objective tells it what to be; where x_t = y it must be the best guess that there is.
+
+    Args:
+        geometry, grid_shapes, condition_channels, dropout: as for :class:`AttenuationLifting`.
+        plane_channels, stem_stride, blocks: of :class:`~scripts.networks.triplane.TriplaneConditioner`.
+    """
+
+    def __init__(
+        self,
+        geometry: BiplanarGeometry,
+        grid_shapes: list[tuple[int, int, int]],
+        condition_channels: tuple[int, ...],
+        dropout: float = 0.0,
+        plane_channels: tuple[int, ...] = (48, 96, 144, 192),
+        stem_stride: int = 2,
+        blocks: int = 2,
+    ) -> None:
+        super().__init__()
+        patch = _patch(geometry, grid_shapes)
+        self.field = TriplaneConditioner(
+            geometry, grid_shapes, plane_channels, condition_channels, stem_stride, blocks, dropout
+        )
+        self.head = nn.Sequential(convolution(3, condition_channels[0], patch**3), DepthToSpace(patch))
+
+    def forward(self, image: Tensor, z: Tensor | None = None) -> list[Tensor]:
+        """y ``[B, 1, U, V, W]`` in network range, and h^(i)."""
+        h = self.field(image, z)
+        return [self.head(F.silu(h[0]))] + h
+
+
+def _patch(geometry: BiplanarGeometry, grid_shapes: list[tuple[int, int, int]]) -> int:
+    """Voxels along each side of a cell of the finest grid."""
+    return geometry.volume_shape[0] // grid_shapes[0][0]
+
+
+class BridgeDenoiser(nn.Module):
+    """A denoiser on the Brownian bridge: it reads x_t, and what it draws is the displacement from y, x_0 - y.
+
+    BBDM's own objective is :class:`DisplacementDenoiser`, whose output has to cancel the noise in x_t voxel by voxel.
+    With few iterations that noise stays in the volumes, see docs/axon.md, so this one is the default.
+
+    Args:
+        denoiser: the U-Net.
+        bridge: between the samplers' coordinates and x_t.
+    """
+
+    def __init__(self, denoiser: Denoiser, bridge: BrownianBridge) -> None:
+        super().__init__()
+        self.denoiser, self.bridge = denoiser, bridge
+
+    def project_condition(self, h: list[Tensor]) -> list[Tensor]:
+        """y, and what the denoiser computes of the other conditions once."""
+        return [h[0].float()] + self.denoiser.project_condition(h[1:])
+
+    def forward(
+        self, u: Tensor, timesteps: Tensor, condition: list[Tensor], control: list[Tensor] | None = None
+    ) -> Tensor:
+        """x_0 as seen from ``u [B, 1, U, V, W]`` at ``timesteps [B]``."""
+        y = condition[0]
+        x_t = self.bridge(u, y, timesteps)
+        return self.origin(x_t, y) + self.denoiser(x_t, timesteps, condition[1:], control).float()
+
+    def origin(self, x_t: Tensor, y: Tensor) -> Tensor:
+        """Where the denoiser's output is measured from."""
+        return y
+
+
+class DisplacementDenoiser(BridgeDenoiser):
+    """BBDM's objective: the network's output is x_0 - x_t, up to the sign, which is x_t - x_0 in the paper.
+
+    The difference of that output and its target is the difference of x_0 and its estimate, so that losses and
+    parametrisation are those of x_0-prediction.
+    """
+
+    def origin(self, x_t: Tensor, y: Tensor) -> Tensor:
+        """The bridge's present state."""
+        return x_t
+
+
+def axon_bridge(
+    geometry: BiplanarGeometry,
+    alphas_cumprod: Tensor,
+    channels: tuple[int, ...],
+    condition_channels: tuple[int, ...],
+    patch: int = 1,
+    blocks: int = 1,
+    heads: int = 4,
+    window: int = 4,
+    dropout: float = 0.2,
+    steps: int = 8,
+    power: float = 1.0,
+    lifting: Callable[..., nn.Module] = AttenuationLifting,
+    objective: type[BridgeDenoiser] = BridgeDenoiser,
+) -> DiffuX2CT:
+    """Stage 1 with DiffuX2CT's denoiser and interface; see the classes for the arguments.
+
+    Args:
+        alphas_cumprod: of :func:`~scripts.diffusion.bridge.bridge_alphas_cumprod`.
+        lifting: makes y and the conditions: :class:`AttenuationLifting` or :class:`TriplaneLifting`.
+        objective: :class:`BridgeDenoiser` or, as published for the bridge, :class:`DisplacementDenoiser`.
+
+    Raises:
+        ValueError: sizes that do not fit together, or another schedule; the message names them.
+    """
+    shapes = stage_shapes(geometry.volume_shape, patch, len(channels))
+    lift = lifting(geometry, shapes, condition_channels, dropout)
+    denoiser = Denoiser(geometry.volume_shape, channels, condition_channels, patch, blocks, heads, window, dropout)
+    bridged = objective(denoiser, BrownianBridge(alphas_cumprod))
+    return DiffuX2CT(lift, bridged, X0(), alphas_cumprod, geometry, steps, power)
+
+
+def require_trained(stage: nn.Module) -> None:
+    """Raise ValueError unless the denoiser in ``stage`` has left its initial state, where it draws nothing."""
+    denoisers = [module for module in stage.modules() if isinstance(module, Denoiser)]
+    if not all(denoiser.head[-1].weight.any() for denoiser in denoisers):
+        raise ValueError(
+            "AXON: a stage is trained upon the one before, whose weights are missing; train that first and give its "
+            "file by --stage1_weights or --stage2_weights"
+        )
+
+
+class StageOne(nn.Module):
+    """What stage 2 is told: stage 1's conditions, its volume, and what that volume leaves unexplained of the views.
+
+    The last is the difference between the radiographs and the volume's own, back-projected, so that it says where
+    attenuation is missing or too much; of a missing view it is zero. That the ControlNet is shown it, and not the bare
+    radiographs, which the conditions hold already, is our choice.
+
+    Args:
+        base: stage 1, which is frozen.
+        geometry: the exam.
+    """
+
+    def __init__(self, base: DiffuX2CT, geometry: BiplanarGeometry) -> None:
+        super().__init__()
+        self.base = base.requires_grad_(False).eval()
+        self.spread, self.scale = BackProjectedAttenuation(geometry), AttenuationScale()
+
+    def train(self, mode: bool = True) -> StageOne:
+        """Training mode for all but stage 1, which must have been trained."""
+        if mode:
+            require_trained(self.base)
+        super().train(mode)
+        self.base.eval()
+        return self
+
+    def forward(self, image: Tensor, z: Tensor | None = None) -> list[Tensor]:
+        """Stage 1's conditions of ``image [B, 2, N, N]``, and the hint ``[B, 3, U, V, W]`` in network range."""
+        with torch.no_grad():
+            condition = self.base.condition(image, None)
+            volume = self.base.reconstruct(condition)
+            unexplained = image - self.spread.project(self.scale.inverse(volume))
+            unexplained = unexplained * views_present(image).unsqueeze(2).unsqueeze(3)
+            hint = torch.cat([volume, self.scale.slope * self.spread(unexplained)], dim=1)
+        return condition + [hint]
+
+
+class ControlledBridge(DiffuX2CT):
+    """Stage 2: the frozen bridge of stage 1, steered by a ControlNet that knows stage 1's volume.
+
+    It starts from the same y and visits the same timesteps as stage 1, so that untrained it reconstructs what stage 1
+    does.
+
+    Args:
+        base: stage 1.
+        geometry: the exam.
+        steps: timesteps of the built-in reconstruction.
+        power: how they are spaced.
+    """
+
+    def __init__(self, base: DiffuX2CT, geometry: BiplanarGeometry, steps: int = 8, power: float = 1.0) -> None:
+        control = ControlNet(base.denoiser.denoiser, hint_channels=3)
+        super().__init__(StageOne(base, geometry), control, X0(), base.alphas_cumprod, geometry, steps, power)
+
+    @torch.jit.export
+    def denoise(self, x: Tensor, timesteps: Tensor, condition: list[Tensor]) -> Tensor:
+        """x_0 as seen from ``x [B, 1, U, V, W]`` at ``timesteps [B]``."""
+        bridged = self.conditioner.base.denoiser
+        x_t = bridged.bridge(x, condition[0], timesteps)
+        control = self.denoiser(x_t, timesteps, condition[1:-1], condition[-1])
+        return bridged(x, timesteps, condition[:-1], control)
+
+
+class SuperResolved(nn.Module):
+    """Stage 3: the volume of the stages before, frozen, drawn on a grid twice as fine.
+
+    Args:
+        base: stage 1 or 2, on the coarse grid.
+        upsampler: volumes ``[B, 1, U, V, W]`` to ``[B, 1, 2U, 2V, 2W]``.
+        geometry: the exam on the fine grid.
+
+    Raises:
+        ValueError: grids that do not fit; see also :func:`require_trained`.
+    """
+
+    def __init__(self, base: DiffuX2CT, upsampler: nn.Module, geometry: BiplanarGeometry) -> None:
+        super().__init__()
+        coarse = tuple(base.volume_shape[1:])
+        if tuple(2 * n for n in coarse) != geometry.volume_shape:
+            raise ValueError(
+                f"super-resolution: doubles {coarse} voxels, the geometry has {geometry.volume_shape}; give stages 1 "
+                "and 2 half of it"
+            )
+        self.image_shape = [2, geometry.detector_pixels, geometry.detector_pixels]
+        self.register_buffer("geometry", geometry_fingerprint(geometry))
+        self.base, self.upsampler = base.requires_grad_(False).eval(), upsampler
+
+    def train(self, mode: bool = True) -> SuperResolved:
+        """Training mode for the upsampler alone."""
+        if mode:
+            require_trained(self.base)
+        super().train(mode)
+        self.base.eval()
+        return self
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Reconstruct ``[B, 1, 2U, 2V, 2W]`` from ``image [B, 2, N, N]`` by the stages' built-in samplers."""
+        require_image(image, self.image_shape)
+        with torch.no_grad():
+            coarse = self.base(image)
+        return self.upsampler(coarse)

@@ -1,0 +1,75 @@
+"""ControlNet (Zhang et al. 2023, arXiv:2302.05543) for the denoiser of this bundle.
+
+MONAI's ControlNet copies the encoder of MONAI's diffusion U-Net and can steer no other one. This one copies the
+encoder of :class:`~scripts.networks.denoiser.Denoiser`, folded voxels, cached conditions and windowed attention
+included.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from scripts.blocks.residual import SpaceToDepth, convolution, zeroed
+from scripts.networks.denoiser import Denoiser
+
+
+class ControlNet(nn.Module):
+    """A trainable copy of a denoiser's encoder that reads a hint and corrects what the encoder hands to the decoder.
+
+    Everything it adds goes through convolutions that start at zero: untrained, it changes nothing.
+
+    Args:
+        denoiser: the one to steer; copied, not kept.
+        hint_channels: channels of the hint on the voxel grid.
+    """
+
+    def __init__(self, denoiser: Denoiser, hint_channels: int) -> None:
+        super().__init__()
+        self.stages = denoiser.stages
+        self.time, self.fold, self.stem, self.down, self.attention, self.bottom = (
+            copy.deepcopy(part).requires_grad_(True)
+            for part in (
+                denoiser.time, denoiser.fold, denoiser.stem, denoiser.down, denoiser.attention, denoiser.bottom
+            )
+        )  # fmt: skip
+        patch, channels = denoiser.fold.patch, [stage.first.conv2.out_channels for stage in denoiser.down]
+        self.hint = nn.Sequential(
+            SpaceToDepth(patch), convolution(3, hint_channels * patch**3, channels[0]), nn.SiLU(),
+            zeroed(convolution(3, channels[0], channels[0])),
+        )  # fmt: skip
+        self.outputs = nn.ModuleList(zeroed(convolution(3, c, c, kernel_size=1)) for c in channels)
+
+    def forward(self, x: Tensor, timesteps: Tensor, condition: list[Tensor], hint: Tensor) -> list[Tensor]:
+        """What to add to the encoder's features at ``x [B, 1, U, V, W]`` and ``timesteps [B]``.
+
+        Args:
+            x: as the denoiser gets it.
+            timesteps: likewise.
+            condition: likewise, the maps of :meth:`~scripts.networks.denoiser.Denoiser.project_condition`.
+            hint: of :meth:`project_condition`.
+
+        Returns:
+            Features per stage, finest first; those of the coarsest stage are the bottom's.
+        """
+        embedding = self.time(timesteps)
+        f = self.stem(self.fold(x)) + hint
+        features: list[Tensor] = []
+        for i, stage in enumerate(self.down):
+            f = stage(f, embedding, condition[i])
+            features.append(f)
+        features[-1] = self.bottom(self.attention(f), embedding, condition[2 * self.stages - 1])
+        control: list[Tensor] = []
+        for i, output in enumerate(self.outputs):
+            control.append(output(features[i]))
+        return control
+
+    @torch.jit.export
+    def project_condition(self, h: list[Tensor]) -> list[Tensor]:
+        """The denoiser's conditions as they are, and of the hint ``[B, C, U, V, W]``, the last, its features.
+
+        They do not depend on t and are computed once per reconstruction.
+        """
+        return h[:-1] + [self.hint(h[-1])]

@@ -1,0 +1,65 @@
+"""``sensitivity.json`` through the real command line, on a direct method with random weights."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from monai.bundle import ConfigParser
+
+from scripts.data.phantom import torso
+from scripts.geometry import preset
+from scripts.intensity import hu_to_mu
+from scripts.io.case import Volume, write_case
+from scripts.physics.separable import SeparableProjector
+
+CONFIGS = Path(__file__).parents[2] / "bundle" / "configs"
+FILES = [str(CONFIGS / f"{name}.json") for name in ("inference", "evaluate", "sensitivity", "methods/direct")]
+GEOMETRY = preset("carm", (16, 16, 16), 25.0, 16)
+TINY = {
+    "geometry": {"_target_": "scripts.geometry.BiplanarGeometry", **json.loads(GEOMETRY.to_json())},
+    "network_def": {
+        "_target_": "scripts.networks.cnn3d.CNN3D",
+        "geometry": "@geometry",
+        "channels": [4, 8, 8, 8, 8, 4],
+    },
+}
+
+
+@pytest.fixture
+def files(tmp_path) -> list[str]:
+    """The configuration of a tiny network, its random weights in ``model.pt``, and a case in ``data``."""
+    (tmp_path / "tiny.json").write_text(json.dumps(TINY))
+    files = [*FILES, str(tmp_path / "tiny.json")]
+    network = ConfigParser(ConfigParser.load_config_files(files)).get_parsed_content("network_def")
+    torch.save(network.state_dict(), tmp_path / "model.pt")
+    hu = torso(0, GEOMETRY.volume_shape, GEOMETRY.volume_spacing_mm).hu
+    ct = Volume(hu.round().numpy().astype(np.int16), GEOMETRY.volume_affine())
+    image = SeparableProjector(GEOMETRY)(hu_to_mu(hu)[None, None])[0].numpy()
+    write_case(tmp_path / "data" / "cases" / "x", GEOMETRY, image, ct, ct, None, {})
+    (tmp_path / "data" / "splits.json").write_text(json.dumps({"test": ["x"]}))
+    return files
+
+
+def test_the_command_writes_what_each_perturbation_costs(files, tmp_path):
+    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(files)]
+    options = ["--dataset_dir=data", "--weights=model.pt", "--output_dir=out", "--turns_deg=[3]", "--method=cnn3d"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run([*command, *options], cwd=tmp_path, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["cases.csv", "sensitivity.csv", "sensitivity.md"]
+    rows = {row["perturbation"]: row for row in csv.DictReader((tmp_path / "out" / "sensitivity.csv").open())}
+    assert list(rows) == [
+        "unperturbed", "lateral view turned by +3 deg", "both views turned by +3 deg", "exposure x 1.2",
+        "exposure x 0.833", "gain x 1.05", "gain x 0.95",
+    ]  # fmt: skip
+    assert all(float(row["psnr3d_db"]) > 0 for row in rows.values())
+    assert float(rows["unperturbed"]["ssim3d_change"]) == 0 != float(rows["gain x 1.05"]["psnr3d_db_change"])
+    page = (tmp_path / "out" / "sensitivity.md").read_text()
+    assert "| unperturbed | " in page and "| unperturbed | " in done.stdout
+    assert "- split: test" in page and "- method: cnn3d" in page and "- weights_sha256: " in page
