@@ -1,0 +1,127 @@
+"""What the MONAI Deploy App SDK lacks between a study of radiographs and a CT series; the bundle does the work.
+
+The operators know of the bundle what its ``inference.json`` has names for: ``device``, ``preprocessing``, ``network``,
+``inferer``, ``postprocessing`` and ``saver``.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import torch
+from monai.bundle import ConfigParser
+from monai.deploy.core import ExecutionContext, Fragment, InputContext, Operator, OperatorSpec, OutputContext
+
+MAX_RADIOGRAPHS = 2
+_NAMED = 6
+
+
+class XrayPairOperator(Operator):
+    """Takes the files of one exam out of what was selected; which is which view, the bundle finds out from them.
+
+    Input ``study_selected_series_list``: of the SDK's series selector. Series are the wrong unit to choose views by:
+    many studies have both in one.
+
+    Output ``exam``: ``files``, paths of at most two radiographs, and ``name``, the study's UID.
+    """
+
+    def setup(self, spec: OperatorSpec) -> None:
+        """Name the ports."""
+        spec.input("study_selected_series_list")
+        spec.output("exam")
+
+    def compute(self, op_input: InputContext, op_output: OutputContext, context: ExecutionContext) -> None:
+        """Choose.
+
+        Raises:
+            ValueError: no study with radiographs or several, or more than two radiographs.
+        """
+        studies = op_input.receive("study_selected_series_list") or []
+        if len(studies) != 1:
+            raise ValueError(
+                f"input folder: {len(studies)} studies with radiographs, by the selections of app.yaml; give a folder "
+                "with the DICOM files of one study"
+            )
+        instances = [sop for chosen in studies[0].selected_series for sop in chosen.series.get_sop_instances()]
+        files = sorted({str(sop.get_native_sop_instance().filename) for sop in instances})
+        if len(files) > MAX_RADIOGRAPHS:
+            named = ", ".join(files[:_NAMED]) + (", ..." if len(files) > _NAMED else "")
+            raise ValueError(
+                f"study: {len(files)} radiographs selected ({named}), an exam is a frontal and a lateral one; narrow "
+                "the selections of app.yaml, for example by SeriesDescription, or remove the others"
+            )
+        op_output.emit({"files": files, "name": str(studies[0].study.StudyInstanceUID)}, "exam")
+
+
+class ReconstructionOperator(Operator):
+    """Runs the bundle on the files of an exam, as its command line does.
+
+    Input ``exam``: see :class:`XrayPairOperator`. Output ``volume``: ``image``, what the network saw, with everything
+    known of the exam in its ``meta``; ``pred``, the CT in HU with its affine; and ``seconds``.
+
+    The SDK's ``MonaiBundleInferenceOperator`` takes one image in memory instead of two files, and sends 8 bits.
+
+    Args:
+        fragment: the application.
+        args: conditions.
+        bundle: the parsed ``inference.json``.
+        kwargs: of the base class.
+
+    Raises:
+        ValueError: weights of another network; MONAI wraps it into ``RuntimeError``.
+    """
+
+    def __init__(self, fragment: Fragment, *args: Any, bundle: ConfigParser, **kwargs: Any) -> None:
+        self.device = bundle.get_parsed_content("device")
+        self.read = bundle.get_parsed_content("preprocessing")
+        self.network = bundle.get_parsed_content("network")
+        self.inferer = bundle.get_parsed_content("inferer")
+        self.finish = bundle.get_parsed_content("postprocessing")
+        super().__init__(fragment, *args, **kwargs)
+
+    def setup(self, spec: OperatorSpec) -> None:
+        """Name the ports."""
+        spec.input("exam")
+        spec.output("volume")
+
+    def compute(self, op_input: InputContext, op_output: OutputContext, context: ExecutionContext) -> None:
+        """Reconstruct.
+
+        Raises:
+            ValueError: radiographs that the bundle refuses; MONAI wraps it into ``RuntimeError``.
+        """
+        exam = op_input.receive("exam")
+        image = self.read({"image": exam["files"]})["image"]
+        image.meta["name"] = exam["name"]
+        started = time.perf_counter()
+        with torch.no_grad():
+            pred = self.inferer(image[None].to(self.device), self.network)[0]
+        volume = self.finish({"image": image, "pred": pred})
+        op_output.emit({**volume, "seconds": time.perf_counter() - started}, "volume")
+
+
+class CTSeriesWriterOperator(Operator):
+    """Writes the result with the bundle's own writers: a folder that appears whole or not at all.
+
+    Input ``volume``: see :class:`ReconstructionOperator`.
+
+    Args:
+        fragment: the application.
+        args: conditions.
+        bundle: the parsed ``inference.json``, with ``output_dir`` and ``outputs`` set.
+        kwargs: of the base class.
+    """
+
+    def __init__(self, fragment: Fragment, *args: Any, bundle: ConfigParser, **kwargs: Any) -> None:
+        self.saver = bundle.get_parsed_content("saver")
+        super().__init__(fragment, *args, **kwargs)
+
+    def setup(self, spec: OperatorSpec) -> None:
+        """Name the port."""
+        spec.input("volume")
+
+    def compute(self, op_input: InputContext, op_output: OutputContext, context: ExecutionContext) -> None:
+        """Write."""
+        volume = op_input.receive("volume")
+        self.saver.save(volume["image"], volume["pred"], volume["seconds"])
