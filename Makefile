@@ -1,10 +1,12 @@
 # Everything here works on a fresh machine with Python 3.10 or newer and make.
 PYTHON ?= python3
 VENV ?= .venv
+VENV_LABEL ?= .venv-label
+VENV_DEPLOY ?= .venv-deploy
 RUN := $(VENV)/bin/python
 OUTPUT ?= output
 
-.PHONY: demo test test-slow lint clean
+.PHONY: demo test test-slow test-label test-deploy release lint clean
 
 demo: $(VENV)/.installed  ## reconstruct the embedded demo case
 	$(RUN) -m monai.bundle run --config_file bundle/configs/inference.json \
@@ -16,6 +18,16 @@ test: $(VENV)/.installed-dev  ## the tests, two processes, under ten minutes on 
 
 test-slow: $(VENV)/.installed-dev  ## the tests that take longer
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -m slow
+
+test-deploy: $(VENV)/.installed-dev $(VENV_DEPLOY)/.installed  ## the MONAI Deploy application for real, on the CPU
+	ulimit -s 32768 && DEPLOY_PYTHON=$(abspath $(VENV_DEPLOY))/bin/python \
+		$(RUN) -m pytest -m slow tests/integrations/deploy
+
+test-label: $(VENV)/.installed-dev $(VENV_LABEL)/.installed  ## a real MONAI Label server, on the CPU or a GPU
+	LABEL_PYTHON=$(abspath $(VENV_LABEL))/bin/python $(RUN) -m pytest -m slow tests/integrations/label
+
+release: $(VENV)/.installed-dev  ## the bundle as MONAI's model zoo has it, checked as the zoo checks it
+	$(RUN) -m monai.bundle run --config_file bundle/configs/release.json --output $(OUTPUT)/release
 
 lint: $(VENV)/.installed-dev  ## style and docstrings
 	$(RUN) -m ruff check .
@@ -30,5 +42,15 @@ $(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
 	$(RUN) -m pip install --quiet --requirement requirements-dev.txt
 	touch $@
 
+$(VENV_DEPLOY)/.installed: bundle/integrations/deploy/requirements.txt
+	$(PYTHON) -m venv $(VENV_DEPLOY)
+	$(VENV_DEPLOY)/bin/python -m pip install --quiet --requirement $<
+	touch $@
+
+$(VENV_LABEL)/.installed: bundle/integrations/monailabel/install.sh \
+		bundle/integrations/monailabel/requirements.txt requirements.txt
+	PYTHON=$(PYTHON) bundle/integrations/monailabel/install.sh $(VENV_LABEL)
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(OUTPUT)
+	rm -rf $(VENV) $(VENV_LABEL) $(VENV_DEPLOY) $(OUTPUT)

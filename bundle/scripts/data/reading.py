@@ -241,8 +241,8 @@ class ToHounsfieldd(MapTransform):
         reference: key of the exam's image.
 
     Raises:
-        ValueError: a prediction holds NaN or infinity, of which integers would be made that look like HU, or is the same
-            everywhere, as that of a network whose last layer is still zero.
+        ValueError: a prediction holds NaN or infinity, of which integers would be made that look like HU, or is the
+            same everywhere, as that of a network whose last layer is still zero.
     """
 
     def __init__(self, keys: Hashable | list[Hashable] = "pred", reference: Hashable = "image") -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -112,6 +112,10 @@ class DiffuX2CT(nn.Module):
                 alpha_s, sigma_s = marginal(self.alphas_cumprod, self.timesteps[i + 1].expand(batch), x.ndim)
                 x = ddim_step(x, x0, alpha_t, sigma_t, alpha_s, sigma_s)
         return x0
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Load all weights or none, whatever ``strict`` says: a server that asks for less serves untrained ones."""
+        return super().load_state_dict(state_dict, strict=True, assign=assign)
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Tensor], prefix: str, metadata: Any, strict: bool, *lists: list[str]
