@@ -87,3 +87,8 @@ def test_the_scripted_network_is_the_eager_one() -> None:
 def test_sizes_that_do_not_fit_are_refused(changes: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         small(**changes)
+
+
+@torch.no_grad()
+def test_every_map_has_the_exams_along_its_first_dimension_so_that_samples_can_share_it() -> None:
+    assert {len(each) for each in small().condition(normal(3, 2, 32, 32))} == {3}

@@ -89,7 +89,8 @@ class ConcatenatedDenoiser(Denoiser):
         maps: list[Tensor] = []
         for to_down in self.condition_down:
             maps.append(to_down(F.silu(h[0])))
-        return maps + [torch.zeros(1, device=h[0].device) for _ in range(2 * self.stages - 1)]
+        nothing = torch.zeros(h[0].shape[0], 1, 1, 1, 1, device=h[0].device)
+        return maps + [nothing for _ in range(2 * self.stages - 1)]
 
 
 def diff2ct(
