@@ -1,0 +1,182 @@
+"""A diffusion network as ONNX files, for programs without PyTorch: what precedes a sampler's loop, and its one step."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import warnings
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from scripts.geometry import BiplanarGeometry
+from scripts.intensity import NETWORK_HU_RANGE, RADIOGRAPH_SCALE
+from scripts.io.atomic import whole_folder
+from scripts.io.text import strict_json
+
+CONDITIONER, DENOISER, NOISE, FACTS = "conditioner.onnx", "denoiser.onnx", "noise.npy", "onnx.json"
+OPSET = 18
+TRACED_BATCH, CHECKED_BATCHES = 2, (1, 3)
+"""The batch is the one free dimension: a network traced with one size of it is checked with others."""
+TOLERANCE = 1e-4
+"""Highest relative L2 difference between ONNX Runtime and PyTorch."""
+
+
+class _Conditioner(nn.Module):
+    """``network.condition`` as a call."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        return tuple(self.network.condition(image))
+
+
+class _Denoiser(nn.Module):
+    """``network.predict_x0``, a sampler's only view of the network, as a call."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor, timesteps: Tensor, *condition: Tensor) -> Tensor:
+        return self.network.predict_x0(x, timesteps, list(condition))
+
+
+def export_onnx(
+    network: nn.Module, geometry: BiplanarGeometry, output: str | Path | None, provenance: Mapping[str, Any]
+) -> None:
+    """Write a folder with all that a sampler needs, which appears whole or not at all.
+
+    ``conditioner.onnx`` maps ``image [B, 2, N, N]`` to the conditions, ``denoiser.onnx`` maps ``x [B, 1, U, V, W]``,
+    ``timesteps [B]`` int64 and the conditions to ``x0`` in [-1, 1], the parametrisation applied. ``noise.npy``
+    ``[1, 1, U, V, W]`` is what the network's own reconstruction starts from; ``onnx.json`` names everything.
+
+    Args:
+        network: on the CPU, in evaluation mode, with the interface of a diffusion network: ``condition``,
+            ``predict_x0`` and the buffers ``alphas_cumprod``, ``timesteps`` and ``noise``.
+        geometry: the exam it was trained for.
+        output: new, empty, or an earlier export, which is replaced.
+        provenance: of the weights; goes into ``onnx.json``.
+
+    Raises:
+        ValueError: no such folder, no diffusion network, a package is not installed, or ONNX Runtime computes
+            something else than PyTorch.
+    """
+    folder = _free_folder(output)
+    if not hasattr(network, "predict_x0"):
+        raise ValueError(
+            f"ONNX export: takes a diffusion network on its own, got {type(network).__name__}; export others as "
+            "TorchScript with monai.bundle ckpt_export"
+        )
+    absent = [name for name in ("onnx", "onnxruntime") if find_spec(name) is None]
+    if absent:
+        raise ValueError(f"ONNX export: {' and '.join(absent)} not installed; pip install {' '.join(absent)}")
+    parts = {CONDITIONER: _Conditioner(network).eval(), DENOISER: _Denoiser(network).eval()}
+    with whole_folder(folder) as partial, torch.no_grad():
+        example = _example(network, TRACED_BATCH)
+        for name, part in parts.items():
+            print(f"ONNX export: {name}", flush=True)
+            _trace(part, *example[name], partial / name)
+        differences = {name: _largest_difference(network, partial / name) for name in parts}
+        np.save(partial / NOISE, network.noise.numpy())
+        facts = {
+            **provenance,
+            "files": {name: _signature(*example[name]) for name in parts},
+            "noise": NOISE,
+            "alphas_cumprod": network.alphas_cumprod.tolist(),
+            "timesteps": network.timesteps.tolist(),
+            "parametrisation": f"{type(network.parametrisation).__name__}, applied: the output is x0",
+            "geometry": json.loads(geometry.to_json()),
+            "image_per_line_integral": RADIOGRAPH_SCALE,
+            "hu_of_minus_one_and_one": NETWORK_HU_RANGE,
+            "relative_difference_from_pytorch": differences,
+        }
+        (partial / FACTS).write_text(strict_json(facts))
+    for name, difference in differences.items():
+        size = (folder / name).stat().st_size / 1e6
+        print(f"{folder / name}: {size:.1f} MB, ONNX Runtime differs from PyTorch by {difference:.1e} (relative L2)")
+
+
+def _free_folder(output: str | Path | None) -> Path:
+    if output is None:
+        raise ValueError("output folder: none given; add --output DIR")
+    folder = Path(output)
+    known = {CONDITIONER, DENOISER, NOISE, FACTS}
+    if folder.exists() and not (folder.is_dir() and {path.name for path in folder.iterdir()} <= known):
+        raise ValueError(f"{folder}: holds something else than an earlier export; give --output a new folder")
+    return folder
+
+
+def _example(network: nn.Module, batch: int) -> dict[str, tuple[dict[str, Tensor], dict[str, Tensor]]]:
+    """Random inputs of each file, and what PyTorch makes of them, both by name."""
+    generator = torch.Generator().manual_seed(batch)
+    image = torch.rand(batch, *network.image_shape, generator=generator)
+    x = torch.randn(batch, *network.volume_shape, generator=generator)
+    timesteps = torch.linspace(len(network.alphas_cumprod) - 1, 0, batch).long()
+    condition = {f"condition_{i}": tensor for i, tensor in enumerate(network.condition(image))}
+    x0 = network.predict_x0(x, timesteps, list(condition.values()))
+    return {
+        CONDITIONER: ({"image": image}, condition),
+        DENOISER: ({"x": x, "timesteps": timesteps, **condition}, {"x0": x0}),
+    }
+
+
+def _trace(part: nn.Module, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor], path: Path) -> None:
+    with warnings.catch_warnings():
+        # The shapes that the network asserts are fixed, and of the exporters only this one, which is on its way out,
+        # takes attention with the windows as a dimension of its own ("only 4D query, key, and value are supported").
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.onnx.export(
+            part,
+            tuple(inputs.values()),
+            path,
+            input_names=list(inputs),
+            output_names=list(outputs),
+            # A condition that is the same for every exam has no batch.
+            dynamic_axes={k: {0: "batch"} for k, v in {**inputs, **outputs}.items() if len(v) == TRACED_BATCH},
+            opset_version=OPSET,
+            dynamo=False,
+        )
+
+
+def _largest_difference(network: nn.Module, path: Path) -> float:
+    """Relative L2 difference of ONNX Runtime's outputs from PyTorch's, the largest of all outputs and batches.
+
+    Raises:
+        ValueError: it exceeds the tolerance, or is no number.
+    """
+    session = importlib.import_module("onnxruntime").InferenceSession(path, providers=["CPUExecutionProvider"])
+    found = []
+    for batch in CHECKED_BATCHES:
+        inputs, expected = _example(network, batch)[path.name]
+        outputs = session.run(list(expected), {name: tensor.numpy() for name, tensor in inputs.items()})
+        found += [_relative(torch.from_numpy(o), e) for o, e in zip(outputs, expected.values(), strict=True)]
+    if not all(difference <= TOLERANCE for difference in found):
+        raise ValueError(
+            f"{path.name}: ONNX Runtime differs from PyTorch by {max(found):.1e} (relative L2), at most {TOLERANCE} is "
+            "accepted; nothing was written, try the versions in requirements-export.txt"
+        )
+    return max(found)
+
+
+def _relative(output: Tensor, expected: Tensor) -> float:
+    difference, size = (output - expected).norm().item(), expected.norm().item()
+    return difference / size if size else difference
+
+
+def _signature(inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor]) -> dict[str, dict[str, Sequence[Any]]]:
+    def shape(tensor: Tensor) -> list[Any]:
+        return ["batch" if len(tensor) == TRACED_BATCH else len(tensor), *tensor.shape[1:]]
+
+    return {
+        "inputs": {name: shape(tensor) for name, tensor in inputs.items()},
+        "outputs": {name: shape(tensor) for name, tensor in outputs.items()},
+    }

@@ -1,0 +1,50 @@
+"""The denoiser as a TensorRT engine, where there is TensorRT."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+from monai.networks import trt_compile
+from torch import nn
+
+PACKAGES = ("tensorrt", "polygraphy", "onnx", "cuda")
+
+
+def missing_for_tensorrt() -> str | None:
+    """Why this machine cannot use TensorRT, in a few words; None if it can."""
+    if not torch.cuda.is_available():
+        return "torch sees no CUDA device"
+    absent = [name for name in PACKAGES if find_spec(name) is None]
+    return f"{', '.join(absent)} not installed" if absent else None
+
+
+def with_tensorrt(
+    network: nn.Module, weights: str | Path, submodule: str, precision: str = "fp16", max_batch: int = 1
+) -> nn.Module:
+    """``network``, of which ``submodule`` from now on runs as a TensorRT engine; without TensorRT, as it was.
+
+    The first call builds the engine, which takes minutes, and keeps it beside the weights; newer weights make a new
+    one. Where that fails, or for a larger batch than planned, MONAI logs it and PyTorch computes.
+
+    Args:
+        network: with its weights, on the GPU, in evaluation mode; its inputs must be float32 (no autocast).
+        weights: their file.
+        submodule: its name; the module's ``forward`` takes tensors and lists of them, all with the batch first.
+        precision: ``fp32``, ``tf32``, ``fp16`` or ``bf16``.
+        max_batch: highest batch that the engine is planned for.
+    """
+    reason = missing_for_tensorrt()
+    if reason is not None:
+        print(f"TensorRT is not used, {reason}: PyTorch computes", flush=True)
+        return network
+    args = {
+        "precision": precision,
+        "dynamic_batchsize": [1, max_batch, max_batch],
+        "timestamp": Path(weights).stat().st_mtime,
+        "fallback": True,
+        # torch's newer exporter takes attention over 4D tensors only.
+        "export_args": {"dynamo": False},
+    }
+    return trt_compile(network, f"{weights}.{precision}-{max_batch}", args=args, submodule=submodule)
