@@ -8,7 +8,18 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "bundle" / "docs").glob("*.md"))]
-KNOWN_TO_MONAI = {"config_file", "tracking", "meta_file", "net_id", "bundle_root", "nproc_per_node", "backend"}
+KNOWN_TO_MONAI = {
+    "config_file",
+    "tracking",
+    "meta_file",
+    "filepath",
+    "ckpt_file",
+    "net_id",
+    "bundle_root",
+    "nproc_per_node",
+    "backend",
+}
+KNOWN_TO_MONAI |= {"name", "bundle_dir", "version", "private"}  # of push_to_hf_hub
 
 
 def options() -> set[str]:

@@ -39,20 +39,30 @@ TINY = {
 }
 
 
-@pytest.fixture(scope="session")
-def dataset_dir(tmp_path_factory) -> Path:
-    """A prepared data set: three phantoms to train on, two to validate with."""
-    folder = tmp_path_factory.mktemp("prepared")
+def prepare(folder: Path, splits: dict[str, list[str]], first_seed: int = 0, change=lambda hu: hu) -> Path:
+    """A prepared data set of phantoms, their HU changed by ``change``."""
     projector = SeparableProjector(GEOMETRY)
     grid = GEOMETRY.with_volume(SOURCE_SHAPE, SOURCE_SPACING_MM)
-    for seed, name in enumerate(sum(SPLITS.values(), [])):
-        hu = torso(seed, GEOMETRY.volume_shape, GEOMETRY.volume_spacing_mm).hu
-        source = torso(seed, SOURCE_SHAPE, SOURCE_SPACING_MM).hu
+    for seed, name in enumerate(sum(splits.values(), []), first_seed):
+        hu = change(torso(seed, GEOMETRY.volume_shape, GEOMETRY.volume_spacing_mm).hu)
+        source = change(torso(seed, SOURCE_SHAPE, SOURCE_SPACING_MM).hu)
         image = projector(hu_to_mu(hu[None, None]))[0].numpy()
         volumes = [Volume(v.numpy().astype(np.int16), g.volume_affine()) for v, g in ((hu, GEOMETRY), (source, grid))]
         write_case(folder / "cases" / name, GEOMETRY, image, *volumes, labels=None, record={})
-    (folder / "splits.json").write_text(json.dumps(SPLITS))
+    (folder / "splits.json").write_text(json.dumps(splits))
     return folder
+
+
+@pytest.fixture(scope="session")
+def prepared():
+    """Writes a prepared data set of phantoms: folder, splits, first seed, and what to do to their HU."""
+    return prepare
+
+
+@pytest.fixture(scope="session")
+def dataset_dir(tmp_path_factory) -> Path:
+    """A prepared data set: three phantoms to train on, two to validate with."""
+    return prepare(tmp_path_factory.mktemp("prepared"), SPLITS)
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from scripts.engine.weights import load_weights, start_from
+from scripts.engine.weights import freeze, learning, load_weights, start_from
 
 
 class Small(nn.Module):
@@ -81,3 +81,48 @@ def test_training_starts_from_given_weights_and_from_its_own_without(tmp_path):
     assert started.training and torch.equal(started.layer.weight, trained.layer.weight)
     with pytest.raises(ValueError, match="no weights"):
         start_from(fresh, tmp_path / "missing.pt")
+
+
+class Parts(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Conv1d(1, 2, 1), nn.BatchNorm1d(2))
+        self.head = nn.Conv1d(2, 1, 1)
+
+    def forward(self, x):
+        return self.head(self.encoder(x))
+
+
+@pytest.mark.parametrize("parts", ["encoder", ["encoder"], "encoder.0, encoder.1"])
+def test_training_changes_no_bit_of_a_frozen_part_and_its_statistics_still_serve_evaluation(parts):
+    network = Parts()
+    network.encoder[1].running_mean.fill_(3.0)
+    frozen = {name: value.clone() for name, value in network.encoder.state_dict().items()}
+    assert freeze(network, parts) is network
+    assert [id(p) for p in learning(network)] == [id(p) for p in network.head.parameters()]
+    optimizer = torch.optim.SGD(learning(network), lr=0.1)
+    network.train()(torch.randn(4, 1, 5)).square().sum().backward()
+    optimizer.step()
+    assert all(torch.equal(value, frozen[name]) for name, value in network.encoder.state_dict().items())
+    zero = network.eval().encoder(torch.zeros(1, 1, 1))
+    shift = network.encoder[1].bias[:, None] + (network.encoder[0].bias[:, None] - 3.0) / (1 + 1e-5) ** 0.5
+    torch.testing.assert_close(zero[0], shift)
+
+
+@pytest.mark.parametrize("nothing", ["", [], " , "])
+def test_with_nothing_frozen_everything_learns(nothing):
+    network = Parts()
+    assert len(learning(freeze(network, nothing))) == len(list(network.parameters()))
+
+
+def test_freezing_leaves_frozen_what_the_network_itself_has_frozen():
+    network = Parts()
+    network.head.requires_grad_(False)
+    assert len(learning(freeze(network, "encoder.1"))) == 2
+
+
+def test_a_part_that_is_not_there_and_freezing_all_are_refused():
+    with pytest.raises(ValueError, match="the network has no part 'decoder'; choose from encoder, head or their parts"):
+        freeze(Parts(), "decoder")
+    with pytest.raises(ValueError, match="leaves nothing to learn; freeze less"):
+        freeze(Parts(), "encoder,head")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 from ignite.engine import Engine, Events
+from monai.engines import Evaluator
 from torch import nn
 
 from scripts.engine.checkpoints import save_atomically
@@ -62,6 +63,27 @@ class BestWeights:
     def load_state_dict(self, state: Mapping[str, float | None]) -> None:
         """Take up the best value of an earlier run."""
         self.best = state["best"]
+
+
+class ValidateStart:
+    """Validates the weights that a training starts from, so that it keeps none that are worse.
+
+    Attached after the handler that resumes: a resumed training has done so before.
+    """
+
+    def __init__(self, validator: Evaluator) -> None:
+        self.validator = validator
+
+    def attach(self, engine: Engine) -> None:
+        """Validate when ``engine`` starts anew."""
+        engine.add_event_handler(Events.STARTED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        """Run the validator if ``engine`` has not trained yet."""
+        if engine.state.epoch == 0:
+            self.validator.run()
+            name, metrics = self.validator.state.key_metric_name, self.validator.state.metrics
+            logger.info("before training: %s %.4f", name, metrics[name])
 
 
 def save_weights(network: nn.Module, path: Path, dtype: torch.dtype = torch.float32) -> None:
