@@ -1,6 +1,5 @@
 """``sensitivity.json`` through the real command line, on a direct method with random weights."""
 
-import csv
 import json
 import os
 import subprocess
@@ -52,14 +51,17 @@ def test_the_command_writes_what_each_perturbation_costs(files, tmp_path):
     environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run([*command, *options], cwd=tmp_path, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["cases.csv", "sensitivity.csv", "sensitivity.md"]
-    rows = {row["perturbation"]: row for row in csv.DictReader((tmp_path / "out" / "sensitivity.csv").open())}
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
+        "cases.csv", "summary.csv", "summary.json", "summary.md",
+    ]  # fmt: skip
+    found = json.loads((tmp_path / "out" / "summary.json").read_text())
+    rows = {row["method"]: {key: value["mean"] for key, value in row["metrics"].items()} for row in found["methods"]}
     assert list(rows) == [
         "unperturbed", "lateral view turned by +3 deg", "both views turned by +3 deg", "exposure x 1.2",
         "exposure x 0.833", "gain x 1.05", "gain x 0.95",
     ]  # fmt: skip
-    assert all(float(row["psnr3d_db"]) > 0 for row in rows.values())
-    assert float(rows["unperturbed"]["ssim3d_change"]) == 0 != float(rows["gain x 1.05"]["psnr3d_db_change"])
-    page = (tmp_path / "out" / "sensitivity.md").read_text()
+    assert all(row["psnr3d_db"] > 0 for row in rows.values())
+    assert rows["unperturbed"]["ssim3d_change"] == 0 != rows["gain x 1.05"]["psnr3d_db_change"]
+    page = (tmp_path / "out" / "summary.md").read_text()
     assert "| unperturbed | " in page and "| unperturbed | " in done.stdout
     assert "- split: test" in page and "- method: cnn3d" in page and "- weights_sha256: " in page

@@ -108,7 +108,7 @@ class Staged(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.base, self.upsampler = Pointwise(), nn.Upsample(scale_factor=2, mode="nearest")
-        self.upsampler.halo = 0
+        self.upsampler.halo, self.upsampler.factor = 0, 2
 
 
 @pytest.mark.parametrize("samples", [1, 3])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch.nn.functional as F
 from monai.networks.layers.factories import Conv
 from torch import Tensor, nn
@@ -79,6 +81,26 @@ class ResidualBlock(nn.Module):
             per_channel = [scale.shape[0], scale.shape[1]] + [1] * (y.ndim - 2)
             y = y * (1 + scale.reshape(per_channel)) + shift.reshape(per_channel)
         return self.skip(x) + self.conv2(self.dropout(F.silu(y)))
+
+
+class Levels(nn.Module):
+    """Modules that follow each other, of which every output is wanted.
+
+    Args:
+        levels: in their order.
+    """
+
+    def __init__(self, levels: Iterable[nn.Module]) -> None:
+        super().__init__()
+        self.levels = nn.ModuleList(levels)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """What each level makes of the output of the one before, the first of ``x``."""
+        features: list[Tensor] = []
+        for level in self.levels:
+            x = level(x)
+            features.append(x)
+        return features
 
 
 class Upsample(nn.Module):

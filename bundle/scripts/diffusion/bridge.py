@@ -23,6 +23,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from scripts.diffusion.schedules import check_num_train_timesteps
+
 
 def bridge_alphas_cumprod(num_train_timesteps: int = 1000, s: float = 1.0) -> Tensor:
     """ᾱ_t of the bridge's Gaussian part, see the module's text.
@@ -37,8 +39,7 @@ def bridge_alphas_cumprod(num_train_timesteps: int = 1000, s: float = 1.0) -> Te
     Raises:
         ValueError: T < 1, or s not positive and finite.
     """
-    if num_train_timesteps < 1:
-        raise ValueError(f"num_train_timesteps must be at least 1, got {num_train_timesteps}; BBDM uses 1000.")
+    check_num_train_timesteps(num_train_timesteps)
     if not 0 < s < math.inf:
         raise ValueError(f"bridge: s must be positive and finite, got {s}; BBDM uses 1.")
     m = _m(num_train_timesteps)

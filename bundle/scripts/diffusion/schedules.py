@@ -24,7 +24,7 @@ def linear_alphas_cumprod(num_train_timesteps: int = 1000, beta_start: float = 1
     Raises:
         ValueError: T < 1, or a β outside (0, 1).
     """
-    _check_num_train_timesteps(num_train_timesteps)
+    check_num_train_timesteps(num_train_timesteps)
     if not (0 < beta_start < 1 and 0 < beta_end < 1):
         raise ValueError(
             f"beta_start and beta_end must be in (0, 1), got {beta_start} and {beta_end}; DDPM uses 1e-4 and 2e-2."
@@ -48,7 +48,7 @@ def cosine_alphas_cumprod(num_train_timesteps: int = 1000, s: float = 0.008) -> 
     Raises:
         ValueError: T < 1, or a negative s.
     """
-    _check_num_train_timesteps(num_train_timesteps)
+    check_num_train_timesteps(num_train_timesteps)
     if s < 0:
         raise ValueError(f"s must be >= 0, got {s}; the paper uses 0.008.")
     t = torch.arange(num_train_timesteps + 1, dtype=torch.float64)
@@ -122,6 +122,7 @@ def q_sample(x0: Tensor, noise: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
     return alpha * x0 + sigma * noise
 
 
-def _check_num_train_timesteps(num_train_timesteps: int) -> None:
+def check_num_train_timesteps(num_train_timesteps: int) -> None:
+    """Raise ValueError unless there is a timestep at all."""
     if num_train_timesteps < 1:
         raise ValueError(f"num_train_timesteps must be at least 1, got {num_train_timesteps}; DDPM uses 1000.")

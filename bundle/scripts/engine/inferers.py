@@ -145,21 +145,20 @@ class SuperResolvingInferer(ReconstructionInferer):
 
     Args:
         tile: voxels of a sampled volume along each side of the tiles that are drawn at a time.
-        factor: of the upsampler.
         sampling: arguments of :class:`ReconstructionInferer`.
     """
 
-    def __init__(self, *, tile: int = 64, factor: int = 2, **sampling: Any) -> None:
+    def __init__(self, *, tile: int = 64, **sampling: Any) -> None:
         super().__init__(**sampling)
-        self.tile, self.factor = tile, factor
+        self.tile = tile
 
     @torch.no_grad()
     def __call__(self, inputs: Tensor, network: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
         """Volumes ``[B, samples, f U, f V, f W]`` in [-1, 1] of images ``[B, 2, N, N]``."""
-        coarse = super().__call__(inputs, network.base)
+        coarse, upsampler = super().__call__(inputs, network.base), network.upsampler
         with mixed_precision(coarse.device, self.amp):
             samples = [
-                in_tiles(network.upsampler, sample, self.tile, network.upsampler.halo, self.factor).float()
+                in_tiles(upsampler, sample, self.tile, upsampler.halo, upsampler.factor).float()
                 for sample in coarse.split(1, dim=1)
             ]
         return torch.cat(samples, dim=1).clamp(-1.0, 1.0)

@@ -140,8 +140,7 @@ def _trace(part: nn.Module, inputs: Mapping[str, Tensor], outputs: Mapping[str, 
             path,
             input_names=list(inputs),
             output_names=list(outputs),
-            # A condition that is the same for every exam has no batch.
-            dynamic_axes={k: {0: "batch"} for k, v in {**inputs, **outputs}.items() if len(v) == TRACED_BATCH},
+            dynamic_axes={name: {0: "batch"} for name in (*inputs, *outputs)},
             opset_version=OPSET,
             dynamo=False,
         )
@@ -174,7 +173,7 @@ def _relative(output: Tensor, expected: Tensor) -> float:
 
 def _signature(inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor]) -> dict[str, dict[str, Sequence[Any]]]:
     def shape(tensor: Tensor) -> list[Any]:
-        return ["batch" if len(tensor) == TRACED_BATCH else len(tensor), *tensor.shape[1:]]
+        return ["batch", *tensor.shape[1:]]
 
     return {
         "inputs": {name: shape(tensor) for name, tensor in inputs.items()},

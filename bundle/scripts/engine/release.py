@@ -59,10 +59,11 @@ def release(
         check(partial, rules)
         version = ConfigParser.load_config_file(str(partial / METADATA))["version"]
         archive = folder.with_name(f"{name}_v{version}.zip")
-        pack(partial, name, archive)
-        if large_file_url:
-            name_large_file(partial, large_file_url)
-            check(partial, {key: rule for key, rule in rules.items() if key == "large files"})
+        with whole_file(archive) as zipped:
+            pack(partial, name, zipped)
+            if large_file_url:
+                name_large_file(partial, large_file_url)
+                check(partial, {key: rule for key, rule in rules.items() if key == "large files"})
     print(f"{folder}: {len(files_of(folder))} files\n{archive}: sha256 {sha256(archive)}", flush=True)
     return folder
 
@@ -92,7 +93,7 @@ def check(folder: Path, rules: Mapping[str, Rule]) -> None:
 
 def pack(folder: Path, name: str, archive: Path) -> None:
     """Write ``folder`` as a zip that unpacks to ``name``; the same files give the same bytes."""
-    with whole_file(archive) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as zipped:
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as zipped:
         for path in files_of(folder):
             entry = zipfile.ZipInfo(f"{name}/{path.as_posix()}", _EPOCH)
             entry.compress_type, entry.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16

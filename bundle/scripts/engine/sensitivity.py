@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from scripts.engine.batches import KeepViews, PrepareSimulated
+from scripts.engine.tables import write_tables
 from scripts.geometry import VIEWS, BiplanarGeometry
-from scripts.io.text import write_text
 from scripts.metrics.protocol import DATA_RANGE
-from scripts.metrics.tables import SINGLE, Summary, summarise, to_csv
+from scripts.metrics.tables import SINGLE, Summary, summarise
 from scripts.metrics.volume import psnr, ssim3d
 from scripts.physics.detector import expose
 from scripts.physics.raymarch import RayMarchProjector, rotate_pose, view_pose
@@ -77,9 +77,8 @@ def perturbations(
 class SensitivityStudy:
     """Reconstructs every case from its own CT's radiographs, as they should be and perturbed, with the same seed.
 
-    Writes into ``output_dir``, each file atomically: ``cases.csv`` (a row per case and perturbation),
-    ``sensitivity.csv`` (means over the cases, and of their differences to the unperturbed radiographs) and
-    ``sensitivity.md``.
+    Writes into ``output_dir`` what :func:`~scripts.engine.tables.write_tables` does: a row per case and perturbation,
+    and the statistics over the cases, of their differences to the unperturbed radiographs too.
 
     Args:
         network: makes the volumes, by way of ``inferer``.
@@ -150,11 +149,7 @@ class SensitivityStudy:
     def _write(self, rows: list[dict[str, Any]]) -> None:
         summary, cases = summarise(rows), len({row["case"] for row in rows})
         table, record = _table(summary), {**self.settings, "cases": cases, "failures": self.failures}
-        self.output_dir.mkdir(parents=True, exist_ok=True)
-        write_text(self.output_dir / "cases.csv", to_csv(rows))
-        means = [{"perturbation": name} | {k: s.mean for k, s in found.items()} for (name, _), found in summary.items()]
-        write_text(self.output_dir / "sensitivity.csv", to_csv(means))
-        write_text(self.output_dir / "sensitivity.md", _page(table, record))
+        write_tables(self.output_dir, rows, summary, record, _page(table, record))
         print(f"\n{table}\n\n{cases} cases; tables in {self.output_dir}", flush=True)
 
 

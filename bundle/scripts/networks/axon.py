@@ -18,41 +18,27 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from scripts.blocks.residual import DepthToSpace, ResidualBlock, SpaceToDepth, convolution
+from scripts.blocks.residual import DepthToSpace, Levels, ResidualBlock, SpaceToDepth, convolution
 from scripts.diffusion.bridge import BrownianBridge
 from scripts.diffusion.parametrisation import X0
 from scripts.geometry import BiplanarGeometry
 from scripts.networks.controlnet import ControlNet
 from scripts.networks.denoiser import Denoiser, stage_shapes
 from scripts.networks.diffux2ct import DiffuX2CT, geometry_fingerprint
-from scripts.networks.lifting import (
-    AttenuationScale,
-    BackProjectedAttenuation,
-    require_image,
-    views_present,
-)
+from scripts.networks.lifting import AttenuationScale, BackProjectedAttenuation, require_image, views_present
 from scripts.networks.triplane import TriplaneConditioner
 
 
-class VolumeEncoder(nn.Module):
-    """Volumes on the voxel grid to features on the denoiser's grids, finest first."""
+class VolumeEncoder(Levels):
+    """Volumes ``[B, C, U, V, W]`` to features ``[B, C_i, *grid_i]`` on the denoiser's grids, finest first."""
 
     def __init__(self, in_channels: int, patch: int, channels: tuple[int, ...], dropout: float) -> None:
-        super().__init__()
         first = nn.Sequential(SpaceToDepth(patch), convolution(3, in_channels * patch**3, channels[0]))
         halve = (convolution(3, a, b, stride=2) for a, b in zip(channels[:-1], channels[1:], strict=True))
-        self.levels = nn.ModuleList(
+        super().__init__(
             nn.Sequential(entry, ResidualBlock(3, c, c, dropout=dropout))
             for entry, c in zip([first, *halve], channels, strict=True)
         )
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        """Map ``[B, C, U, V, W]`` to ``[B, C_i, *grid_i]``."""
-        features: list[Tensor] = []
-        for level in self.levels:
-            x = level(x)
-            features.append(x)
-        return features
 
 
 class AttenuationLifting(nn.Module):
@@ -145,13 +131,14 @@ class BridgeDenoiser(nn.Module):
         """y, and what the denoiser computes of the other conditions once."""
         return [h[0].float()] + self.denoiser.project_condition(h[1:])
 
-    def forward(
-        self, u: Tensor, timesteps: Tensor, condition: list[Tensor], control: list[Tensor] | None = None
-    ) -> Tensor:
+    def forward(self, u: Tensor, timesteps: Tensor, condition: list[Tensor]) -> Tensor:
         """x_0 as seen from ``u [B, 1, U, V, W]`` at ``timesteps [B]``."""
-        y = condition[0]
-        x_t = self.bridge(u, y, timesteps)
-        return self.origin(x_t, y) + self.denoiser(x_t, timesteps, condition[1:], control).float()
+        return self.at(self.bridge(u, condition[0], timesteps), timesteps, condition, None)
+
+    def at(self, x_t: Tensor, timesteps: Tensor, condition: list[Tensor], control: list[Tensor] | None) -> Tensor:
+        """x_0 as seen from ``x_t``, with what a ControlNet adds."""
+        y, maps = condition[0], condition[1:]
+        return self.origin(x_t, y) + self.denoiser(x_t, timesteps, maps, control).float()
 
     def origin(self, x_t: Tensor, y: Tensor) -> Tensor:
         """Where the denoiser's output is measured from."""
@@ -202,17 +189,35 @@ def axon_bridge(
     return DiffuX2CT(lift, bridged, X0(), alphas_cumprod, geometry, steps, power)
 
 
-def require_trained(stage: nn.Module) -> None:
-    """Raise ValueError unless the denoiser in ``stage`` has left its initial state, where it draws nothing."""
-    denoisers = [module for module in stage.modules() if isinstance(module, Denoiser)]
-    if not all(denoiser.head[-1].weight.any() for denoiser in denoisers):
-        raise ValueError(
-            "AXON: a stage is trained upon the one before, whose weights are missing; train that first and give its "
-            "file by --stage1_weights or --stage2_weights"
-        )
+class Upon(nn.Module):
+    """A network upon a stage that is trained and frozen: no gradients of its weights, in evaluation mode for good.
+
+    Args:
+        base: the stage.
+    """
+
+    def __init__(self, base: DiffuX2CT) -> None:
+        super().__init__()
+        self.base = base.requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> Upon:
+        """Training mode for all but the base.
+
+        Raises:
+            ValueError: the base has not left its initial state, in which a denoiser draws nothing.
+        """
+        denoisers = [module for module in self.base.modules() if isinstance(module, Denoiser)]
+        if mode and not all(denoiser.head[-1].weight.any() for denoiser in denoisers):
+            raise ValueError(
+                "AXON: a stage is trained upon the one before, whose weights are missing; train that first and give "
+                "its file by --stage1_weights or --stage2_weights"
+            )
+        super().train(mode)
+        self.base.eval()
+        return self
 
 
-class StageOne(nn.Module):
+class StageOne(Upon):
     """What stage 2 is told: stage 1's conditions, its volume, and what that volume leaves unexplained of the views.
 
     The last is the difference between the radiographs and the volume's own, back-projected, so that it says where
@@ -225,17 +230,8 @@ class StageOne(nn.Module):
     """
 
     def __init__(self, base: DiffuX2CT, geometry: BiplanarGeometry) -> None:
-        super().__init__()
-        self.base = base.requires_grad_(False).eval()
+        super().__init__(base)
         self.spread, self.scale = BackProjectedAttenuation(geometry), AttenuationScale()
-
-    def train(self, mode: bool = True) -> StageOne:
-        """Training mode for all but stage 1, which must have been trained."""
-        if mode:
-            require_trained(self.base)
-        super().train(mode)
-        self.base.eval()
-        return self
 
     def forward(self, image: Tensor, z: Tensor | None = None) -> list[Tensor]:
         """Stage 1's conditions of ``image [B, 2, N, N]``, and the hint ``[B, 3, U, V, W]`` in network range."""
@@ -265,16 +261,14 @@ class ControlledBridge(DiffuX2CT):
         control = ControlNet(base.denoiser.denoiser, hint_channels=3)
         super().__init__(StageOne(base, geometry), control, X0(), base.alphas_cumprod, geometry, steps, power)
 
-    @torch.jit.export
-    def denoise(self, x: Tensor, timesteps: Tensor, condition: list[Tensor]) -> Tensor:
-        """x_0 as seen from ``x [B, 1, U, V, W]`` at ``timesteps [B]``."""
+    def _output(self, x: Tensor, timesteps: Tensor, condition: list[Tensor]) -> Tensor:
         bridged = self.conditioner.base.denoiser
         x_t = bridged.bridge(x, condition[0], timesteps)
         control = self.denoiser(x_t, timesteps, condition[1:-1], condition[-1])
-        return bridged(x, timesteps, condition[:-1], control)
+        return bridged.at(x_t, timesteps, condition[:-1], control)
 
 
-class SuperResolved(nn.Module):
+class SuperResolved(Upon):
     """Stage 3: the volume of the stages before, frozen, drawn on a grid twice as fine.
 
     Args:
@@ -283,11 +277,11 @@ class SuperResolved(nn.Module):
         geometry: the exam on the fine grid.
 
     Raises:
-        ValueError: grids that do not fit; see also :func:`require_trained`.
+        ValueError: grids that do not fit.
     """
 
     def __init__(self, base: DiffuX2CT, upsampler: nn.Module, geometry: BiplanarGeometry) -> None:
-        super().__init__()
+        super().__init__(base)
         coarse = tuple(base.volume_shape[1:])
         if tuple(2 * n for n in coarse) != geometry.volume_shape:
             raise ValueError(
@@ -296,15 +290,7 @@ class SuperResolved(nn.Module):
             )
         self.image_shape = [2, geometry.detector_pixels, geometry.detector_pixels]
         self.register_buffer("geometry", geometry_fingerprint(geometry))
-        self.base, self.upsampler = base.requires_grad_(False).eval(), upsampler
-
-    def train(self, mode: bool = True) -> SuperResolved:
-        """Training mode for the upsampler alone."""
-        if mode:
-            require_trained(self.base)
-        super().train(mode)
-        self.base.eval()
-        return self
+        self.upsampler = upsampler
 
     def forward(self, image: Tensor) -> Tensor:
         """Reconstruct ``[B, 1, 2U, 2V, 2W]`` from ``image [B, 2, N, N]`` by the stages' built-in samplers."""

@@ -89,6 +89,9 @@ class DiffuX2CT(nn.Module):
                 f"this network takes volumes [B] + {self.volume_shape}, got {list(x.shape)}; resample them "
                 "or choose the network that was trained for their geometry"
             )
+        return self._output(x, timesteps, condition)
+
+    def _output(self, x: Tensor, timesteps: Tensor, condition: list[Tensor]) -> Tensor:
         return self.denoiser(x, timesteps, condition)
 
     @torch.jit.export

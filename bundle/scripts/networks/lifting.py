@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from scripts.geometry import BiplanarGeometry, centred_coordinates_mm
+from scripts.geometry import VIEWS, BiplanarGeometry, centred_coordinates_mm
 from scripts.intensity import MU_WATER_PER_MM, RADIOGRAPH_SCALE, hu_to_network, mu_to_hu
 from scripts.physics.separable import SeparableProjector, backproject_view, interpolation_matrix, project_view
 
@@ -81,7 +81,7 @@ class ReplicatedAttenuation(nn.Module):
     def __init__(self, geometry: BiplanarGeometry) -> None:
         super().__init__()
         self.replicate = RayReplication(geometry)
-        depth_mm = [geometry.volume_size_mm[geometry.view(name).depth_axis] for name in ("frontal", "lateral")]
+        depth_mm = [geometry.volume_size_mm[geometry.view(name).depth_axis] for name in VIEWS]
         self.register_buffer("depth_mm", torch.tensor(depth_mm).reshape(1, 2, 1, 1, 1), persistent=False)
 
     def forward(self, image: Tensor) -> Tensor:

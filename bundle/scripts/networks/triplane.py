@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from scripts.blocks.residual import ResidualBlock, Upsample, convolution, group_norm
+from scripts.blocks.residual import Levels, ResidualBlock, Upsample, convolution, group_norm
 from scripts.geometry import BiplanarGeometry, centred_coordinates_mm
 from scripts.physics.separable import interpolation_matrix
 
@@ -33,23 +33,15 @@ class InterleavedConvolution(nn.Module):
         return F.silu(self.conv(x1_hat)), F.silu(self.conv(x2_hat))
 
 
-class PlaneEncoder(nn.Module):
-    """2D residual encoder; returns the features of every level, finest first."""
+class PlaneEncoder(Levels):
+    """2D residual encoder: ``[B, C_1, P, P]`` to ``[B, C_i, P / 2^(i-1), P / 2^(i-1)]`` for each level i."""
 
     def __init__(self, channels: tuple[int, ...], blocks: int, dropout: float) -> None:
-        super().__init__()
-        self.levels = nn.ModuleList()
+        levels = []
         for i, c in enumerate(channels):
             entry = nn.Identity() if i == 0 else convolution(2, channels[i - 1], c, stride=2)
-            self.levels.append(nn.Sequential(entry, *(ResidualBlock(2, c, c, dropout=dropout) for _ in range(blocks))))
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        """Map ``[B, C_1, P, P]`` to ``[B, C_i, P / 2^(i-1), P / 2^(i-1)]`` for each level i."""
-        features: list[Tensor] = []
-        for level in self.levels:
-            x = level(x)
-            features.append(x)
-        return features
+            levels.append(nn.Sequential(entry, *(ResidualBlock(2, c, c, dropout=dropout) for _ in range(blocks))))
+        super().__init__(levels)
 
 
 class ViewModulators(nn.Module):
