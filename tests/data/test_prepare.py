@@ -1,5 +1,6 @@
 import csv
 import json
+import math
 import os
 import subprocess
 import sys
@@ -231,6 +232,22 @@ def test_a_phantom_is_the_same_patient_in_any_batch():
     few, many = phantom_scans(2, 19, 5.0, 0.1), phantom_scans(30, 0, 5.0, 0.1)
     assert few == many[19:21]
     assert sum(scan.metal for scan in many) == 3
+
+
+def test_a_phantom_of_another_size_is_the_same_patient_on_a_scaled_grid():
+    (adult,), (child,) = phantom_scans(1, 5, 5.0, 0.0), phantom_scans(1, 5, 2.5, 0.0, body_scale=0.5)
+    assert (child.name, child.patient) == ("phantom_00005_x0.5", adult.name)
+    small, large = child.read(), adult.read()
+    u, v, w = ((a - b) // 2 for a, b in zip(small.hu.shape, large.hu.shape, strict=True))
+    same = small.hu[u : u + large.hu.shape[0], v : v + large.hu.shape[1], w : w + large.hu.shape[2]]
+    assert np.allclose(same, large.hu, atol=0.1)
+    assert np.allclose(np.diag(small.affine)[:3], np.diag(large.affine)[:3] / 2)
+
+
+@pytest.mark.parametrize("scale", [0.0, 0.2, 2.0, math.nan])
+def test_a_size_that_no_patient_has_is_refused(scale):
+    with pytest.raises(ValueError, match=r"0\.3 <= body_scale <= 1\.3, an infant to a giant, got"):
+        phantom_scans(1, 0, 5.0, 0.1, scale)
 
 
 def test_public_collections_say_what_to_do_when_they_are_not_there(tmp_path):
