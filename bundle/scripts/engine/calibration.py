@@ -14,13 +14,17 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from scripts.engine.batches import prepare_measured
-from scripts.engine.tables import write_tables
+from scripts.engine.tables import page, write_tables
 from scripts.intensity import NETWORK_HU_RANGE, network_to_hu
 from scripts.metrics.calibration import NOTES, Spread, coverage, fit_temperature, measure_calibration, spread_of
 from scripts.metrics.tables import summarise, to_markdown
 
 RAW, TEMPERED = "raw", "tempered"
 BODY, EVERYWHERE = "body", "everywhere"
+ABOUT = (
+    "Mean ± standard deviation over cases. *raw* is the samples as they are, *tempered* with their standard deviation "
+    "times the temperature below. Truth and samples are clipped to [{:g}, {:g}] HU.".format(*NETWORK_HU_RANGE)
+)
 CURVE_LEVELS = (*(i / 20 for i in range(1, 20)), 0.99)
 """Nominal coverages of the reliability diagram."""
 
@@ -163,19 +167,9 @@ class CalibrationStudy:
         table = to_markdown(summary)
         measured = len({row["case"] for row in rows})
         record = {**found, **self.settings, "cases": measured, "failures": self.failures}
-        write_tables(self.output_dir, rows, summary, record, _page(table, record))
+        write_tables(self.output_dir, rows, summary, record, page("Calibration", table, ABOUT, record, NOTES))
         print(
             f"\n{table}\n\ntemperature {found['temperature']:.3f}, fitted on {self.fit_split}; {measured} {self.split} "
             f"cases measured; tables in {self.output_dir}",
             flush=True,
         )
-
-
-def _page(table: str, record: Mapping[str, Any]) -> str:
-    notes, facts = "\n".join(f"- {note}" for note in NOTES), "\n".join(f"- {k}: {v}" for k, v in record.items())
-    about = (
-        "Mean ± standard deviation over cases. *raw* is the samples as they are, *tempered* with their standard "
-        "deviation times the temperature below. Truth and samples are clipped to "
-        "[{:g}, {:g}] HU.".format(*NETWORK_HU_RANGE)
-    )
-    return f"# Calibration\n\n{table}\n\n{about}\n\n{notes}\n\n## Settings\n\n{facts}\n"

@@ -13,7 +13,7 @@ from ignite.engine import Engine, Events
 from monai.engines import IterationEvents
 from torch import Tensor, nn
 
-from scripts.engine.tables import write_tables
+from scripts.engine.tables import page, write_tables
 from scripts.intensity import network_to_radiograph
 from scripts.metrics.perceptual import NOTES as PERCEPTUAL_NOTES
 from scripts.metrics.perceptual import Perceptual, SliceFeatures
@@ -121,7 +121,9 @@ class CompareMethods:
         summary = self._summary(measured)
         record = {**self.settings, "cases": measured, "failures": self.failures}
         table = to_markdown(summary)
-        write_tables(self.output_dir, self.rows, summary, record, _page(f"Evaluation of {self.method}", table, record))
+        about, notes = "Mean ± standard deviation over cases.", NOTES + PERCEPTUAL_NOTES
+        text = page(f"Evaluation of {self.method}", table, about, record, notes)
+        write_tables(self.output_dir, self.rows, summary, record, text)
         print(f"\n{table}\n\n{measured} cases; tables in {self.output_dir}", flush=True)
         if self.failures:
             raise SystemExit(f"{len(self.failures)} of {measured + len(self.failures)} cases failed:\n{lost}")
@@ -159,12 +161,6 @@ class CompareMethods:
 
 def _of_all(value: float, cases: int) -> Statistic:
     return Statistic(value, math.nan, 0 if math.isnan(value) else cases)
-
-
-def _page(title: str, table: str, record: Mapping[str, Any]) -> str:
-    notes = "\n".join(f"- {note}" for note in NOTES + PERCEPTUAL_NOTES)
-    facts = "\n".join(f"- {k}: {v}" for k, v in record.items())
-    return f"# {title}\n\n{table}\n\nMean ± standard deviation over cases.\n\n{notes}\n\n## Settings\n\n{facts}\n"
 
 
 def _timed(network: Callable[[Tensor], Tensor], image: Tensor) -> tuple[Tensor, float]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from scripts.engine.tables import page
 from scripts.io.text import write_text
 from scripts.metrics.comparison import compare, comparison_markdown, numbers
 from scripts.metrics.protocol import NOTES
@@ -48,10 +49,9 @@ class PublishComparison:
             self.draw(output_dir, list(costs))
 
     def _page(self, table: str, cases: int) -> str:
-        facts = "\n".join(f"- {name}: {value}" for name, value in self.settings.items() if value is not None)
-        notes = "\n".join(f"- {note}" for note in NOTES)
         about = (
             f"Mean ± standard deviation over {cases} cases; differences are paired by case, with a bootstrap "
             "interval. Training time and memory are those of the whole command, its validation and start included."
         )
-        return f"# Comparison of methods\n\n{table}\n\n{about}\n\n{notes}\n\n## Settings\n\n{facts}\n"
+        facts = {name: value for name, value in self.settings.items() if value is not None}
+        return page("Comparison of methods", table, about, facts, NOTES)

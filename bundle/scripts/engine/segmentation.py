@@ -13,7 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from scripts.engine.segmenters import Ids, Segmenter
-from scripts.engine.tables import write_tables
+from scripts.engine.tables import page, write_tables
 from scripts.intensity import NETWORK_HU_RANGE
 from scripts.io.case import CT_FILE, LABELS_FILE, Case, read_case
 from scripts.io.names import safe_name
@@ -25,6 +25,11 @@ ORACLE = "oracle"
 """The method that is the true CT itself: how well the segmenter does where nothing was reconstructed."""
 AGAINST_CT = "against the true CT"
 AGAINST_LABELS = "against labels"
+ABOUT = (
+    "Mean ± standard deviation over cases. *oracle* is the segmenter on the true CT; *against the true CT* is against "
+    "its segmentation there, *against labels* against the data set's own. All volumes are clipped to "
+    "[{:g}, {:g}] HU.".format(*NETWORK_HU_RANGE)
+)
 Masks = dict[str, Tensor]
 
 
@@ -148,7 +153,7 @@ class SegmentationStudy:
             "cases": measured,
             "failures": dict(failures),
         }
-        write_tables(self.output_dir, rows, summary, record, _page(table, record))
+        write_tables(self.output_dir, rows, summary, record, page("Segmentation study", table, ABOUT, record, NOTES))
         print(f"\n{table}\n\noracle: {record['oracle']}\n{measured} cases; tables in {self.output_dir}", flush=True)
 
     def _oracle(self, rows: list[dict[str, Any]], measured: int) -> str:
@@ -176,13 +181,3 @@ def _read_on_grid(path: Path, case: Case) -> np.ndarray:
             f"{case.affine.tolist()}; reconstruct this case, or resample the volume to its grid"
         )
     return voxels
-
-
-def _page(table: str, record: Mapping[str, Any]) -> str:
-    notes, facts = "\n".join(f"- {note}" for note in NOTES), "\n".join(f"- {k}: {v}" for k, v in record.items())
-    about = (
-        "Mean ± standard deviation over cases. *oracle* is the segmenter on the true CT; *against the true CT* is "
-        "against its segmentation there, *against labels* against the data set's own. All volumes are clipped to "
-        "[{:g}, {:g}] HU.".format(*NETWORK_HU_RANGE)
-    )
-    return f"# Segmentation study\n\n{table}\n\n{about}\n\n{notes}\n\n## Settings\n\n{facts}\n"

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from scripts.engine.batches import KeepViews, PrepareSimulated
-from scripts.engine.tables import write_tables
+from scripts.engine.tables import page, write_tables
 from scripts.geometry import VIEWS, BiplanarGeometry
 from scripts.metrics.protocol import DATA_RANGE
 from scripts.metrics.tables import SINGLE, Summary, summarise
@@ -149,7 +149,8 @@ class SensitivityStudy:
     def _write(self, rows: list[dict[str, Any]]) -> None:
         summary, cases = summarise(rows), len({row["case"] for row in rows})
         table, record = _table(summary), {**self.settings, "cases": cases, "failures": self.failures}
-        write_tables(self.output_dir, rows, summary, record, _page(table, record))
+        about = "Means over cases, of all radiographs simulated from the prepared CT by one ray march."
+        write_tables(self.output_dir, rows, summary, record, page("Sensitivity", table, about, record))
         print(f"\n{table}\n\n{cases} cases; tables in {self.output_dir}", flush=True)
 
 
@@ -161,9 +162,3 @@ def _table(summary: Summary) -> str:
         )
         lines.append(f"| {name} | {value:.2f} | {change:+.2f} | {similarity:.3f} | {its_change:+.3f} |")
     return "\n".join(lines)
-
-
-def _page(table: str, record: Mapping[str, Any]) -> str:
-    facts = "\n".join(f"- {k}: {v}" for k, v in record.items())
-    about = "Means over cases, of all radiographs simulated from the prepared CT by one ray march."
-    return f"# Sensitivity\n\n{table}\n\n{about}\n\n## Settings\n\n{facts}\n"

@@ -27,3 +27,14 @@ def write_tables(output_dir: Path, rows: Sequence[Row], summary: Summary, record
     numbers = {**record, "methods": summary_json(summary)}
     write_text(output_dir / "summary.json", json.dumps(numbers, indent=2, allow_nan=False) + "\n")
     write_text(output_dir / "summary.md", page)
+
+
+def page(title: str, table: str, about: str, record: Mapping[str, Any], notes: Sequence[str] = ()) -> str:
+    """A measurement in Markdown: its table, what the table means, and the facts about the run."""
+    facts = [f"{key}: {value}" for key, value in record.items()]
+    parts = [f"# {title}", table, about, _bullets(notes), "## Settings", _bullets(facts)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _bullets(lines: Sequence[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from scripts.blocks.residual import convolution
 from scripts.geometry import BiplanarGeometry
 from scripts.networks.lifting import RayReplication
-from scripts.networks.triplane import PlaneEncoder
+from scripts.networks.triplane import PlaneEncoder, check_planes
 
 
 class ExpandedConditioner(nn.Module):
@@ -49,12 +49,7 @@ class ExpandedConditioner(nn.Module):
                 f"conditioner: {stages} grids need at least {stages} plane_channels and {stages} condition_channels, "
                 f"got {len(plane_channels)} and {len(condition_channels)}; give one channel count for each"
             )
-        divisor = stem_stride * 2 ** (stages - 1)
-        if geometry.detector_pixels % divisor:
-            raise ValueError(
-                f"conditioner: detector_pixels {geometry.detector_pixels} must be divisible by {divisor} (stem_stride "
-                f"{stem_stride}, {stages} plane levels); choose a geometry with a multiple of {divisor} pixels"
-            )
+        check_planes(geometry, stem_stride, stages)
         channels, kernel = plane_channels[:stages], 2 * stem_stride + 1
         self.stem = nn.ModuleList(convolution(2, 1, channels[0], kernel, stem_stride) for _ in range(2))
         self.encoder = PlaneEncoder(channels, blocks, dropout)

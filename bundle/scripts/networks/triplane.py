@@ -255,6 +255,16 @@ class ImplicitDecoder(nn.Module):
         return (seen @ rows.to(plane.dtype).transpose(1, 2)).reshape(k, b, c, n, -1)
 
 
+def check_planes(geometry: BiplanarGeometry, stem_stride: int, levels: int) -> None:
+    """Raise ValueError unless every level of a plane encoder halves the radiographs evenly."""
+    divisor = stem_stride * 2 ** (levels - 1)
+    if geometry.detector_pixels % divisor:
+        raise ValueError(
+            f"conditioner: detector_pixels {geometry.detector_pixels} must be divisible by {divisor} (stem_stride "
+            f"{stem_stride}, {levels} plane levels); choose a geometry with a multiple of {divisor} pixels"
+        )
+
+
 class TriplaneConditioner(nn.Module):
     """The whole ICM: radiographs ``[B, 2, N, N]`` to conditions h^(1..N).
 
@@ -292,12 +302,7 @@ class TriplaneConditioner(nn.Module):
                 f"conditioner: {stages} grids need {stages + 1} plane_channels and {stages} condition_channels, "
                 f"got {levels} and {len(condition_channels)}; give one channel count for each"
             )
-        divisor = stem_stride * 2 ** (levels - 1)
-        if geometry.detector_pixels % divisor:
-            raise ValueError(
-                f"conditioner: detector_pixels {geometry.detector_pixels} must be divisible by {divisor} (stem_stride "
-                f"{stem_stride}, {levels} plane levels); choose a geometry with a multiple of {divisor} pixels"
-            )
+        check_planes(geometry, stem_stride, levels)
         side = geometry.detector_pixels // stem_stride
         first, kernel = plane_channels[0], 2 * stem_stride + 1
         self.stem = nn.ModuleList(convolution(2, 1, first, kernel, stem_stride) for _ in range(2))
