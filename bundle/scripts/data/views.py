@@ -34,7 +34,7 @@ in 60 phantoms, hence less than 1 if the views are swapped. None of these 76 exa
 swapped; with grey values adapted view by view, none and 78 %. Not known for real films."""
 MAX_HEIGHT_OFFSET_MM = 20.0
 """More than the estimate is off on those 76 exams: at most 6 mm, 16 mm with adapted grey values. A lateral view that
-was 10, 20 and 40 mm too high cost the shipped model 1.1, 2.8 and 5.2 dB."""
+is 10, 20 and 40 mm too high costs the shipped model 1.1, 2.8 and 5.2 dB (``benchmarks/deviations.py``)."""
 _SEARCHED_MM = 60.0
 _DICOM_SUFFIXES = (".dcm", ".dicom")
 _HEAD_BYTES = 2**14
