@@ -1,4 +1,4 @@
-# Everything here works on a fresh machine with Python 3.10 or newer and make.
+# Everything here works on a fresh machine with make and Python 3.10 or newer; test-label needs 3.11.
 PYTHON ?= python3
 VENV ?= .venv
 VENV_LABEL ?= .venv-label
@@ -24,10 +24,12 @@ test-deploy: $(VENV)/.installed-dev $(VENV_DEPLOY)/.installed  ## the MONAI Depl
 		$(RUN) -m pytest -m slow tests/integrations/deploy
 
 test-label: $(VENV)/.installed-dev $(VENV_LABEL)/.installed  ## a real MONAI Label server, on the CPU or a GPU
-	LABEL_PYTHON=$(abspath $(VENV_LABEL))/bin/python $(RUN) -m pytest -m slow tests/integrations/label
+	LABEL_PYTHON=$(abspath $(VENV_LABEL))/bin/python $(RUN) -m pytest -m slow -raP tests/integrations/label
 
-release: $(VENV)/.installed-dev  ## the bundle as MONAI's model zoo has it, checked as the zoo checks it
-	$(RUN) -m monai.bundle run --config_file bundle/configs/release.json --output $(OUTPUT)/release
+release: $(VENV)/.installed-dev  ## the zoo's folder, checked; SCHEMA, MODEL_INFO, LARGE_FILE_URL: see bundle/docs/release.md
+	$(RUN) -m monai.bundle run --config_file bundle/configs/release.json --output $(OUTPUT)/release \
+		$(if $(SCHEMA),--schema "$(SCHEMA)") $(if $(MODEL_INFO),--model_info "$(MODEL_INFO)") \
+		$(if $(LARGE_FILE_URL),--large_file_url "$(LARGE_FILE_URL)")
 
 lint: $(VENV)/.installed-dev  ## style and docstrings
 	$(RUN) -m ruff check .
@@ -48,7 +50,7 @@ $(VENV_DEPLOY)/.installed: bundle/integrations/deploy/requirements.txt
 	touch $@
 
 $(VENV_LABEL)/.installed: bundle/integrations/monailabel/install.sh \
-		bundle/integrations/monailabel/requirements.txt requirements.txt
+		bundle/integrations/monailabel/requirements.txt
 	PYTHON=$(PYTHON) bundle/integrations/monailabel/install.sh $(VENV_LABEL)
 	touch $@
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from monai.bundle import ConfigParser, ConfigWorkflow
+from monai.bundle import ConfigWorkflow
 
 BUNDLE = Path(__file__).parents[2] / "bundle"
 CONFIGS = BUNDLE / "configs"
-SCHEMA = Path(__file__).parents[3] / "shared" / "schema" / "meta_schema_20240725.json"
+SCHEMA = os.environ.get("SCHEMA")
 FILES = ("--meta_file", "configs/metadata.json", "--config_file", "configs/inference.json")
 
 
@@ -29,29 +29,15 @@ def monai_bundle(*arguments):
 
 
 def test_metadata_meets_the_schema():
-    if not SCHEMA.is_file():
-        pytest.skip(f"{SCHEMA} is not here; MONAI's verify_metadata would download the schema")
+    if not SCHEMA:
+        pytest.skip("SCHEMA names no local copy of the schema; MONAI's verify_metadata would download it")
     assert "verified with no error" in monai_bundle(
-        "verify_metadata", "--meta_file", "configs/metadata.json", "--filepath", SCHEMA
+        "verify_metadata", "--meta_file", "configs/metadata.json", "--filepath", Path(SCHEMA).resolve()
     )
 
 
 def test_network_meets_its_declared_input_and_output():
     assert "verified with no error" in monai_bundle("verify_net_in_out", "--net_id", "network_def", *FILES)
-
-
-def test_exported_program_turns_radiographs_into_the_eager_networks_volume(tmp_path):
-    weights = BUNDLE / "models" / "model.pt"
-    where = ("--filepath", tmp_path / "model.ts", "--ckpt_file", weights)
-    monai_bundle("ckpt_export", "--net_id", "network_def", *where, *FILES)
-    parser = ConfigParser(ConfigParser.load_config_file(CONFIGS / "inference.json"))
-    network = parser.get_parsed_content("network_def")
-    network.load_state_dict(torch.load(weights, weights_only=True))
-    image = torch.rand(1, 2, 128, 128, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        eager, exported = network.eval()(image), torch.jit.load(str(tmp_path / "model.ts"))(image)
-    assert eager.shape == (1, 1, 64, 64, 64)
-    assert ((exported - eager).norm() / eager.norm()).item() <= 1e-4
 
 
 def test_no_required_property_of_inference_is_missing():

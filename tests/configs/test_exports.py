@@ -16,7 +16,10 @@ from scripts.geometry import preset
 
 BUNDLE = Path(__file__).parents[2] / "bundle"
 CONFIGS = BUNDLE / "configs"
-CODE = re.findall(r"```python\n(.*?)```", (BUNDLE / "docs" / "exports.md").read_text(), re.DOTALL)
+CODE, COMMANDS = (
+    re.findall(rf"```{language}\n(.*?)```", (BUNDLE / "docs" / "exports.md").read_text(), re.DOTALL)
+    for language in ("python", "bash")
+)
 OFFLINE = "import socket\n\ndef refuse(*_):\n    raise OSError('offline')\n\nsocket.socket.connect = refuse\n"
 TINY = {
     "geometry": json.loads(preset("carm", (16, 16, 16), 20.0, 16).to_json())
@@ -89,13 +92,28 @@ def test_the_documents_three_lines_load_the_trained_network_offline_from_elsewhe
     assert torch.allclose(torch.load(tmp_path / "volume.pt", weights_only=True), expected, atol=1e-4)
 
 
+def test_the_documents_torchscript_command_writes_the_network_whose_volume_is_the_eager_ones(tmp_path):
+    (tmp_path / "bundle").symlink_to(BUNDLE)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    environment.pop("PYTHONPATH", None)
+    (command,) = [block for block in COMMANDS if "ckpt_export" in block]
+    end = subprocess.run(["bash", "-c", command], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert end.returncode == 0, end.stderr[-3000:]
+    image = torch.rand(1, 2, 128, 128, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        eager = parsed().get_parsed_content("network").cpu()(image)
+        exported = torch.jit.load(str(tmp_path / "model.ts"), map_location="cpu")(image)
+    assert eager.shape == (1, 1, 64, 64, 64)
+    assert ((exported - eager).norm() / eager.norm()).item() <= 1e-4
+
+
 def test_without_tensorrt_its_overlay_says_so_and_reconstructs_with_the_ordinary_network(monkeypatch, capsys):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     parser = parsed("inference_trt")
     network = parser.get_parsed_content("evaluator").network
     assert "TensorRT is not used, torch sees no CUDA device: PyTorch computes\n" in capsys.readouterr().out
     assert network is parser.get_parsed_content("trained")
-    assert "tensorrt" not in parser.get_parsed_content("provenance")
+    assert "tensorrt_requested" not in parser.get_parsed_content("provenance")
     network.denoiser._trt_compiler = None
     again = parsed("inference_trt", network=network)
-    assert again.get_parsed_content("provenance")["tensorrt"] == "fp16"
+    assert again.get_parsed_content("provenance")["tensorrt_requested"] == "fp16"

@@ -64,6 +64,15 @@ def case(tmp_path):
     return Path(shutil.copytree(DEMO, tmp_path / "case"))
 
 
+def test_an_exam_is_never_replaced_by_its_own_result(tmp_path):
+    shutil.copytree(DEMO, tmp_path / "demo")
+    before = {path.name: sha256(path) for path in (tmp_path / "demo").iterdir()}
+    with pytest.raises(Exception) as caught:
+        infer(tmp_path, input=str(tmp_path / "demo"))
+    assert "demo: exists and holds no result.json, so it is not replaced" in str(stated_cause(caught.value))
+    assert {path.name: sha256(path) for path in (tmp_path / "demo").iterdir()} == before
+
+
 def test_demo_runs_from_any_working_directory_and_leaves_ct_spread_picture_and_record(tmp_path):
     done = command_line(tmp_path, input=DEMO, output_dir=tmp_path / "out", steps=2, samples=2, seed=7)
     assert done.returncode == 0, done.stderr[-2000:]

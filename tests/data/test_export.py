@@ -78,7 +78,7 @@ def test_two_cases_of_one_name_are_refused(cases):
 
 
 def test_a_case_is_never_replaced_by_its_own_radiographs(cases):
-    with pytest.raises(SystemExit, match="2 of 2 cases failed:\n.*give another --output"):
+    with pytest.raises(SystemExit, match="2 of 2 cases failed:\n.*holds no frontal.dcm, so it is not replaced"):
         main(partial(find_cases, cases), cases)
     assert (cases / "a" / "frontal.nii.gz").is_file()
 

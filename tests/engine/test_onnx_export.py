@@ -124,9 +124,9 @@ def test_a_file_that_computes_something_else_is_refused_and_an_earlier_export_st
 
 def test_a_folder_with_other_files_is_never_replaced(tmp_path):
     (tmp_path / "model.pt").touch()
-    with pytest.raises(ValueError, match="holds something else than an earlier export"):
+    with pytest.raises(ValueError, match="holds no onnx.json, so it is not replaced"):
         export_onnx(Counting(freezes=False), GEOMETRY, tmp_path, {})
-    with pytest.raises(ValueError, match="holds something else"):
+    with pytest.raises(ValueError, match="so it is not replaced"):
         export_onnx(Counting(freezes=False), GEOMETRY, tmp_path / "model.pt", {})
     with pytest.raises(ValueError, match="add --output DIR"):
         export_onnx(Counting(freezes=False), GEOMETRY, None, {})

@@ -72,17 +72,45 @@ def test_a_release_holds_the_bundle_and_no_caches(released):
 
 def test_caches_and_results_beside_the_bundle_stay_out(released, tmp_path):
     bundle = shutil.copytree(released, tmp_path / "bundle")
-    for stray in ("scripts/io/__pycache__/a.py", "eval/a.json", "docs/.hidden", "integrations/deploy/cache/a.pt"):
+    strays = ["scripts/io/__pycache__/a.py", "eval/a.json", "docs/.hidden", "integrations/deploy/cache/a.pt"]
+    strays += ["models/model.ts", "models/model.pt.0123.fp16-4.denoiser.plan", "models/other.pt"]
+    for stray in strays:
         (bundle / stray).parent.mkdir(parents=True, exist_ok=True)
         (bundle / stray).write_text("stray")
     assemble(bundle, tmp_path / "again")
     assert files_of(tmp_path / "again") == files_of(released)
 
 
-def test_commands_in_a_releases_documents_are_for_whoever_stands_in_its_folder(released):
-    pages = {path: path.read_text() for path in (released / "docs").glob("*.md")}
-    assert not [path for path, text in pages.items() if re.search(r"(?<![\w/])bundle/configs", text)]
-    assert "monai.bundle run --config_file configs/train.json" in pages[released / "docs" / "training.md"]
+def test_documents_are_released_as_they_are(released):
+    pages = zoo_rules.pages(released)
+    assert {page.parent.name for page in pages} == {"docs", "deploy", "monailabel"}
+    assert all(page.read_bytes() == (BUNDLE / page.relative_to(released)).read_bytes() for page in pages)
+
+
+def test_commands_in_the_documents_need_nothing_that_a_release_lacks(released):
+    """But for tests and benchmarks, of which the model card says that they belong to the source repository."""
+    lacking = re.compile(r"(?<![\w./-])(?:requirements[\w-]*\.txt|make (?!test-))")
+    for page in zoo_rules.pages(released):
+        for block in re.findall(r"^```(?:bash)?\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE):
+            commands = re.sub("#.*", "", block)
+            assert not lacking.search(commands), (page.name, commands)
+
+
+def test_the_exports_page_installs_the_pinned_exporters():
+    page = (BUNDLE / "docs" / "exports.md").read_text()
+    assert "pip install " + " ".join((BUNDLE.parent / "requirements-export.txt").read_text().split()) in page
+
+
+def test_make_passes_the_options_of_a_release_that_are_set():
+    def command(*settings):
+        return subprocess.run(
+            ["make", "--dry-run", "release", *settings], cwd=BUNDLE.parent, capture_output=True, text=True, check=True
+        ).stdout
+
+    told = command("SCHEMA=s.json", "MODEL_INFO=m.json", "LARGE_FILE_URL=https://example.org/a?b=1&c=2")
+    assert '--schema "s.json" --model_info "m.json"' in told
+    assert '--large_file_url "https://example.org/a?b=1&c=2"' in told
+    assert not re.search("--(schema|model_info|large_file_url)", command())
 
 
 def test_the_zip_unpacks_to_the_folder_and_is_the_same_every_time(released, tmp_path):
@@ -127,18 +155,30 @@ def test_the_full_checks_pass(released):
 
 def test_large_files_are_named_and_monai_fetches_them_back(copy, released):
     name_large_file(copy, (released / "models" / "model.pt").as_uri())
-    assert not (copy / "models" / "model.pt").exists()
+    (copy / "models" / "model.pt").unlink()
     assert not list(zoo_rules.required_files(copy))
     download_large_files(bundle_path=str(copy))
     assert sha256(copy / "models" / "model.pt") == sha256(released / "models" / "model.pt")
 
 
-def test_the_zip_of_a_release_with_large_files_holds_them(tmp_path):
-    folder = release(BUNDLE, tmp_path, NAME, {}, large_file_url="https://example.org/model.pt")
+def test_weights_above_the_limit_are_released_by_their_address_alone(released, tmp_path, monkeypatch):
+    monkeypatch.setattr(zoo_rules, "MAX_BYTES", 1_000_000)
+    with pytest.raises(ValueError, match="1 rules.*\n- file sizes: models/model.pt has .*--large_file_url"):
+        release(BUNDLE, tmp_path / "refused", NAME, RULES)
+    folder = release(BUNDLE, tmp_path, NAME, RULES, large_file_url="https://example.org/model.pt")
     assert (folder / "large_files.yml").is_file() and not (folder / "models" / "model.pt").exists()
+    check(folder, RULES)
     (archive,) = tmp_path.glob("*.zip")
-    names = zipfile.ZipFile(archive).namelist()
-    assert f"{NAME}/models/model.pt" in names and f"{NAME}/large_files.yml" not in names
+    (whole,) = released.parent.glob("*.zip")
+    assert archive.read_bytes() == whole.read_bytes()
+
+
+def test_another_file_above_the_limit_is_refused_beside_named_weights(copy, monkeypatch):
+    monkeypatch.setattr(zoo_rules, "MAX_BYTES", 1_000_000)
+    name_large_file(copy, "https://example.org/model.pt")
+    append("docs/big.bin", "0" * 1_000_001)(copy)
+    (problem,) = zoo_rules.file_sizes(copy)
+    assert problem.startswith("docs/big.bin has 1000001 bytes")
 
 
 LARGE = 'large_files:\n- {{path: {path}, url: {url}, hash_val: "{digest}", hash_type: {kind}}}\n'
@@ -169,6 +209,14 @@ DAMAGE = {
     ),
     "path": (append("configs/x.json", '{"a": "/home/me"}'), "paths in configs: configs/x.json holds the absolute path"),
     "link": (append("docs/x.md", "[a](../../README.md)"), "links in docs: docs/x.md links to ../../README.md"),
+    "link of an integration": (
+        append("integrations/deploy/README.md", "[a](../../../Makefile)"),
+        "links in docs: integrations/deploy/README.md links to ../../../Makefile",
+    ),
+    "named path": (
+        append("integrations/deploy/README.md", "cp bundle/configs/no.json ."),
+        "paths in docs: integrations/deploy/README.md names bundle/configs/no.json",
+    ),
     "large file outside": (write_large(path="../m.pt"), "large files: path '../m.pt' is not one within the bundle"),
     "large file on disk": (write_large(url="file:///m.pt"), "url 'file:///m.pt' is not a web address"),
     "large file by md5": (write_large(kind="md5"), "hash_type must be sha256"),
@@ -200,7 +248,7 @@ def test_each_broken_rule_is_named(copy, damage):
 
 def test_all_failures_are_listed_at_once_and_nothing_is_written(released, tmp_path):
     bundle = shutil.copytree(released, tmp_path / "bundle")
-    (bundle / "LICENSE").unlink()
+    (bundle / "docs" / "data_license.txt").unlink()
     edit_metadata(bundle, authors="", references=[])
     with pytest.raises(ValueError, match="3 rules of the zoo are broken"):
         release(bundle, tmp_path / "dist", NAME, RULES)
@@ -289,7 +337,8 @@ def test_a_dry_run_without_a_release_or_an_owner_or_the_weights_is_refused(copy,
     with pytest.raises(ValueError, match="--repo: must be OWNER/NAME, got 'ct'"):
         preview_push(copy.parent, NAME, "ct", RULES)
     name_large_file(copy, "https://example.org/model.pt")
-    with pytest.raises(ValueError, match="which the hub hosts itself; release without --large_file_url"):
+    (copy / "models" / "model.pt").unlink()
+    with pytest.raises(ValueError, match="which the hub hosts itself; release without --large_file_url, or fetch"):
         preview_push(copy.parent, NAME, "team/ct", RULES)
 
 

@@ -43,23 +43,21 @@ def export_case(case: Path, output: Path, form: Form, photons: float | None = No
 
     Args:
         case: its folder.
-        output: replaced if it exists.
+        output: an earlier export there is replaced.
         form: what the files store; see :data:`~scripts.io.dx_image.FORMS`.
         photons: per pixel in the open beam; None leaves the noise out.
         seed: of the noise.
 
     Raises:
-        ValueError: an unreadable case, one whose name is no patient ID, or ``output`` is the case itself.
+        ValueError: an unreadable case, one whose name is no patient ID, or ``output`` is something else.
     """
-    if output.resolve() == case.resolve():
-        raise ValueError(f"{case}: would be replaced by its own radiographs; give another --output")
     exam = read_case(case)
     image = exam.image
     if photons is not None:
         image = poisson_noise(image, photons, torch.Generator().manual_seed(seed))
     content = hashlib.sha256(image.numpy().tobytes() + exam.geometry.to_json().encode()).hexdigest()
     header = simulated_header(exam.name, content)
-    with whole_folder(output) as partial:
+    with whole_folder(output, f"{VIEWS[0]}.dcm") as partial:
         for view, pixels in zip(VIEWS, image.numpy(), strict=True):
             write_dx(partial / f"{view}.dcm", pixels, view, exam.geometry, header, form)
 

@@ -66,10 +66,12 @@ def export_onnx(
         provenance: of the weights; goes into ``onnx.json``.
 
     Raises:
-        ValueError: no such folder, no diffusion network, a package is not installed, or ONNX Runtime computes
-            something else than PyTorch.
+        ValueError: no folder or one of other things, no diffusion network, a package is not installed, or ONNX
+            Runtime computes something else than PyTorch.
     """
-    folder = _free_folder(output)
+    if output is None:
+        raise ValueError("output folder: none given; add --output DIR")
+    folder = Path(output)
     if not hasattr(network, "predict_x0"):
         raise ValueError(
             f"ONNX export: takes a diffusion network on its own, got {type(network).__name__}; export others as "
@@ -79,7 +81,7 @@ def export_onnx(
     if absent:
         raise ValueError(f"ONNX export: {' and '.join(absent)} not installed; pip install {' '.join(absent)}")
     parts = {CONDITIONER: _Conditioner(network).eval(), DENOISER: _Denoiser(network).eval()}
-    with whole_folder(folder) as partial, torch.no_grad():
+    with whole_folder(folder, FACTS) as partial, torch.no_grad():
         example = _example(network, TRACED_BATCH)
         for name, part in parts.items():
             print(f"ONNX export: {name}", flush=True)
@@ -102,16 +104,6 @@ def export_onnx(
     for name, difference in differences.items():
         size = (folder / name).stat().st_size / 1e6
         print(f"{folder / name}: {size:.1f} MB, ONNX Runtime differs from PyTorch by {difference:.1e} (relative L2)")
-
-
-def _free_folder(output: str | Path | None) -> Path:
-    if output is None:
-        raise ValueError("output folder: none given; add --output DIR")
-    folder = Path(output)
-    known = {CONDITIONER, DENOISER, NOISE, FACTS}
-    if folder.exists() and not (folder.is_dir() and {path.name for path in folder.iterdir()} <= known):
-        raise ValueError(f"{folder}: holds something else than an earlier export; give --output a new folder")
-    return folder
 
 
 def _example(network: nn.Module, batch: int) -> dict[str, tuple[dict[str, Tensor], dict[str, Tensor]]]:

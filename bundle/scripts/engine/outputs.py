@@ -70,7 +70,7 @@ class Result:
 class SaveReconstructions:
     """Writes one folder per exam: ``result.json`` and whatever the writers add.
 
-    A folder appears whole or not at all, and replaces an earlier result of the same exam.
+    A folder appears whole or not at all, and replaces an earlier result of the same exam, but nothing else.
 
     Args:
         output_dir: parent of the folders.
@@ -134,14 +134,14 @@ class SaveReconstructions:
             The folder.
 
         Raises:
-            ValueError: the reconstruction holds NaN or infinity.
+            ValueError: the reconstruction holds NaN or infinity, or the folder is something else than a result.
         """
         folder = self.folder(image)
         hu = samples.as_tensor().float().cpu()
         if not torch.isfinite(hu).all():
             raise ValueError(f"{folder.name}: the reconstruction holds NaN or infinity; nothing was written for it")
         result = self._result(folder.name, image, hu, samples.affine.cpu().numpy(), seconds)
-        with whole_folder(folder) as partial:
+        with whole_folder(folder, RECORD_FILE) as partial:
             (partial / RECORD_FILE).write_text(strict_json(result.record) + "\n")
             for write in self.writers:
                 write(partial, result)

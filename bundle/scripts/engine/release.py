@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,11 +21,12 @@ CONTENT = (
     "configs/**/*.json",
     "docs/**/*",
     "integrations/*/*",
-    "models/*",
+    WEIGHTS,
+    "models/radiographs.json",
     "scripts/**/*.py",
     "scripts/*/assets/*",
 )
-"""What a release holds. Caches and results lie elsewhere, and what begins with a dot is left out."""
+"""What a release holds. Caches and results lie elsewhere, exports beside the weights; what begins with a dot is out."""
 _EPOCH = (2020, 1, 1, 0, 0, 0)
 """Of every file in a zip, so that the same bundle gives the same zip."""
 
@@ -54,30 +56,30 @@ def release(
     bundle_root, folder = Path(bundle_root).resolve(), Path(output).resolve() / name
     if folder.is_relative_to(bundle_root) or bundle_root.is_relative_to(folder):
         raise ValueError(f"--output: {folder} and the bundle overlap; write the release elsewhere")
-    with whole_folder(folder) as partial:
+    with whole_folder(folder, METADATA) as partial:
         assemble(bundle_root, partial)
+        if large_file_url:
+            name_large_file(partial, large_file_url)
         check(partial, rules)
         version = ConfigParser.load_config_file(str(partial / METADATA))["version"]
         archive = folder.with_name(f"{name}_v{version}.zip")
         with whole_file(archive) as zipped:
             pack(partial, name, zipped)
             if large_file_url:
-                name_large_file(partial, large_file_url)
-                check(partial, {key: rule for key, rule in rules.items() if key == "large files"})
+                (partial / WEIGHTS).unlink()
     print(f"{folder}: {len(files_of(folder))} files\n{archive}: sha256 {sha256(archive)}", flush=True)
     return folder
 
 
 def assemble(bundle_root: Path, folder: Path) -> None:
-    """Copy what a release holds; the commands in its documents are for whoever stands in the bundle's folder."""
+    """Copy what a release holds."""
     for path in sorted({path for pattern in CONTENT for path in bundle_root.glob(pattern)}):
         relative = path.relative_to(bundle_root)
         if not path.is_file() or any(part.startswith((".", "__pycache__")) for part in relative.parts):
             continue
         target = folder / relative
         target.parent.mkdir(parents=True, exist_ok=True)
-        content = path.read_bytes()
-        target.write_bytes(_from_within(content.decode()).encode() if path.suffix == ".md" else content)
+        shutil.copyfile(path, target)
 
 
 def check(folder: Path, rules: Mapping[str, Rule]) -> None:
@@ -92,20 +94,23 @@ def check(folder: Path, rules: Mapping[str, Rule]) -> None:
 
 
 def pack(folder: Path, name: str, archive: Path) -> None:
-    """Write ``folder`` as a zip that unpacks to ``name``; the same files give the same bytes."""
+    """Write ``folder`` as a zip that unpacks to ``name``, whole and so without ``large_files.yml``.
+
+    The same files give the same bytes.
+    """
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as zipped:
         for path in files_of(folder):
+            if path.name == LARGE_FILES:
+                continue
             entry = zipfile.ZipInfo(f"{name}/{path.as_posix()}", _EPOCH)
             entry.compress_type, entry.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
             zipped.writestr(entry, (folder / path).read_bytes())
 
 
 def name_large_file(folder: Path, url: str) -> None:
-    """Put ``large_files.yml``, by which the zoo fetches the weights from ``url``, in the place of the weights."""
-    weights = folder / WEIGHTS
-    entry = {"path": WEIGHTS, "url": url, "hash_val": sha256(weights), "hash_type": "sha256"}
+    """Write ``large_files.yml``, by which the zoo fetches the weights from ``url``."""
+    entry = {"path": WEIGHTS, "url": url, "hash_val": sha256(folder / WEIGHTS), "hash_type": "sha256"}
     (folder / LARGE_FILES).write_text(yaml.safe_dump({"large_files": [entry]}, sort_keys=False))
-    weights.unlink()
 
 
 def hub_files(folder: Path) -> dict[str, int]:
@@ -133,7 +138,10 @@ def preview_push(output: str | Path, name: str, repo: str, rules: Mapping[str, R
     check(folder, rules)
     sizes = hub_files(folder)
     if WEIGHTS not in sizes:
-        raise ValueError(f"{folder}: has no {WEIGHTS}, which the hub hosts itself; release without --large_file_url")
+        raise ValueError(
+            f"{folder}: has no {WEIGHTS}, which the hub hosts itself; release without --large_file_url, or fetch it by "
+            f"python -m monai.bundle download_large_files --bundle_path {folder}"
+        )
     version = ConfigParser.load_config_file(str(folder / METADATA))["version"]
     digest, total = sha256(folder / WEIGHTS), sum(sizes.values())
     print("\n".join(f"{size:>12,}  {path}" for path, size in sorted(sizes.items())))
@@ -141,7 +149,3 @@ def preview_push(output: str | Path, name: str, repo: str, rules: Mapping[str, R
     print("nothing was sent; to push, with huggingface_hub installed and logged in:")
     options = f"--repo {repo} --name {name} --bundle_dir {output} --version {version}"
     print(f"python -m monai.bundle push_to_hf_hub {options}", flush=True)
-
-
-def _from_within(page: str) -> str:
-    return re.sub(r"(?<![\w./-])bundle/(?=configs|models|docs|scripts|integrations)", "", page)

@@ -9,6 +9,8 @@ import torch
 from monai.networks import trt_compile
 from torch import nn
 
+from scripts.io.digest import sha256
+
 PACKAGES = ("tensorrt", "polygraphy", "onnx", "cuda")
 
 
@@ -25,8 +27,8 @@ def with_tensorrt(
 ) -> nn.Module:
     """``network``, of which ``submodule`` from now on runs as a TensorRT engine; without TensorRT, as it was.
 
-    The first call builds the engine, which takes minutes, and keeps it beside the weights; newer weights make a new
-    one. Where that fails, or for a larger batch than planned, MONAI logs it and PyTorch computes.
+    The first call builds the engine, which takes minutes, and keeps it beside the weights, whose digest is part of its
+    name. Where that fails, or for a larger batch than planned, MONAI logs it and PyTorch computes.
 
     Args:
         network: with its weights, on the GPU, in evaluation mode; its inputs must be float32 (no autocast).
@@ -42,9 +44,14 @@ def with_tensorrt(
     args = {
         "precision": precision,
         "dynamic_batchsize": [1, max_batch, max_batch],
-        "timestamp": Path(weights).stat().st_mtime,
         "fallback": True,
         # torch's newer exporter takes attention over 4D tensors only.
         "export_args": {"dynamo": False},
     }
-    return trt_compile(network, f"{weights}.{precision}-{max_batch}", args=args, submodule=submodule)
+    path = f"{weights}.{sha256(weights)[:12]}.{precision}-{max_batch}"
+    return trt_compile(network, path, args=args, submodule=submodule)
+
+
+def requested_precision(network: nn.Module, submodule: str, precision: str) -> str | None:
+    """``precision`` if :func:`with_tensorrt` asked for an engine; whether it could be built shows at the first call."""
+    return precision if hasattr(network.get_submodule(submodule), "_trt_compiler") else None

@@ -71,6 +71,7 @@ def rules(
         "large files": large_files,
         "paths in configs": relative_paths,
         "links in docs": links,
+        "paths in docs": named_paths,
         "metadata": metadata,
         "version and changelog": changelog,
         "installed versions": installed_versions,
@@ -111,7 +112,7 @@ def files_of(folder: Path) -> list[Path]:
 
 def required_files(folder: Path) -> Iterator[str]:
     """The files that the zoo needs or prefers, and its form of the licences; weights may be a large file."""
-    elsewhere = {entry.get("path") for entry in large_file_entries(folder)}
+    elsewhere = named_large(folder)
     for name in REQUIRED:
         if not (folder / name).is_file() and name not in elsewhere:
             yield f"{name} is missing"
@@ -128,11 +129,12 @@ def nothing_else(folder: Path) -> Iterator[str]:
 
 
 def file_sizes(folder: Path) -> Iterator[str]:
-    """No file is larger than the zoo takes."""
+    """No file is larger than the zoo takes, but for those that it fetches by ``large_files.yml``."""
+    elsewhere = named_large(folder)
     for path in files_of(folder):
         size = (folder / path).stat().st_size
-        if size > MAX_BYTES:
-            yield f"{path} has {size} bytes, at most {MAX_BYTES} may be in the folder; use --large_file_url"
+        if size > MAX_BYTES and path.as_posix() not in elsewhere:
+            yield f"{path} has {size} bytes, at most {MAX_BYTES} may be in the folder; for weights use --large_file_url"
 
 
 def large_file_entries(folder: Path) -> list[dict[str, Any]]:
@@ -149,6 +151,11 @@ def large_file_entries(folder: Path) -> list[dict[str, Any]]:
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise ValueError(f"{LARGE_FILES} must hold a list large_files of path, url, hash_val and hash_type")
     return entries
+
+
+def named_large(folder: Path) -> set[str]:
+    """Paths of the files that ``large_files.yml`` names."""
+    return {str(entry.get("path")) for entry in large_file_entries(folder)}
 
 
 def large_files(folder: Path) -> Iterator[str]:
@@ -175,11 +182,25 @@ def relative_paths(folder: Path) -> Iterator[str]:
 
 def links(folder: Path) -> Iterator[str]:
     """The documents link to nothing that the folder lacks."""
-    for page in sorted((folder / "docs").glob("*.md")):
+    for page in pages(folder):
         for target in re.findall(r"\]\((?!https?:)([^)#\s]+)", page.read_text()):
             resolved = (page.parent / target).resolve()
             if not resolved.exists() or not resolved.is_relative_to(folder.resolve()):
                 yield f"{page.relative_to(folder)} links to {target}, which the bundle lacks"
+
+
+def named_paths(folder: Path) -> Iterator[str]:
+    """What the documents name as ``bundle/...``, for whoever has the folder under the name ``bundle``, is there."""
+    elsewhere = named_large(folder)
+    for page in pages(folder):
+        for target in re.findall(r"(?<![\w./-])bundle/([\w./-]*\w)", page.read_text()):
+            if not (folder / target).exists() and target not in elsewhere:
+                yield f"{page.relative_to(folder)} names bundle/{target}, which the bundle lacks"
+
+
+def pages(folder: Path) -> list[Path]:
+    """The documents."""
+    return sorted([*(folder / "docs").glob("*.md"), *(folder / "integrations").glob("*/*.md")])
 
 
 def metadata(folder: Path) -> Iterator[str]:

@@ -24,11 +24,20 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
+def whole_folder(path: Path, known_by: str) -> Iterator[Path]:
     """A new scratch folder beside ``path`` that takes its place when the block succeeds, an older one included.
 
     Parents are made. What a killed process left behind is swept away by the next one with the same ``path``.
+
+    Args:
+        path: where the folder goes.
+        known_by: a file below it that shows what it is: nothing without it is replaced, for it is somebody's data.
+
+    Raises:
+        ValueError: something else is there.
     """
+    if path.exists() and not (path / known_by).is_file() and not (path.is_dir() and not any(path.iterdir())):
+        raise ValueError(f"{path}: exists and holds no {known_by}, so it is not replaced; write elsewhere or remove it")
     partial, old = path.with_name(f".partial-{path.name}"), path.with_name(f".old-{path.name}")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)

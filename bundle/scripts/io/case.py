@@ -122,7 +122,7 @@ def write_case(
         record: JSON-ready provenance.
     """
     folder = Path(folder)
-    with whole_folder(folder) as partial:
+    with whole_folder(folder, GEOMETRY_FILE) as partial:
         for name, pixels in zip(VIEWS, image, strict=True):
             write_image(partial / IMAGE_FILES[name], pixels, geometry.detector_spacing_mm)
         write_volume(partial / CT_FILE, *ct)
