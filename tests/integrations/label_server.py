@@ -6,9 +6,10 @@ Modules of the same names, with the steps of ``tasks/infer/bundle.py``, ``tasks/
 
 import copy
 import json
+import shutil
 import tempfile
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import nibabel as nib
 import numpy as np
@@ -48,8 +49,7 @@ class BundleInferTask:
         data = copy.deepcopy(self._config | request | {"device": "cpu"})
         self.bundle_config["displayable_configs"].update({key: data[key] for key in self.displayable})
         self.bundle_config.parse()
-        for transform in self.parsed("preprocessing").transforms:
-            data = transform(data)
+        data = self.run_pre_transforms(data, self.parsed("preprocessing").transforms)
         inferer = self.parsed("inferer")
         with torch.no_grad():
             data["pred"] = inferer(data["image"][None].to(torch.device("cpu")), self.loaded())[0]
@@ -58,6 +58,11 @@ class BundleInferTask:
         if self.add_post_restore:
             data = self.restored(data)
         return self.writer(data)
+
+    def run_pre_transforms(self, data, transforms):
+        for transform in transforms:
+            data = transform(data)
+        return data
 
     def loaded(self):
         network = copy.deepcopy(self.network)
@@ -82,11 +87,33 @@ class BundleInferTask:
         return file.name, {}
 
 
+class HTTPException(Exception):
+    """Of FastAPI: the answer to a request that fails."""
+
+    def __init__(self, status_code, detail):
+        super().__init__(f"{status_code}: {detail}")
+
+
+class Server:
+    """Of FastAPI: what is served under which address."""
+
+    def __init__(self):
+        self.router = SimpleNamespace(routes=["/docs", "/datastore", "/model", "/session"])
+
+    def include_router(self, router, prefix):
+        self.router.routes.append(f"{prefix}/{router}")
+
+
 class Sessions:
     """Where uploads lie."""
 
-    def __init__(self, store_path):
+    def __init__(self, store_path="", expiry=3600):
         self.store_path = store_path
+
+    def add_session(self, data_file, expiry=0, uncompress=False, session_id=None):
+        folder = Path(self.store_path, session_id or "new")
+        folder.mkdir(parents=True)
+        return folder.name, SimpleNamespace(image=shutil.move(data_file, folder))
 
 
 class MONAILabelApp:
@@ -95,24 +122,41 @@ class MONAILabelApp:
     def __init__(self, app_dir, studies, conf, name, description, version):
         self.conf = conf
         self.models = self.init_infers()
-        self._sessions = Sessions(studies)
+        self._sessions = Sessions()
 
     def sessions(self):
         return self._sessions
 
 
-def modules():
-    """The emulated modules by their names."""
+def remove_file(path):
+    Path(path).unlink()
+
+
+def modules(session_path):
+    """The emulated modules by their names, for a server that keeps uploads in a folder."""
+    settings = {
+        "MONAI_LABEL_SESSION_PATH": str(session_path),
+        "MONAI_LABEL_SESSION_EXPIRY": 3600,
+        "MONAI_LABEL_API_STR": "/api",
+    }
     contents = {
-        "": {},
-        ".interfaces": {},
-        ".interfaces.app": {"MONAILabelApp": MONAILabelApp},
-        ".tasks": {},
-        ".tasks.infer": {},
-        ".tasks.infer.bundle": {"BundleInferTask": BundleInferTask},
+        "fastapi": {"HTTPException": HTTPException},
+        "monailabel": {},
+        "monailabel.app": {"app": Server()},
+        "monailabel.config": {"settings": SimpleNamespace(**settings)},
+        "monailabel.endpoints": {name: SimpleNamespace(router=name) for name in ("infer", "info", "session", "model")},
+        "monailabel.interfaces": {},
+        "monailabel.interfaces.app": {"MONAILabelApp": MONAILabelApp},
+        "monailabel.tasks": {},
+        "monailabel.tasks.infer": {},
+        "monailabel.tasks.infer.bundle": {"BundleInferTask": BundleInferTask},
+        "monailabel.utils": {},
+        "monailabel.utils.others": {},
+        "monailabel.utils.others.generic": {"remove_file": remove_file},
+        "monailabel.utils.sessions": {"Sessions": Sessions},
     }
     made = {}
     for name, content in contents.items():
-        made[f"monailabel{name}"] = module = ModuleType(f"monailabel{name}")
+        made[name] = module = ModuleType(name)
         vars(module).update(content)
     return made

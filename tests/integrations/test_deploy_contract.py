@@ -13,12 +13,12 @@ import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
 from pydicom.uid import CTImageStorage, EncapsulatedPDFStorage
 from tests.integrations import app_sdk
+from tests.integrations.samples import BUNDLE, trained, without_biases
 
 from scripts.data.export import export_case
 from scripts.engine.errors import stated_cause
 from scripts.io.dx_image import FORMS
 
-BUNDLE = Path(__file__).parents[2] / "bundle"
 DEPLOY = BUNDLE / "integrations" / "deploy"
 VARIES = {"ContentTime", "InstanceCreationTime", "SeriesTime", "ContentDate", "InstanceCreationDate", "SeriesDate"}
 
@@ -173,33 +173,48 @@ def test_a_study_that_is_no_exam_is_refused_with_nothing_written(refused, study,
 
 
 def test_other_weights_are_refused_before_a_study_is_looked_at(refused, tmp_path):
-    state = torch.load(BUNDLE / "models" / "model.pt", weights_only=True)
-    torch.save({name: value for name, value in state.items() if not name.endswith("bias")}, tmp_path / "other.pt")
+    torch.save(without_biases(trained()), tmp_path / "other.pt")
     message = refused(tmp_path / "no such study", weights=str(tmp_path / "other.pt"))
     assert re.search(r"other.pt: weights of another network: \d+ tensors missing", message)
 
 
-def test_a_setting_that_the_bundle_does_not_have_is_refused(refused, films):
-    assert re.search("app.yaml: no option 'sead'", refused(films, sead=1))
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("selections: []", "inference must be a dict"),
+        ("inference: {seed: 1}", "selections must be a list"),
+        ("selections: []\ninference:", "inference must be a dict"),
+        ("just words", "selections must be a list"),
+        ("a: [", "no settings in YAML or JSON"),
+        ("selections: []\ninference: {sead: 1}", "no option 'sead' in the bundle's configs/inference.json"),
+        *(
+            (f"selections: []\ninference: {{{name}: x}}", f"inference sets {name}, but --input and --output do")
+            for name in ("input", "frontal", "lateral", "geometry_file", "dataset_dir", "output_dir", "overwrite")
+        ),
+    ],
+)
+def test_wrong_settings_are_refused_by_the_name_of_their_file(application, tmp_path, text, message):
+    path = tmp_path / "site.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=f"^{re.escape(str(path))}: {message}"):
+        application.read_settings(path, application.open_bundle(BUNDLE))
+
+
+def test_settings_that_a_study_is_run_with_are_checked(refused, films, tmp_path):
+    assert refused(films, sead=1).startswith(f"{tmp_path / 'app.json'}: no option 'sead'")
+
+
+def test_the_application_s_own_settings_are_right(application):
+    settings = application.read_settings(DEPLOY / "app.yaml", application.open_bundle(BUNDLE))
+    assert settings["inference"]["outputs"] == "dicom"
 
 
 def test_the_bundle_is_found_in_the_folder_of_models_of_a_package(application, tmp_path):
-    with pytest.raises(ValueError, match="0 bundles with configs/inference.json"):
-        application.open_bundle(tmp_path, {})
+    with pytest.raises(SystemExit, match="^error: .*: 0 bundles with configs/inference.json"):
+        application.open_bundle(tmp_path)
     (tmp_path / "xray2ct").symlink_to(BUNDLE)
-    parser = application.open_bundle(tmp_path, {"steps": 7})
-    assert parser.get_parsed_content("steps") == 7 and sys.path[0] == str(tmp_path / "xray2ct")
-
-
-def pins(path):
-    return dict(line.split("==") for line in path.read_text().split() if "==" in line)
-
-
-def test_what_the_package_installs_is_what_the_bundle_requires():
-    ours, bundle = pins(DEPLOY / "requirements.txt"), pins(BUNDLE.parent / "requirements.txt")
-    common = ours.keys() & bundle.keys()
-    assert {name: ours[name] for name in common} == {name: bundle[name] for name in common}
-    assert {"monai", "torch", "numpy", "pydicom"} <= common
+    application.open_bundle(tmp_path)
+    assert sys.path[0] == str(tmp_path / "xray2ct")
 
 
 def test_the_package_has_the_bundle_s_version():

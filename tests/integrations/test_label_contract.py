@@ -1,6 +1,5 @@
 """The bundle in MONAI Label, the server emulated: in its stock app without a change, and in the app of our own."""
 
-import json
 import re
 import shutil
 import sys
@@ -13,19 +12,17 @@ import numpy as np
 import pydicom
 import pytest
 import torch
-from fastapi import HTTPException
 from monai.bundle import ConfigWorkflow
 from tests.integrations import label_server
+from tests.integrations.label_server import HTTPException
+from tests.integrations.samples import BUNDLE, DEMO, packed, trained, without_biases, zipped
 
 from scripts.data.export import export_case
-from scripts.geometry import VIEWS, read_geometry
-from scripts.io.case import read_case
+from scripts.geometry import VIEWS
 from scripts.io.dicom_series import read_series
 from scripts.io.dx_image import FORMS
 
-BUNDLE = Path(__file__).parents[2] / "bundle"
 APP = BUNDLE / "integrations" / "monailabel"
-DEMO = BUNDLE / "docs" / "demo"
 SPACING_MM = 5.0
 
 
@@ -63,39 +60,27 @@ def served(stock, films):
 @pytest.fixture
 def app(films, tmp_path, monkeypatch):
     """Our own app, and a session with the films."""
-    for name, module in label_server.modules().items():
+    for name, module in label_server.modules(tmp_path / "sessions").items():
         monkeypatch.setitem(sys.modules, name, module)
     monkeypatch.setattr(sys, "path", list(sys.path))
     spec = spec_from_file_location("label_app", APP / "main.py")
     module = module_from_spec(spec)
     spec.loader.exec_module(module)
     shutil.copytree(films, tmp_path / "sessions" / "one" / "upload")
-    return module.ReconstructionApp(str(APP), str(tmp_path / "sessions"), {})
+    return module.ReconstructionApp(str(APP), "", {})
 
 
-def packed(films, folder):
-    """Both views in one NIfTI file of line integrals, and how they were taken beside it."""
-    image, geometry = read_case(DEMO).image.numpy(), read_geometry(DEMO / "geometry.json")
-    affine = np.diag([geometry.detector_spacing_mm] * 2 + [1, 1])
-    nib.save(nib.Nifti1Image(np.moveaxis(image, 0, -1), affine), folder / "both.nii.gz")
-    told = {name: getattr(geometry, name) for name in ("source_to_isocentre_mm", "source_to_detector_mm")}
-    told["source_side"] = {view: getattr(geometry, f"{view}_source") for view in VIEWS}
-    (folder / "acquisition.json").write_text(json.dumps(told))
-    return str(folder)
-
-
-def zipped(films, folder):
-    with zipfile.ZipFile(folder / "exam.zip", "w") as archive:
-        for path in films.iterdir():
-            archive.write(path, path.name)
-    return str(folder / "exam.zip")
+@pytest.fixture
+def session(app, tmp_path):
+    """A request for the session's volume."""
+    return {"image": str(tmp_path / "sessions" / "one" / "upload")}
 
 
 EXAMS = {
     "folder of a session": lambda films, folder: str(films),
-    "zip": zipped,
+    "zip": lambda films, folder: str(zipped(films, folder)),
     "mapping": lambda films, folder: {view: str(films / f"{view}.dcm") for view in VIEWS},
-    "packed file": packed,
+    "packed file": lambda films, folder: str(packed(folder)),
 }
 
 
@@ -135,10 +120,6 @@ def test_every_form_of_an_exam_is_the_same_image(stock, films, tmp_path, form):
     assert np.array_equal(image.meta["volume_affine"], ours.meta["volume_affine"])
 
 
-def without_biases(state):
-    return {name: value for name, value in state.items() if not name.endswith("bias")}
-
-
 def prefixed(state):
     return {f"module.{name}": value for name, value in state.items()}
 
@@ -163,7 +144,7 @@ def other_geometry(state):
 )
 def test_a_server_that_loads_loosely_does_not_serve_wrong_weights(stock, films, tmp_path, monkeypatch, change, message):
     assert not stock.load_strict
-    torch.save(change(torch.load(stock.path)), tmp_path / "model.pt")
+    torch.save(change(trained()), tmp_path / "model.pt")
     monkeypatch.setattr(stock, "path", tmp_path / "model.pt")
     with pytest.raises(RuntimeError, match=message):
         stock({"image": str(films)})
@@ -184,18 +165,20 @@ def test_a_network_as_it_was_made_gives_such_a_volume(stock):
     assert not stock.network(torch.rand(1, 2, 128, 128)).any()
 
 
-def test_our_app_answers_with_nifti_or_a_dicom_series_and_the_record_of_its_making(app, expected, tmp_path):
-    session = {"image": str(tmp_path / "sessions" / "one" / "upload")}
-    file, record = app.models["biplanar_ct"](session)
+def test_our_app_answers_with_nifti_or_a_dicom_series_and_the_record_of_its_making(app, session, expected, tmp_path):
+    others = {"result_extension": "%/nowhere.json", "device": "$1/0", "model_filename": "other.pt", "skip_writer": True}
+    file, record = app.models["biplanar_ct"](session | others)  # which it does not heed
     assert np.array_equal(nib.load(file).get_fdata(), expected.get_fdata())
     assert len(record["weights_sha256"]) == 64 and "NOT FOR DIAGNOSTIC USE" in record["notice"]
-    file, _ = app.models["biplanar_ct"](session | {"format": "dicom"})
+    (tmp_path / "store").symlink_to(tmp_path / "sessions")
+    app.sessions().store_path = str(tmp_path / "store")
+    file, _ = app.models["biplanar_ct"]({"image": str(tmp_path / "store" / "one" / "upload"), "format": "dicom"})
     zipfile.ZipFile(file).extractall(tmp_path / "ct")
     slices = sorted((tmp_path / "ct").glob("*.dcm"))
     hu, affine = read_series(slices)
     oriented = nib.Nifti1Image(hu, affine).as_reoriented(nib.io_orientation(affine))
     np.testing.assert_array_equal(oriented.get_fdata(), expected.get_fdata())
-    study = pydicom.dcmread(tmp_path / "sessions" / "one" / "upload" / "frontal.dcm").StudyInstanceUID
+    study = pydicom.dcmread(Path(session["image"], "frontal.dcm")).StudyInstanceUID
     assert {pydicom.dcmread(path).StudyInstanceUID for path in slices} == {study}
 
 
@@ -204,27 +187,64 @@ def test_our_app_answers_with_nifti_or_a_dicom_series_and_the_record_of_its_maki
     [
         str(DEMO),
         "{sessions}/../elsewhere",
+        "{sessions}/one/../../elsewhere/upload",
         "{sessions}/link/upload",
+        "{sessions}/another/upload",
+        "{sessions}/another",
         "{sessions}",
+        "",
         {view: str(DEMO / f"{view}.nii.gz") for view in VIEWS},
     ],
 )
 def test_our_app_reads_nothing_that_was_not_uploaded(app, films, tmp_path, image):
     shutil.copytree(films, tmp_path / "elsewhere" / "upload")
     (tmp_path / "sessions" / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "sessions" / "another").mkdir()
+    (tmp_path / "sessions" / "another" / "upload").symlink_to(tmp_path / "sessions" / "one" / "upload")
     if isinstance(image, str):
         image = image.format(sessions=tmp_path / "sessions")
     with pytest.raises(HTTPException, match=r"422.*was not uploaded.*PUT /session/"):
         app.models["biplanar_ct"]({"image": image})
 
 
-def test_our_app_refuses_a_bad_request_with_the_bundle_s_own_words(app, tmp_path):
-    upload = tmp_path / "sessions" / "one" / "upload"
+def test_our_app_follows_no_link_among_uploads(app, session, films):
+    frontal = Path(session["image"], "frontal.dcm")
+    frontal.unlink()
+    frontal.symlink_to(films / "frontal.dcm")
+    with pytest.raises(HTTPException, match=r"422.*holds a link"):
+        app.models["biplanar_ct"](session)
+
+
+def test_our_app_keeps_an_upload_as_it_is_and_does_not_unpack_it(app, films, tmp_path):
+    exam = zipped(films, tmp_path)
+    with pytest.raises(HTTPException, match="422: uncompress: not offered"):
+        app.sessions().add_session(str(exam), 0, True)
+    assert not exam.exists()
+    _, kept = app.sessions().add_session(str(zipped(films, tmp_path)), 0, False)
+    assert zipfile.is_zipfile(kept.image)
+
+
+def test_our_app_has_no_other_endpoints_than_it_needs(app):
+    assert sys.modules["monailabel.app"].app.router.routes == ["/api/info", "/api/session", "/api/infer"]
+
+
+def test_our_app_refuses_a_bad_request_with_the_bundle_s_own_words(app, session):
     with pytest.raises(HTTPException, match="422.*format: choose nifti or dicom, got 'report'"):
-        app.models["biplanar_ct"]({"image": str(upload), "format": "report"})
-    (upload / "lateral.dcm").unlink()
+        app.models["biplanar_ct"](session | {"format": "report"})
+    Path(session["image"], "lateral.dcm").unlink()
     with pytest.raises(HTTPException, match="422.*an exam is two radiographs"):
-        app.models["biplanar_ct"]({"image": str(upload)})
+        app.models["biplanar_ct"](session)
+
+
+@pytest.mark.parametrize("fault", [ValueError, RuntimeError, OSError])
+def test_a_fault_of_our_server_is_not_the_client_s_and_is_logged(app, session, monkeypatch, caplog, fault):
+    def fail():
+        raise fault("out of order")
+
+    monkeypatch.setattr(app.models["biplanar_ct"], "loaded", fail)
+    with pytest.raises(HTTPException, match="^500: no volume was made, by a fault of the server; its log says which$"):
+        app.models["biplanar_ct"](session)
+    assert "out of order" in caplog.text
 
 
 def test_our_app_loads_strictly_and_from_the_bundle_s_own_file_alone(app):
@@ -232,7 +252,12 @@ def test_our_app_loads_strictly_and_from_the_bundle_s_own_file_alone(app):
     assert task.load_strict and "model_filename" not in task._config
 
 
-def test_our_app_does_not_start_without_weights(app, tmp_path):
+def test_our_app_does_not_start_without_its_weights(app, tmp_path):
     shutil.copytree(BUNDLE / "configs", tmp_path / "bundle" / "configs")
+    weights = tmp_path / "bundle" / "models" / "model.pt"
     with pytest.raises(ValueError, match="needs .*models/model.pt"):
+        type(app)(str(APP), "", {"bundle": str(tmp_path / "bundle")})
+    weights.parent.mkdir()
+    torch.save(without_biases(trained()), weights)
+    with pytest.raises(ValueError, match=f"^not started: {weights}: weights of another network"):
         type(app)(str(APP), "", {"bundle": str(tmp_path / "bundle")})

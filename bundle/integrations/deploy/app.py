@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,13 @@ from monai.deploy.operators.dicom_data_loader_operator import DICOMDataLoaderOpe
 from monai.deploy.operators.dicom_series_selector_operator import DICOMSeriesSelectorOperator
 from monai.utils import CompInitMode, instantiate
 from operators import CTSeriesWriterOperator, ReconstructionOperator, XrayPairOperator
+from yaml import YAMLError
 
 HERE = Path(__file__).resolve().parent
 CONFIG = Path("configs") / "inference.json"
+SECTIONS = {"selections": list, "inference": dict}
+OWN = ("input", "frontal", "lateral", "geometry_file", "dataset_dir", "output_dir", "overwrite")
+"""Options of the command line that choose exams and the place of results, which here is the application's."""
 
 
 class XraysToCT(Application):
@@ -32,8 +35,9 @@ class XraysToCT(Application):
         """Make the operators and connect them."""
         here = RuntimeEnv({"model": ("HOLOSCAN_MODEL_PATH", str(HERE.parents[1]))})
         context = Application.init_app_context(self.argv, here)
-        settings = ConfigParser.load_config_file(os.environ.get("HOLOSCAN_CONFIG_PATH", str(HERE / "app.yaml")))
-        bundle = open_bundle(Path(context.model_path), settings["inference"] | {"output_dir": str(context.output_path)})
+        bundle = open_bundle(Path(context.model_path))
+        settings = read_settings(Path(os.environ.get("HOLOSCAN_CONFIG_PATH", HERE / "app.yaml")), bundle)
+        bundle.update(settings["inference"] | {"output_dir": str(context.output_path)})
         load = DICOMDataLoaderOperator(
             self, CountCondition(self, 1), input_folder=Path(context.input_path), must_load=False, name="load"
         )
@@ -48,25 +52,41 @@ class XraysToCT(Application):
         self.add_flow(reconstruct, write, {("volume", "volume")})
 
 
-def open_bundle(folder: Path, settings: Mapping[str, Any]) -> ConfigParser:
-    """The bundle's ``inference.json`` with some of its values set; from now on its code can be imported.
+def open_bundle(folder: Path) -> ConfigParser:
+    """The bundle's ``inference.json``; from now on its code can be imported, and explains errors.
 
     Args:
         folder: the bundle, or a folder with one.
-        settings: by the names of the command line's options.
 
     Raises:
-        ValueError: not one bundle there, or it has no such option.
+        SystemExit: not one bundle there. Nothing else can be told without the bundle's code.
     """
     candidates = [folder, *folder.iterdir()] if folder.is_dir() else []
     roots = [path for path in candidates if (path / CONFIG).is_file()]
     if len(roots) != 1:
-        raise ValueError(f"{folder}: {len(roots)} bundles with {CONFIG}; give one by --model or HOLOSCAN_MODEL_PATH")
+        sys.exit(f"error: {folder}: {len(roots)} bundles with {CONFIG}; give one by --model or HOLOSCAN_MODEL_PATH")
     sys.path.insert(0, str(roots[0]))
     instantiate("scripts.engine.errors.explain_errors", CompInitMode.DEFAULT)
     parser = ConfigParser()
     parser.read_config(roots[0] / CONFIG)
-    if unknown := [name for name in settings if name not in parser]:
-        raise ValueError(f"app.yaml: no option {', '.join(map(repr, unknown))} in {roots[0] / CONFIG}; check inference")
-    parser.update(settings)
     return parser
+
+
+def read_settings(path: Path, bundle: ConfigParser) -> dict[str, Any]:
+    """The settings of the application, such as ``app.yaml``, whose section ``inference`` sets options of ``bundle``.
+
+    Raises:
+        ValueError: neither YAML nor JSON, a section missing, or an option that does not exist or is not to be set here.
+    """
+    try:
+        settings = ConfigParser.load_config_file(str(path))
+    except (ValueError, YAMLError) as error:
+        raise ValueError(f"{path}: no settings in YAML or JSON ({error}); start from app.yaml") from error
+    for section, kind in SECTIONS.items():
+        if not isinstance(settings, dict) or not isinstance(settings.get(section), kind):
+            raise ValueError(f"{path}: {section} must be a {kind.__name__}; take that section of app.yaml")
+    if unknown := [name for name in settings["inference"] if name not in bundle]:
+        raise ValueError(f"{path}: no option {', '.join(map(repr, unknown))} in the bundle's {CONFIG}; check inference")
+    if own := [name for name in OWN if name in settings["inference"]]:
+        raise ValueError(f"{path}: inference sets {', '.join(own)}, but --input and --output do; remove it")
+    return settings

@@ -40,8 +40,8 @@ class XrayPairOperator(Operator):
         studies = op_input.receive("study_selected_series_list") or []
         if len(studies) != 1:
             raise ValueError(
-                f"input folder: {len(studies)} studies with radiographs, by the selections of app.yaml; give a folder "
-                "with the DICOM files of one study"
+                f"input folder: {len(studies)} studies with radiographs, by the selections of the settings; give a "
+                "folder with the DICOM files of one study"
             )
         instances = [sop for chosen in studies[0].selected_series for sop in chosen.series.get_sop_instances()]
         files = sorted({str(sop.get_native_sop_instance().filename) for sop in instances})
@@ -49,7 +49,7 @@ class XrayPairOperator(Operator):
             named = ", ".join(files[:_NAMED]) + (", ..." if len(files) > _NAMED else "")
             raise ValueError(
                 f"study: {len(files)} radiographs selected ({named}), an exam is a frontal and a lateral one; narrow "
-                "the selections of app.yaml, for example by SeriesDescription, or remove the others"
+                "the selections of the settings, for example by SeriesDescription, or remove the others"
             )
         op_output.emit({"files": files, "name": str(studies[0].study.StudyInstanceUID)}, "exam")
 

@@ -2,7 +2,12 @@
 # Makes the environment of a MONAI Label server that can run this bundle: install.sh FOLDER
 set -eu
 here=$(dirname "$0")
-"${PYTHON:-python3}" -m venv "$1"
+python=${PYTHON:-python3}
+"$python" -c "import sys; sys.exit(sys.version_info < (3, 11))" || {
+    echo "error: $python is $("$python" -V 2>&1); MONAI Label's requirements need Python 3.11 or newer: set PYTHON" >&2
+    exit 1
+}
+"$python" -m venv "$1"
 "$1/bin/python" -m pip install --quiet --requirement "$here/requirements.txt"
 # Both declare older versions of what the bundle needs, and work with the newer ones.
 "$1/bin/python" -m pip install --quiet --no-deps monailabel==0.8.5 pydicom-seg==0.4.1

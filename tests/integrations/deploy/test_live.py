@@ -1,4 +1,7 @@
-"""The MONAI Deploy application for real, on the CPU, in its own environment: ``make test-deploy``."""
+"""The MONAI Deploy application for real, on the CPU; ``make test-deploy`` runs it.
+
+``DEPLOY_PYTHON`` is the interpreter of its environment; ``DEPLOY_CASE``, if set, the case to take instead of the demo.
+"""
 
 import json
 import os
@@ -12,16 +15,15 @@ import pydicom
 import pytest
 import torch
 from monai.bundle import ConfigParser
+from tests.integrations.samples import BUNDLE, trained, without_biases
 
-REPOSITORY = Path(__file__).parents[3]
-BUNDLE = REPOSITORY / "bundle"
 DEPLOY = BUNDLE / "integrations" / "deploy"
-PYTHON = Path(os.environ.get("DEPLOY_PYTHON", REPOSITORY / ".venv-deploy" / "bin" / "python"))
+PYTHON = os.environ.get("DEPLOY_PYTHON")
 KNOWN_MESSAGES = re.compile(r"0008,(0x)?001c|Standard Extended SOP Class|^CTImage$|^$")
 """Of the validators: their build knows the standard of 2022, which had no Synthetic Data, (0008,001C)."""
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not PYTHON.exists(), reason=f"no {PYTHON}; `make test-deploy` makes it"),
+    pytest.mark.skipif(not PYTHON, reason="DEPLOY_PYTHON is not set; `make test-deploy` sets it"),
 ]
 
 
@@ -44,9 +46,9 @@ def bundle(config, **options):
     assert done.returncode == 0, done.stdout[-2000:]
 
 
-def deploy(study, output, **environment):
+def deploy(study, output, *options, **environment):
     """Run the application; returns the finished process."""
-    return process(PYTHON, DEPLOY, "--input", study, "--output", output, **environment)
+    return process(PYTHON, DEPLOY, "--input", study, "--output", output, *options, **environment)
 
 
 def files(folder):
@@ -144,8 +146,7 @@ def test_a_study_that_is_no_exam_ends_with_one_message_and_no_files(study, tmp_p
 
 
 def test_other_weights_end_with_one_message_and_no_files(study, tmp_path):
-    state = torch.load(BUNDLE / "models" / "model.pt", weights_only=True)
-    torch.save({name: value for name, value in state.items() if not name.endswith("bias")}, tmp_path / "other.pt")
+    torch.save(without_biases(trained()), tmp_path / "other.pt")
     settings = ConfigParser.load_config_file(DEPLOY / "app.yaml")
     settings["inference"]["weights"] = str(tmp_path / "other.pt")
     (tmp_path / "app.json").write_text(json.dumps(settings))
@@ -153,6 +154,21 @@ def test_other_weights_end_with_one_message_and_no_files(study, tmp_path):
     assert done.returncode == 1
     assert len(re.findall("^error: .*weights of another network", done.stdout, re.MULTILINE)) == 1, done.stdout[-3000:]
     assert files(tmp_path / "out") == []
+
+
+@pytest.mark.parametrize(
+    ("options", "settings", "message"),
+    [
+        (["--model", str(DEPLOY)], "selections: []", "0 bundles with configs/inference.json"),
+        ([], "selections: []", "site.yaml: inference must be a dict"),
+    ],
+)
+def test_without_a_bundle_or_settings_it_ends_with_one_message(study, tmp_path, options, settings, message):
+    (tmp_path / "site.yaml").write_text(settings)
+    done = deploy(study, tmp_path / "out", *options, HOLOSCAN_CONFIG_PATH=str(tmp_path / "site.yaml"))
+    assert done.returncode == 1
+    assert len(re.findall("^error: .*" + message, done.stdout, re.MULTILINE)) == 1, done.stdout[-3000:]
+    assert "Traceback" not in done.stdout
 
 
 def test_laid_out_as_in_a_package_it_makes_the_same_series(study, series, tmp_path):

@@ -11,6 +11,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tarfile
 import time
 import zipfile
 from contextlib import contextmanager
@@ -23,19 +24,18 @@ import pytest
 import requests
 import torch
 from monai.bundle import ConfigParser
+from tests.integrations.samples import BUNDLE, DEMO, SERVED, packed, trained, without_biases, zipped
 
 from scripts.data.export import export_case
-from scripts.geometry import VIEWS, read_geometry
-from scripts.io.case import read_case
+from scripts.geometry import VIEWS
 from scripts.io.dicom_series import read_series
 from scripts.io.dx_image import FORMS
 
-BUNDLE = Path(__file__).parents[3] / "bundle"
-DEMO = BUNDLE / "docs" / "demo"
 SERVER = os.environ.get("LABEL_PYTHON")
 DICOM_EXAMS = ["demo"] + (["given"] if os.environ.get("LABEL_EXAM") else [])
 EXAMS = [*DICOM_EXAMS, "packed"]
 STOCK = {"models": "biplanar_ct", "zoo_source": "local", "sam2": "false", "skip_trainers": "true"}
+OWN = Path("integrations", "monailabel")
 SECONDS_TO_START = 300
 
 pytestmark = [
@@ -45,18 +45,22 @@ pytestmark = [
 
 
 class Client:
-    """Requests to a running server."""
+    """Requests to a server that runs in a folder."""
 
-    def __init__(self, url):
-        self.url, self.http = url, requests.Session()
+    def __init__(self, url, folder):
+        self.url, self.folder, self.http = url, folder, requests.Session()
         self.http.trust_env = False  # no proxy
 
     def models(self):
         return self.http.get(f"{self.url}/info/").json()["models"]
 
+    def put(self, address, *files, **params):
+        """Uploads files, each ``(name of the form's field, (name, bytes))``."""
+        return self.http.put(f"{self.url}/{address}", files=files, params=params)
+
     def session(self, *files):
         """Uploads files, each ``(name, bytes)``; returns the session's number."""
-        answer = self.http.put(f"{self.url}/session/", files=[("files", file) for file in files])
+        answer = self.put("session/", *[("files", file) for file in files])
         answer.raise_for_status()
         return answer.json()["session_id"]
 
@@ -70,8 +74,8 @@ class Client:
 
 
 @contextmanager
-def running(app, folder, conf):
-    """A server, which is ended in any case."""
+def started(app, folder, conf):
+    """A server's process and its address; it is ended in any case. What it says is in ``folder/log.txt``."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -90,11 +94,7 @@ def running(app, folder, conf):
             env={**os.environ, **{name: str(place) for name, place in places.items()}},
         )
     try:
-        client, deadline = Client(f"http://127.0.0.1:{port}"), time.monotonic() + SECONDS_TO_START
-        while not answers(client):
-            assert process.poll() is None and time.monotonic() < deadline, (folder / "log.txt").read_text()[-3000:]
-            time.sleep(0.5)
-        yield client
+        yield process, f"http://127.0.0.1:{port}"
     finally:
         process.terminate()
         try:
@@ -104,11 +104,29 @@ def running(app, folder, conf):
             process.wait()
 
 
+@contextmanager
+def running(app, folder, conf):
+    """A client of a server that has come up."""
+    with started(app, folder, conf) as (process, url):
+        client, deadline = Client(url, folder), time.monotonic() + SECONDS_TO_START
+        while not answers(client):
+            assert process.poll() is None and time.monotonic() < deadline, (folder / "log.txt").read_text()[-3000:]
+            time.sleep(0.5)
+        yield client
+
+
 def answers(client):
     try:
         return bool(client.models())
     except requests.ConnectionError:
         return False
+
+
+def copied(folder, *parts):
+    """The bundle, with as much of it as is to be served."""
+    for part in (*SERVED, *parts):
+        shutil.copytree(BUNDLE / part, folder / part)
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -117,18 +135,18 @@ def stock(tmp_path_factory):
     folder = tmp_path_factory.mktemp("stock")
     prefix = subprocess.check_output([SERVER, "-c", "import sys; print(sys.prefix)"], text=True).strip()
     shutil.copytree(Path(prefix, "monailabel", "sample-apps", "monaibundle"), folder / "app")
-    shutil.copytree(BUNDLE, folder / "app" / "model" / "biplanar_ct")
+    bundle = copied(folder / "app" / "model" / "biplanar_ct")
     with running(folder / "app", folder, STOCK) as client:
-        yield client, folder / "app" / "model" / "biplanar_ct"
+        yield client, bundle
 
 
 @pytest.fixture(scope="module")
 def own(tmp_path_factory):
     """Our own app in a copy of the bundle: a client, and the bundle."""
     folder = tmp_path_factory.mktemp("own")
-    shutil.copytree(BUNDLE, folder / "bundle")
-    with running(folder / "bundle" / "integrations" / "monailabel", folder, {}) as client:
-        yield client, folder / "bundle"
+    bundle = copied(folder / "bundle", OWN)
+    with running(bundle / OWN, folder, {}) as client:
+        yield client, bundle
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +154,7 @@ def films(tmp_path_factory):
     """By the name of an exam, its folder: the demo case as DICOM and as one NIfTI file, and what was given."""
     folder = tmp_path_factory.mktemp("films")
     export_case(DEMO, folder / "demo", FORMS["processing"])
-    pack(folder / "packed")
+    packed(folder / "packed")
     return {"demo": folder / "demo", "packed": folder / "packed", "given": Path(os.environ.get("LABEL_EXAM", ""))}
 
 
@@ -157,23 +175,20 @@ def contents(folder):
     return [(path.name, path.read_bytes()) for path in sorted(folder.iterdir())]
 
 
-def zipped(folder):
+def exam(films, folder):
+    """The demo case as a zip: its name and bytes."""
+    return "exam.zip", zipped(films["demo"], folder).read_bytes()
+
+
+def hostile():
+    """A tar with a link to a file of the server, and with a file for the folder above."""
     file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as archive:
-        for name, content in contents(folder):
-            archive.writestr(name, content)
-    return "exam.zip", file.getvalue()
-
-
-def pack(folder):
-    """The demo case as one file of both views, and how they were taken."""
-    image, geometry = read_case(DEMO).image.numpy(), read_geometry(DEMO / "geometry.json")
-    both = nib.Nifti1Image(np.moveaxis(image, 0, -1), np.diag([geometry.detector_spacing_mm] * 2 + [1, 1]))
-    told = {name: getattr(geometry, name) for name in ("source_to_isocentre_mm", "source_to_detector_mm")}
-    told["source_side"] = {view: getattr(geometry, f"{view}_source") for view in VIEWS}
-    folder.mkdir()
-    nib.save(both, folder / "both.nii.gz")
-    (folder / "acquisition.json").write_text(json.dumps(told))
+    with tarfile.open(fileobj=file, mode="w") as archive:
+        link, outside = tarfile.TarInfo("frontal.dcm"), tarfile.TarInfo("../escaped.txt")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/hostname"
+        archive.addfile(link)
+        archive.addfile(outside, io.BytesIO())
+    return file.getvalue()
 
 
 def volume(answer, tmp_path):
@@ -207,12 +222,12 @@ def test_two_radiographs_of_a_session_become_the_command_line_s_ct(server, exam,
 @pytest.mark.parametrize("server", ["stock", "own"])
 def test_a_zip_in_a_session_is_an_exam(server, films, expected, tmp_path, request):
     client, _ = request.getfixturevalue(server)
-    assert_same(volume(client.infer(client.session(zipped(films["demo"]))), tmp_path), expected["demo"])
+    assert_same(volume(client.infer(client.session(exam(films, tmp_path))), tmp_path), expected["demo"])
 
 
 def test_the_stock_app_takes_a_zip_with_the_request_and_files_by_view(stock, films, expected, tmp_path):
     client, _ = stock
-    assert_same(volume(client.infer(file=zipped(films["demo"])), tmp_path), expected["demo"])
+    assert_same(volume(client.infer(file=exam(films, tmp_path)), tmp_path), expected["demo"])
     by_view = {view: str(films["demo"] / f"{view}.dcm") for view in VIEWS}
     assert_same(volume(client.infer(image=by_view), tmp_path), expected["demo"])
 
@@ -238,13 +253,41 @@ def test_our_app_tells_how_the_volume_was_made(own, films):
     assert record["bundle"]["version"] == json.loads((bundle / "configs" / "metadata.json").read_text())["version"]
 
 
-def test_our_app_reads_nothing_but_uploads(own, films):
+def test_our_app_reads_nothing_but_uploads(own, films, tmp_path):
     client, _ = own
     for image in (str(films["demo"]), {view: str(films["demo"] / f"{view}.dcm") for view in VIEWS}):
         answer = client.infer(image=image)
         assert answer.status_code == 422 and "was not uploaded" in answer.json()["detail"]
-    answer = client.infer(file=zipped(films["demo"]))
+    answer = client.infer(file=exam(films, tmp_path))
     assert answer.status_code == 422 and "PUT /session/" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(("server", "status"), [("stock", 200), ("own", 422)])
+def test_an_archive_with_links_and_names_that_lead_out_is_unpacked_by_the_stock_app_alone(server, status, request):
+    client, _ = request.getfixturevalue(server)
+    answer = client.put("session/", ("files", ("exam.tar", hostile())), uncompress="true")
+    assert answer.status_code == status, answer.text
+    assert server == "stock" or "without uncompress" in answer.json()["detail"]
+    assert (client.folder / "tmp" / "escaped.txt").exists() == (server == "stock")
+    assert any(path.is_symlink() for path in (client.folder / "sessions").rglob("*")) == (server == "stock")
+
+
+@pytest.mark.parametrize(("server", "status"), [("stock", 200), ("own", 404)])
+def test_a_file_is_written_beside_the_studies_by_the_stock_app_alone(server, status, request):
+    client, _ = request.getfixturevalue(server)
+    answer = client.put("datastore/image", ("file", ("x.py", b"")), image="../escaped")
+    assert answer.status_code == status and (client.folder / "escaped.py").exists() == (server == "stock")
+
+
+@pytest.mark.parametrize(("server", "status"), [("stock", 200), ("own", 404)])
+def test_weights_are_replaced_by_a_request_to_the_stock_app_alone(server, status, request):
+    client, bundle = request.getfixturevalue(server)
+    weights = bundle / "models" / "model.pt"
+    right = weights.read_bytes()
+    answer = client.put("model/biplanar_ct", ("file", ("model.pt", b"others")))
+    replaced = weights.read_bytes() != right
+    weights.write_bytes(right)
+    assert answer.status_code == status and replaced == (server == "stock")
 
 
 def test_a_file_s_name_does_not_lead_out_of_its_session(own, films, expected, tmp_path):
@@ -266,20 +309,32 @@ def test_half_an_exam_is_an_error(server, status, films, request):
 @pytest.mark.parametrize("server", ["stock", "own"])
 def test_wrong_weights_are_an_error_and_not_a_volume(server, films, tmp_path, request):
     client, bundle = request.getfixturevalue(server)
-    weights, session = bundle / "models" / "model.pt", client.session(*contents(films["demo"]))
+    weights, session, state = bundle / "models" / "model.pt", client.session(*contents(films["demo"])), trained()
     right = weights.read_bytes()
-    state = torch.load(weights, weights_only=True)
     config = ConfigParser.load_config_file(bundle / "configs" / "inference.json")
-    untrained = ConfigParser(config).get_parsed_content("network_def").state_dict()
     wrong = {
-        "of another network": ({f"other.{name}": value for name, value in state.items()}, 500),
-        "of another geometry": (state | {"geometry": state["geometry"] + 1}, 500),
-        "untrained": (untrained, 500 if server == "stock" else 422),
+        "of another network": {f"other.{name}": value for name, value in state.items()},
+        "of another geometry": state | {"geometry": state["geometry"] + 1},
+        "untrained": ConfigParser(config).get_parsed_content("network_def").state_dict(),
     }
     try:
-        for name, (other, status) in wrong.items():
+        for name, other in wrong.items():
             torch.save(other, weights)
-            assert client.infer(session).status_code == status, name
+            answer = client.infer(session)
+            assert answer.status_code == 500, name
+            assert server == "stock" or "a fault of the server" in answer.json()["detail"]
     finally:
         weights.write_bytes(right)
     volume(client.infer(session), tmp_path)
+    if server == "own":
+        log = (client.folder / "log.txt").read_text()
+        assert all(cause in log for cause in ("Missing key", "weights trained for geometry", "every voxel is 238 HU"))
+
+
+def test_our_app_does_not_start_with_wrong_weights(tmp_path):
+    bundle = copied(tmp_path / "bundle", OWN)
+    torch.save(without_biases(trained()), bundle / "models" / "model.pt")
+    with started(bundle / OWN, tmp_path, {}) as (process, _):
+        assert process.wait(SECONDS_TO_START) != 0
+    log = (tmp_path / "log.txt").read_text()
+    assert f"ValueError: not started: {bundle / 'models' / 'model.pt'}: weights of another network" in log
