@@ -27,11 +27,13 @@ def options() -> set[str]:
     for path in (ROOT / "bundle" / "configs").rglob("*.json"):
         values = json.loads(path.read_text())
         keys |= {key.lstrip("+") for key in values} | set(values.get("configs", {}))
+    for path in (ROOT / "benchmarks").glob("*.py"):
+        keys |= set(re.findall(r'add_argument\("--(\w+)"', path.read_text()))
     return keys
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
-def test_every_option_in_the_documents_is_a_key_of_a_config(page):
+def test_every_option_in_the_documents_is_one_of_a_config_or_a_benchmark(page):
     named = set(re.findall(r"--([a-z]\w+)", page.read_text()))
     assert named - options() == set()
 
