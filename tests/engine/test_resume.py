@@ -118,7 +118,7 @@ os.replace = lambda a, b: die() if "epoch=3" in str(b) else replace(a, b)
 """,
     "a checkpoint has its name but an old one is still there": """
 unlink = pathlib.Path.unlink
-pathlib.Path.unlink = lambda path, *args: die() if "epoch=1" in path.name else unlink(path, *args)
+pathlib.Path.unlink = lambda path, **kw: die() if path.name.startswith("checkpoint_epoch=1") else unlink(path, **kw)
 """,
     "an optimizer step is done but not the iteration": """
 step, calls = torch.optim.Adam.step, []
