@@ -201,7 +201,7 @@ def preset(
     if name not in _PRESET_DISTANCES_MM:
         raise ValueError(f"geometry: preset is one of {sorted(_PRESET_DISTANCES_MM)}, got {name!r}")
     isocentre_mm, detector_mm = _PRESET_DISTANCES_MM[name]
-    size_mm = max(volume_shape) * volume_spacing_mm
+    size_mm = max(_shape("volume_shape", volume_shape)) * _length_mm("volume_spacing_mm", volume_spacing_mm)
     if size_mm >= 2 * isocentre_mm:
         raise ValueError(
             f"geometry: a volume of {size_mm} mm does not fit in front of the {name!r} source, {isocentre_mm} mm from "

@@ -299,3 +299,22 @@ def test_a_collection_overlay_finds_its_scans_in_a_downloaded_folder(tmp_path, o
     parser = composed(overlay, input=str(tmp_path), output=str(tmp_path / "out"))
     assert [scan.name for scan in parser.get_parsed_content("scans")()] == expected
     assert parser.get_parsed_content("settings").geometry.volume_shape == (64, 64, 64)
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"count": "many"}, "--count takes a whole number, got 'many'"),
+        ({"body_scale": "small"}, "--body_scale takes a number, got 'small'"),
+        ({"workers": "all"}, "--workers takes a whole number, got 'all'"),
+        ({"val": "ten"}, "--val takes a number, got 'ten'"),
+    ],
+)
+def test_words_where_numbers_belong_end_the_command_with_one_message(tmp_path, option, message):
+    changes = {"output": str(tmp_path / "out"), "count": 1, **option}
+    with pytest.raises(SystemExit) as caught:
+        try:
+            composed("phantom.json", **changes).get_parsed_content("run")
+        except RuntimeError as error:  # MONAI's wrapper
+            raise error.__cause__ from None
+    assert str(caught.value) == f"prepare: {message}"

@@ -162,6 +162,7 @@ MISTAKES = {
         {"training_sets": "{'/nowhere': 1.0}"},
         "/nowhere/splits.json: not found; dataset_dir must be the output folder of prepare.json",
     ),
+    "a word for a number": ({"learning_rate": "fast"}, "--learning_rate takes a number, got 'fast'"),
     "volume that the network cannot divide": (
         {"geometry#volume_shape": "[16,16,18]"},
         "volume_shape (16, 16, 18) must be divisible by 4",

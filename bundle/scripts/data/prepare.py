@@ -22,6 +22,7 @@ from scripts.data.splits import decide_splits
 from scripts.data.standard import Settings, prepare_volume
 from scripts.io.case import read_record, write_case
 from scripts.io.ct import CtVolume
+from scripts.io.options import require_number, require_whole
 from scripts.io.text import write_text
 
 
@@ -93,6 +94,8 @@ def prepare(
     Raises:
         ValueError: contradictory settings or splits. A bad scan does not raise: its row says ``failed`` and why.
     """
+    require_whole(seed=seed, workers=workers)
+    require_number(val=val, test=test)
     output = Path(output)
     known = read_manifest(output)
     rows = {scan.name: {"case": scan.name, "patient": scan.patient, "source": scan.source} for scan in scans}

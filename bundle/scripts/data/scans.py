@@ -13,6 +13,7 @@ from monai.apps.tcia import download_tcia_series_instance, get_tcia_metadata
 from scripts.data.phantom import torso
 from scripts.geometry import BiplanarGeometry
 from scripts.io.ct import CtScan, CtVolume, find_scans
+from scripts.io.options import require_number, require_whole
 
 PHANTOM_SIZE_MM = (450.0, 350.0, 450.0)
 """The phantom's field of view along (u, v, w): the whole trunk, cut at neck and thighs."""
@@ -67,8 +68,10 @@ def phantom_scans(
     """Phantoms of consecutive seeds; every 1 / ``metal_fraction``-th seed has metal, whatever the first seed.
 
     Raises:
-        ValueError: a count below 1, a fraction outside [0, 1] or a scale outside [0.3, 1.3].
+        ValueError: no numbers, a count below 1, a fraction outside [0, 1] or a scale outside [0.3, 1.3].
     """
+    require_whole(count=count, first_seed=first_seed)
+    require_number(metal_fraction=metal_fraction, body_scale=body_scale)
     if count < 1 or not 0 <= metal_fraction <= 1:
         raise ValueError(f"phantoms: need count >= 1 and 0 <= metal_fraction <= 1, got {count} and {metal_fraction}")
     if not 0.3 <= body_scale <= 1.3:

@@ -16,6 +16,7 @@ from scripts.geometry import BiplanarGeometry
 from scripts.intensity import AIR_HU, hu_to_mu
 from scripts.io.case import Volume
 from scripts.io.ct import CtVolume
+from scripts.io.options import require_number
 from scripts.physics.separable import SeparableProjector
 
 PADDING_BELOW_HU = -1024.0
@@ -53,6 +54,7 @@ class Settings:
     source_spacing_mm: float
 
     def __post_init__(self) -> None:
+        require_number(source_spacing_mm=self.source_spacing_mm)
         if not self.source_spacing_mm > 0:
             raise ValueError(f"source_spacing_mm must be positive, got {self.source_spacing_mm!r}")
 

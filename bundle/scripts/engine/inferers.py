@@ -16,8 +16,8 @@ from scripts.diffusion.parametrisation import Parametrisation
 from scripts.diffusion.samplers import Sampler, draw_noise
 from scripts.diffusion.schedules import marginal, q_sample, respaced_timesteps
 from scripts.diffusion.training import Prediction
-from scripts.engine.options import as_bool
 from scripts.engine.tiles import in_tiles
+from scripts.io.options import as_bool, require_number, require_whole
 
 
 def mixed_precision(device: torch.device, enabled: bool | str) -> AbstractContextManager:
@@ -104,6 +104,8 @@ class ReconstructionInferer(Inferer):
         amp: bool = False,
         callback: Callable[[int, int], None] | None = None,
     ) -> None:
+        require_whole(steps=steps, seed=seed, samples=samples, sample_batch=sample_batch)
+        require_number(power=power)
         if min(samples, sample_batch) < 1:
             raise ValueError(f"samples and sample_batch must be at least 1, got {samples} and {sample_batch}")
         self.sampler, self.alphas_cumprod = sampler, alphas_cumprod

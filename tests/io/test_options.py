@@ -1,0 +1,36 @@
+"""Options as Fire leaves them: numbers, booleans, and strings for all else."""
+
+import math
+
+import numpy as np
+import pytest
+
+from scripts.io.options import as_bool, require_number, require_whole
+
+
+@pytest.mark.parametrize(("given", "meant"), [(True, True), ("true", True), ("False", False), (False, False)])
+def test_a_switch_is_understood_in_python_and_in_json(given, meant):
+    assert as_bool(given) is meant
+
+
+@pytest.mark.parametrize("value", ["yes", 1, None])
+def test_what_is_no_switch_is_refused(value):
+    with pytest.raises(ValueError, match="a switch is true or false, got"):
+        as_bool(value)
+
+
+def test_numbers_pass():
+    require_whole(seed=0, samples=np.int64(3), first=-1)
+    require_number(val=0.1, test=4, scale=np.float32(0.5), top=math.inf)
+
+
+@pytest.mark.parametrize("value", ["abc", "1", None, True, [1], 1.0])
+def test_what_is_no_whole_number_is_refused_by_name(value):
+    with pytest.raises(ValueError, match="--seed takes a whole number, got"):
+        require_whole(steps=1, seed=value)
+
+
+@pytest.mark.parametrize("value", ["abc", "0.1", None, False, [0.1]])
+def test_what_is_no_number_is_refused_by_name(value):
+    with pytest.raises(ValueError, match="--val takes a number, got"):
+        require_number(test=0.1, val=value)
