@@ -87,6 +87,17 @@ def test_exams_that_cannot_be_read_or_reconstructed_do_not_lose_the_others(tmp_p
     assert sorted(p.name for p in tmp_path.iterdir()) == ["b", "d", "summary.csv"]
 
 
+def test_an_exam_in_the_place_of_its_result_is_refused_before_the_network_runs(tmp_path):
+    film = tmp_path / "a" / "frontal.dcm"
+    film.parent.mkdir()
+    film.touch()
+    water = Water()
+    with pytest.raises(SystemExit, match="1 of 2 exams failed"):
+        batch(tmp_path, ["a", "b"], water)()
+    assert "exists and holds no result.json, so it is not replaced" in summary(tmp_path)["a"]["error"]
+    assert water.seen == ["b"] and film.is_file()
+
+
 def test_a_second_run_does_only_what_is_missing(tmp_path):
     first, second = Water(bad=["b"]), Water()
     with pytest.raises(SystemExit):

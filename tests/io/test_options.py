@@ -19,9 +19,14 @@ def test_what_is_no_switch_is_refused(value):
         as_bool(value)
 
 
-def test_numbers_pass():
-    require_whole(seed=0, samples=np.int64(3), first=-1)
-    require_number(val=0.1, test=4, scale=np.float32(0.5), top=math.inf)
+@pytest.mark.parametrize("value", [0, -1, np.int64(3), 0.1, np.float32(0.5), math.inf])
+def test_numbers_pass_and_whole_ones_where_they_are_asked_for(value):
+    require_number(val=value)
+    if isinstance(value, float | np.floating):
+        with pytest.raises(ValueError, match="--seed takes a whole number, got"):
+            require_whole(seed=value)
+    else:
+        require_whole(seed=value)
 
 
 @pytest.mark.parametrize("value", ["abc", "1", None, True, [1], 1.0])

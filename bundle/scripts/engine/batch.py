@@ -13,8 +13,8 @@ from monai.engines import Evaluator
 from tqdm import tqdm
 
 from scripts.engine.errors import stated_cause
-from scripts.engine.outputs import SaveReconstructions
-from scripts.io.atomic import whole_file
+from scripts.engine.outputs import RECORD_FILE, SaveReconstructions
+from scripts.io.atomic import require_replaceable, whole_file
 from scripts.io.text import write_text
 from scripts.metrics.tables import to_csv
 
@@ -87,6 +87,7 @@ class ReconstructAll:
         return _row(status, self.saver.folder(item["image"]).name, record)
 
     def _reconstruct(self, item: Mapping[str, Any]) -> None:
+        require_replaceable(self.saver.folder(item["image"]), RECORD_FILE)
         self.error = None
         self.evaluator.data_loader = DataLoader([item], batch_size=1)
         self.evaluator.state.epoch_length = 1

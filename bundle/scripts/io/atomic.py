@@ -23,6 +23,13 @@ def whole_file(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
+def require_replaceable(path: Path, known_by: str) -> None:
+    """Raise ValueError if :func:`whole_folder` would refuse ``path``, before work is done in vain."""
+    free = not path.exists() or (path.is_dir() and not any(path.iterdir()))
+    if not free and not (path / known_by).is_file():
+        raise ValueError(f"{path}: exists and holds no {known_by}, so it is not replaced; write elsewhere or remove it")
+
+
 @contextmanager
 def whole_folder(path: Path, known_by: str) -> Iterator[Path]:
     """A new scratch folder beside ``path`` that takes its place when the block succeeds, an older one included.
@@ -36,8 +43,7 @@ def whole_folder(path: Path, known_by: str) -> Iterator[Path]:
     Raises:
         ValueError: something else is there.
     """
-    if path.exists() and not (path / known_by).is_file() and not (path.is_dir() and not any(path.iterdir())):
-        raise ValueError(f"{path}: exists and holds no {known_by}, so it is not replaced; write elsewhere or remove it")
+    require_replaceable(path, known_by)
     partial, old = path.with_name(f".partial-{path.name}"), path.with_name(f".old-{path.name}")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)

@@ -113,7 +113,7 @@ def write_case(
     """Write a case folder, which appears whole or not at all.
 
     Args:
-        folder: an older one is replaced.
+        folder: an older case there is replaced.
         geometry: the exam.
         image: line integrals ``[2, N, N]``.
         ct: standard volume, int16 HU, of the geometry's shape.
@@ -122,7 +122,7 @@ def write_case(
         record: JSON-ready provenance.
     """
     folder = Path(folder)
-    with whole_folder(folder, GEOMETRY_FILE) as partial:
+    with whole_folder(folder, RECORD_FILE) as partial:
         for name, pixels in zip(VIEWS, image, strict=True):
             write_image(partial / IMAGE_FILES[name], pixels, geometry.detector_spacing_mm)
         write_volume(partial / CT_FILE, *ct)
