@@ -55,3 +55,12 @@ def test_the_markdown_has_a_line_per_method_the_best_first_and_no_number_where_n
 def test_csv_cells_become_numbers_and_empty_ones_nan() -> None:
     (read,) = numbers([{"case": "1", "method": "m", "estimate": "single", "psnr3d_db": "20.5", "mae_bone_hu": ""}])
     assert read["case"] == "1" and read["psnr3d_db"] == 20.5 and math.isnan(read["mae_bone_hu"])
+
+
+def test_a_metric_that_an_older_file_lacks_is_not_measured_and_takes_no_other_with_it() -> None:
+    older = {"case": "1", "method": "older", "estimate": "single", "psnr3d_db": "20.5"}
+    rows = numbers([older, older | {"method": "newer", "psnr3d_db": "21", "bone_dice": "0.5"}])
+    old, new = compare(rows, {}, "newer")
+    assert math.isnan(old["bone_dice_mean"]) and old["bone_dice_n"] == 0 and new["bone_dice_mean"] == 0.5
+    assert old["psnr3d_db_vs_newer_mean"] == -0.5 and math.isnan(old["bone_dice_vs_newer_mean"])
+    assert len(comparison_markdown(compare(numbers([older]), {}, "older"), "older").splitlines()) == 3

@@ -34,6 +34,7 @@ def test_the_truth_is_measured_as_perfect(case):
     assert all(value == 100 for name, value in row.items() if name.startswith("psnr2d")) and row["psnr2d_db"] == 100
     assert all(value == pytest.approx(1) for name, value in row.items() if name.startswith("ssim2d"))
     assert row["x2ct_compat_psnr_db"] == 100 and row["x2ct_compat_ssim"] == pytest.approx(1)
+    assert all(row[f"bone_{name}"] == 1 for name in ("dice", "precision", "recall", "volume_ratio"))
     assert all(row[f"gradient_ratio_{axis}"] == 1 for axis in "uvw")
     assert all(value == 0 for name, value in row.items() if name.endswith("_hu"))
     assert all(value < 1e-4 for name, value in row.items() if name.startswith("reprojection"))
@@ -74,6 +75,19 @@ def test_a_tissue_that_is_absent_is_nan_and_not_zero():
     target = hu_to_network(torch.full((1, 1, *SHAPE), 40.0))
     row = measure(target, target, torch.ones(1, 2, 24, 24), PROJECTOR)
     assert row["mae_soft_hu"] == 0 and math.isnan(row["mae_bone_hu"]) and math.isnan(row["bias_lung_hu"])
+    assert all(math.isnan(row[f"bone_{name}"]) for name in ("dice", "precision", "recall", "volume_ratio"))
+
+
+def test_bone_is_everything_from_200_hu_on_and_no_brighter_than_the_clipped_range(case):
+    target, line_integrals = case
+    hu = network_to_hu(target)
+    halved = hu.clone()
+    halved[..., 8:][hu[..., 8:] >= 200] = 199  # the bone runs along w
+    row = measure(hu_to_network(halved), target, line_integrals, PROJECTOR)
+    assert row["bone_volume_ratio"] == 0.5 and row["bone_dice"] == pytest.approx(2 / 3) and row["bone_precision"] == 1
+    assert row["bone_recall"] == 9 / 16  # one voxel beyond the end is near enough
+    brighter = measure(hu_to_network(torch.where(hu >= 200, 3000.0, hu)), target, line_integrals, PROJECTOR)
+    assert brighter["bone_dice"] == brighter["bone_volume_ratio"] == 1
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])

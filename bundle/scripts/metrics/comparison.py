@@ -15,18 +15,25 @@ SHOWN = {
     "mae_hu": ("MAE (HU)", 0),
     "mae_bone_hu": ("bone MAE (HU)", 0),
     "bias_bone_hu": ("bone bias (HU)", 0),
+    "bone_dice": ("bone Dice", 3),
+    "bone_precision": ("bone precision", 2),
+    "bone_recall": ("bone recall", 2),
+    "bone_volume_ratio": ("bone volume ratio", 2),
     "gradient_ratio_u": ("gradient ratio u", 2),
     "reprojection": ("re-projection", 3),
     "seconds": ("s / volume", 2),
 }
 """Metrics of the Markdown table, their headings and decimals; the CSV has all."""
-PAIRED = {"psnr3d_db": 2, "ssim3d": 3}
+PAIRED = {"psnr3d_db": 2, "ssim3d": 3, "bone_dice": 3}
 """Metrics whose difference to the reference the Markdown table shows, and their decimals."""
 
 
 def numbers(rows: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
-    """Rows of a CSV file with their metrics as floats; an empty cell is NaN."""
-    return [{k: v if k in KEYS else float(v) if v else math.nan for k, v in row.items()} for row in rows]
+    """Rows of CSV files with their metrics as floats; an empty cell, or one that an older file lacks, is NaN."""
+    metrics = [name for name in dict.fromkeys([*(name for row in rows for name in row), *SHOWN]) if name not in KEYS]
+    return [
+        {key: row[key] for key in KEYS} | {name: float(row.get(name) or math.nan) for name in metrics} for row in rows
+    ]
 
 
 def compare(rows: Sequence[Row], costs: Mapping[str, Mapping[str, Any]], reference: str) -> list[dict[str, Any]]:

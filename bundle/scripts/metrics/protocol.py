@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from scripts.intensity import NETWORK_HU_RANGE, hu_to_mu, network_to_hu
+from scripts.metrics.bone import bone_dice, bone_precision, bone_recall, bone_volume_ratio
 from scripts.metrics.slices import AXES, LARGEST_SLICE_PSNR, slice_psnr, slice_ssim, x2ct_compat
 from scripts.metrics.volume import (
     SSIM_SIGMA,
@@ -24,6 +25,8 @@ from scripts.metrics.volume import (
 
 DATA_RANGE = 2.0
 """Of volumes in the network's range, [-1, 1]."""
+BONE_HU = TISSUES_HU["bone"][0]
+"""From here on a voxel is bone, in the truth and in the prediction."""
 NOTES = (
     "A method's own column is a single volume per case (of several samples the first); their mean is a column of its "
     "own.",
@@ -39,6 +42,12 @@ NOTES = (
     "`mae_hu`, `bias_hu` (prediction minus truth): over all voxels, and by tissue, chosen by the true HU: "
     + "; ".join(f"{name} [{low:g}, {high:g})" for name, (low, high) in TISSUES_HU.items())
     + ". The truth is clipped to [{:g}, {:g}] HU.".format(*NETWORK_HU_RANGE),
+    f"`bone_dice`: of the voxels of at least {BONE_HU:g} HU in prediction and truth, both clipped to the same range. "
+    "`bone_precision`: share of the prediction's with one of the truth's within one voxel, diagonals included; "
+    "`bone_recall`: share of the truth's with one of the prediction's as near; `bone_volume_ratio`: their number over "
+    "the truth's, below 1 is lost bone. Metal and dense contrast medium count as bone. Each is left out where there is "
+    "no bone to count: a method that finds none in a case has no precision there, and its mean speaks for fewer cases "
+    "(n).",
     "`gradient_ratio_u`, `_v`, `_w`: mean absolute difference of neighbouring voxels along the axis, of the prediction "
     "over the truth's; below 1 is blur.",
     "`reprojection`: relative L2 between the projected prediction and the input line integrals, "
@@ -52,7 +61,7 @@ NOTES = (
 def measure(
     prediction: Tensor, target: Tensor, line_integrals: Tensor, projector: Callable[[Tensor], Tensor]
 ) -> dict[str, float]:
-    """All metrics of one reconstruction, by column name; NaN is of a tissue or view that the case does not have.
+    """All metrics of one reconstruction, by column name; NaN is of a tissue or view that is not there.
 
     Args:
         prediction: ``[1, 1, U, V, W]`` in the network's range.
@@ -75,6 +84,10 @@ def measure(
         "ssim3d": ssim3d(prediction, target, DATA_RANGE),
         **_slice_metrics(prediction, target),
         **_hu_errors(prediction_hu, target_hu),
+        "bone_dice": bone_dice(prediction_hu, target_hu, BONE_HU),
+        "bone_precision": bone_precision(prediction_hu, target_hu, BONE_HU),
+        "bone_recall": bone_recall(prediction_hu, target_hu, BONE_HU),
+        "bone_volume_ratio": bone_volume_ratio(prediction_hu, target_hu, BONE_HU),
     }
     compat = x2ct_compat(prediction_hu, target_hu)
     row |= {"x2ct_compat_psnr_db": compat.psnr_db, "x2ct_compat_ssim": compat.ssim}
