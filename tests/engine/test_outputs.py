@@ -89,7 +89,17 @@ def test_where_the_truth_is_known_the_result_is_measured_against_it(tmp_path):
     folder = SaveReconstructions(tmp_path, PROJECTOR, {}).save(image, samples(body() + 10), 1.0)
     metrics = json.loads((folder / "result.json").read_text())["metrics"]
     assert metrics["mae_hu"] == pytest.approx(10, abs=1e-2)
-    assert metrics["mae_bone_hu"] is None
+    assert metrics["mae_bone_hu"] is None and metrics["bone_dice"] is None
+
+
+@pytest.mark.parametrize("is_known", [False, True])
+def test_the_figure_gets_the_truth_where_it_is_known(tmp_path, is_known):
+    write_volume(tmp_path / "ct.nii.gz", body().numpy().astype(np.int16), GEOMETRY.volume_affine())
+    truths = []
+    save = SaveReconstructions(tmp_path, PROJECTOR, {}, [DrawFigure(lambda *a: truths.append(a[-1]))])
+    save.save(exam(body(), truth=str(tmp_path / "ct.nii.gz") if is_known else None), samples(body() + 10), 1.0)
+    (truth,) = truths
+    assert np.array_equal(truth, body().numpy()) if is_known else truth is None
 
 
 @pytest.mark.parametrize("view", VIEWS)

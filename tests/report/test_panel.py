@@ -5,7 +5,8 @@ import pytest
 from matplotlib.figure import Figure
 
 from scripts.report.figure import HU_WINDOW
-from scripts.report.panel import ERROR_HU, PLANES, draw_panel, panel, wrapped
+from scripts.report.panel import ERROR_HU, PLANES, ROWS, draw_panel, panel, wrapped
+from scripts.report.projection import BONE_WINDOW, PROJECTIONS
 
 TRUTH = np.random.default_rng(0).normal(0, 300, (5, 5, 5)).astype(np.float32)
 IMAGE = np.ones((2, 5, 5))
@@ -22,15 +23,17 @@ def text_boxes(figure):
 
 
 @pytest.mark.parametrize("methods", [1, 3])
-def test_a_method_has_a_plane_and_an_error_per_direction_and_the_truth_has_planes(methods):
+def test_a_method_has_planes_with_errors_and_projections_and_the_truth_has_no_errors(methods):
     figure = panel(IMAGE, TRUTH, {f"m{i}": TRUTH for i in range(methods)}, 5.0, "case")
+    names = [*(f"m{i}" for i in range(methods)), "truth"]
     labels = [axes.get_label() for axes in figure.axes]
     scales = {"CT number (HU)", "reconstruction − truth (HU)", "ruler"}
     radiographs = {"frontal radiograph", "lateral radiograph"}
-    planes = {f"{plane.name}, {name}" for plane in PLANES for name in [*(f"m{i}" for i in range(methods)), "truth"]}
+    planes = {f"{plane.name}, {name}" for plane in PLANES for name in names}
+    skeletons = {f"{projection.name} MIP, {name}" for projection in PROJECTIONS for name in names}
     errors = {f"{plane.name} error, m{i}" for plane in PLANES for i in range(methods)}
-    assert set(labels) == scales | radiographs | planes | errors
-    assert len(labels) == 2 + 6 * methods + 3 + 3
+    assert set(labels) == scales | radiographs | planes | errors | skeletons
+    assert len(labels) == 2 + 8 * methods + 5 + 3
 
 
 def test_columns_run_from_the_radiographs_over_the_methods_as_given_to_the_truth():
@@ -54,6 +57,9 @@ def test_window_and_error_range_are_the_same_for_all_methods():
             assert picture_of(figure, f"{plane.name}, {name}").get_clim() == HU_WINDOW
         for name in ("a", "b"):
             assert picture_of(figure, f"{plane.name} error, {name}").get_clim() == (-ERROR_HU, ERROR_HU)
+    for projection in PROJECTIONS:
+        for name in ("a", "b", "truth"):
+            assert picture_of(figure, f"{projection.name} MIP, {name}").get_clim() == BONE_WINDOW
 
 
 @pytest.mark.parametrize("plane, marker", list(zip(PLANES, [(4, 4, 2), (2, 4, 4), (4, 2, 4)], strict=True)))
@@ -61,6 +67,16 @@ def test_a_marker_at_the_right_anterior_superior_end_of_a_central_plane_is_at_it
     hu = np.full((5, 5, 5), -1000.0)
     hu[marker] = 500.0
     picture = picture_of(panel(IMAGE, hu, {"a": hu}, 5.0, "case"), f"{plane.name}, a").get_array()
+    assert np.argwhere(picture > 0).tolist() == [[0, 0]]
+
+
+@pytest.mark.parametrize("projection", PROJECTIONS)
+@pytest.mark.parametrize("depth", [0, 3])
+def test_a_marker_at_the_right_or_anterior_superior_end_is_at_the_top_left_of_a_projection(projection, depth):
+    hu, marker = np.full((5, 5, 5), -1000.0), [4, 4, 4]
+    marker[projection.along] = depth
+    hu[tuple(marker)] = 500.0
+    picture = picture_of(panel(IMAGE, hu, {"a": hu}, 5.0, "case"), f"{projection.name} MIP, a").get_array()
     assert np.argwhere(picture > 0).tolist() == [[0, 0]]
 
 
@@ -72,18 +88,18 @@ def test_a_marker_at_the_right_or_anterior_superior_corner_of_a_radiograph_is_at
     assert np.argwhere(picture).tolist() == [[0, 0]]
 
 
-def test_all_planes_have_one_scale_in_mm():
+def test_all_planes_and_projections_have_one_scale_in_mm():
     shape, spacing = (4, 6, 10), (5.0, 2.0, 1.5)
     hu = np.zeros(shape)
     figure = panel(IMAGE, hu, {"a": hu}, spacing, "case")
     size_mm = np.multiply(shape, spacing)
     scales = []
     for axes in figure.axes:
-        for plane in PLANES:
-            if axes.get_label().startswith(plane.name):
+        for shown in ROWS:
+            if axes.get_label().startswith(shown.name) and not axes.get_label().endswith("radiograph"):
                 inches = axes.get_position().size * figure.get_size_inches()
-                scales += list(inches / size_mm[[plane.across, plane.up]])
-    assert len(scales) == 2 * 9
+                scales += list(inches / size_mm[[shown.across, shown.up]])
+    assert len(scales) == 2 * (9 + 4)
     np.testing.assert_allclose(scales, scales[0])
 
 

@@ -42,10 +42,10 @@ class WriteNifti:
 
 @dataclass(frozen=True)
 class DrawFigure:
-    """``figure.png``: inputs, re-projections, slices.
+    """``figure.png``: inputs, re-projections, slices and the skeleton, beside the truth where it is known.
 
     Attributes:
-        draw: ``draw(path, hu, measured, reprojected, spacing_mm, title)``.
+        draw: ``draw(path, hu, measured, reprojected, spacing_mm, title, truth)``; the last is None if not known.
     """
 
     draw: Callable[..., None]
@@ -53,7 +53,7 @@ class DrawFigure:
     def __call__(self, folder: Path, result: Result) -> None:
         """Draw it."""
         images = (result.mean, result.measured, result.reprojected)
-        self.draw(folder / "figure.png", *images, result.spacing_mm, result.name)
+        self.draw(folder / "figure.png", *images, result.spacing_mm, result.name, result.truth)
 
 
 class WriteDicom:

@@ -27,6 +27,7 @@ _PLACED += ("geometry", "inputs_sha256")
 _UNITS = {"mm": "mm", "deg": "°", "hu": "HU", "db": "dB"}
 _SPELLINGS = {"psnr": "PSNR", "psnr2d": "PSNR 2D", "psnr3d": "PSNR 3D", "ssim2d": "SSIM 2D", "ssim3d": "SSIM 3D"}
 _SPELLINGS |= {"ssim": "SSIM", "mae": "MAE", "sha256": "SHA-256", "x2ct": "X2CT", "std": "SD", "amp": "mixed precision"}
+_SPELLINGS |= {"dice": "Dice"}
 
 
 def write_page(

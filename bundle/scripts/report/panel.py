@@ -1,4 +1,4 @@
-"""One picture of one case: the radiographs, every method's planes with their errors, and the truth."""
+"""One picture of one case: the radiographs, every method's planes with their errors and its skeleton, and the truth."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from matplotlib.image import AxesImage
 from matplotlib.patheffects import withStroke
 
 from scripts.report.figure import HU_WINDOW, as_displayed
+from scripts.report.projection import BONE_WINDOW, PROJECTIONS
 
 ERROR_HU = 500.0
 """Error maps span ±ERROR_HU in every panel, so that panels can be compared."""
@@ -39,9 +40,11 @@ class Plane(NamedTuple):
 
 
 PLANES = (Plane("axial", 2, 0, 1, "R"), Plane("sagittal", 0, 1, 2, "A"), Plane("coronal", 1, 0, 2, "R"))
+ROWS = (*PLANES, *PROJECTIONS)
+"""What a column shows, from top to bottom; a plane has its error below it."""
 
 # Inches: a volume's longest edge, the least and most for a radiograph, and the key below it.
-TILE, RADIOGRAPH, KEY = 1.45, (2.4, 3.3), 2.3
+TILE, RADIOGRAPH, KEY = 1.45, (2.4, 4.0), 2.4
 # The white between pictures, rows, and at the edge; a line of text, and the longest word beside a row.
 GAP, ROW_GAP, MARGIN, LINE, WORD = 0.05, 0.16, 0.15, 0.16, 0.55
 
@@ -58,10 +61,11 @@ def draw_panel(
 
     From left to right: the two radiographs above the scales, one column per method, and the truth. From top to bottom:
     the axial, sagittal and coronal planes through the centre, and under each its signed error, reconstruction minus
-    truth, with the mean absolute error of that plane.
+    truth, with the mean absolute error of that plane; then the skeleton, as maximum-intensity projections (MIP) from
+    the front and from the side.
 
     Superior is up; the patient's right is on the left of frontal, axial and coronal pictures, anterior on the left of
-    lateral and sagittal ones. All planes have the same scale in mm.
+    lateral and sagittal ones. All planes and projections have the same scale in mm.
 
     Args:
         path: file to write; it appears whole or not at all.
@@ -102,6 +106,8 @@ def panel(
             page.draw_plane(row, column, f"{plane.name}, {name}", hu)
             if name != "truth":
                 page.draw_error(row, column, f"{plane.name} error, {name}", hu - plane.of(truth))
+        for row, projection in enumerate(PROJECTIONS, start=len(PLANES)):
+            page.draw_skeleton(row, column, f"{projection.name} MIP, {name}", projection.of(volume))
     page.draw_key(f"Line integrals from 0 (black) to {image.max():.3g} (white).")
     return page.figure
 
@@ -144,8 +150,9 @@ class _Page(Sheet):
         self.inch_per_mm = TILE / (shape * spacing).max()
         self.size = shape * spacing * self.inch_per_mm
         top = MARGIN + (3.5 + max(head.count("\n") for head in heads)) * LINE
-        self.tall = [max(self.size[plane.up], WORD) for plane in PLANES]
-        self.rows = np.cumsum([top, *(2 * tall + GAP + ROW_GAP for tall in self.tall)])
+        self.tall = [max(self.size[shown.up], WORD) for shown in ROWS]
+        heights = [2 * tall + GAP if shown in PLANES else tall for shown, tall in zip(ROWS, self.tall, strict=True)]
+        self.rows = top + np.cumsum([0.0, *(height + ROW_GAP for height in heights)])
         bottom = self.rows[-1] - ROW_GAP
         self.radiograph = float(np.clip((bottom - top - KEY - 3 * LINE) / 2, *RADIOGRAPH))
         self.key = top + 2 * self.radiograph + 3 * LINE
@@ -156,9 +163,11 @@ class _Page(Sheet):
         self.text(self.width / 2, MARGIN, f"{title}\n{NOTICE}", 10, va="top")
         for x, head in zip(self.columns, heads, strict=True):
             self.text(x + TILE / 2, top - LINE / 4, head, 9)
-        for y, tall, plane in zip(self.rows, self.tall, PLANES, strict=False):
-            for middle, name in ((0.5 * tall, plane.name), (1.5 * tall + GAP, "error")):
-                self.text(left - LINE / 4, y + middle, name, 9, rotation=90, ha="right", va="center")
+        for y, tall, shown in zip(self.rows, self.tall, ROWS, strict=False):
+            words = (shown.name, "error") if shown in PLANES else (f"{shown.name}\nMIP",)
+            for i, word in enumerate(words):
+                middle = y + i * (tall + GAP) + tall / 2
+                self.text(left - LINE / 4, middle, word, 9, rotation=90, ha="right", va="center")
 
     def draw_radiographs(self, image: np.ndarray) -> None:
         """The line integrals ``[2, N, N]``, one above the other."""
@@ -173,7 +182,13 @@ class _Page(Sheet):
         """A plane of a volume, in ``HU_WINDOW``."""
         axes = self.tile(row, column, 0, label)
         self.tissue = _show(axes, hu, "gray", *HU_WINDOW)
-        mark(axes, 0.03, 0.5, PLANES[row].left)
+        mark(axes, 0.03, 0.5, ROWS[row].left)
+
+    def draw_skeleton(self, row: int, column: int, label: str, hu: np.ndarray) -> None:
+        """A maximum-intensity projection of a volume, in ``BONE_WINDOW``."""
+        axes = self.tile(row, column, 0, label)
+        _show(axes, hu, "gray", *BONE_WINDOW)
+        mark(axes, 0.03, 0.5, ROWS[row].left)
 
     def draw_error(self, row: int, column: int, label: str, difference: np.ndarray) -> None:
         """A plane's error under it, with the mean absolute value in the corner."""
@@ -194,18 +209,21 @@ class _Page(Sheet):
         ruler.set(xticks=[], yticks=[], facecolor="black")
         voxels, edges = (" × ".join(f"{n:g}" for n in numbers) for numbers in (self.shape, self.spacing))
         notes = (
-            f"The bar is {length_mm:g} mm long in every plane.",
+            f"The bar is {length_mm:g} mm long in every plane and MIP.",
             f"Planes through the centre of {voxels} voxels of {edges} mm.",
             "R: patient's right. A: anterior. Superior is up.",
             "Corners: mean absolute error of the plane (HU).",
+            "MIP: the largest CT number on each line of sight, from {:g} (black) to {:g} HU (white).".format(
+                *BONE_WINDOW
+            ),
             note,
         )
-        lines = [line for note in notes for line in textwrap.wrap(note, int(16 * self.radiograph))]
+        lines = [line for note in notes for line in textwrap.wrap(note, int(18 * self.radiograph))]
         self.text(MARGIN, self.key + 7.4 * LINE, "\n".join(lines), 7, ha="left", va="top")
 
     def tile(self, row: int, column: int, below: int, label: str) -> Axes:
-        """Axes of a plane, or of the picture ``below`` it."""
-        width, height = self.size[PLANES[row].across], self.size[PLANES[row].up]
+        """Axes of a plane or projection, or of the picture ``below`` it."""
+        width, height = self.size[ROWS[row].across], self.size[ROWS[row].up]
         x, y = self.columns[column], self.rows[row] + below * (self.tall[row] + GAP)
         return self.axes(x + (TILE - width) / 2, y + (self.tall[row] - height) / 2, width, height, label)
 
