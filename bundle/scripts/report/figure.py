@@ -79,7 +79,7 @@ def _draw_volumes(figure: SubFigure, volumes: Mapping[str, np.ndarray]) -> None:
         _show(row[2], volume[u], "sagittal", *HU_WINDOW)
         _add_scale(figure, first, row[:3])
         for axis, projection in zip(row[3:], PROJECTIONS, strict=True):
-            last = _show(axis, projection.of(volume), f"bone, {projection.name} MIP", *BONE_WINDOW)
+            last = _show(axis, projection.of(volume), f"{projection.name} MIP, bone window", *BONE_WINDOW)
         _add_scale(figure, last, row[3:])
 
 
