@@ -4,14 +4,41 @@ import math
 
 import pytest
 import torch
+from torch import Tensor
 
-from scripts.data.augment import Deformation, RandomDeformation, grid_points_mm, resample_volume, rotation_matrix
-from scripts.geometry import preset
+from scripts.data.augment import (
+    Deformation,
+    RandomDeformation,
+    WholeBody,
+    interpolate_lattice,
+    resample,
+    rotation_matrix,
+)
+from scripts.geometry import BiplanarGeometry, centred_coordinates_mm, preset
 from scripts.intensity import AIR_HU
 
 GEOMETRY = preset("carm", (6, 8, 10), 10.0, 16)
-POINTS_MM = grid_points_mm(GEOMETRY)
 STILL = {"rotation_deg": 0, "scale": 0, "stretch": 0, "shift_mm": (0, 0, 0), "displacement_mm": 0}
+
+
+def grid_points_mm(geometry: BiplanarGeometry) -> Tensor:
+    """Voxel centres ``[U, V, W, 3]``."""
+    axes = (centred_coordinates_mm(n, geometry.volume_spacing_mm).float() for n in geometry.volume_shape)
+    return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
+
+
+POINTS_MM = grid_points_mm(GEOMETRY)
+
+
+def moved(deformation: Deformation) -> Tensor:
+    """Where the grid's points go."""
+    return interpolate_lattice(deformation.nodes_mm(GEOMETRY)[None], GEOMETRY.volume_shape)[0].permute(1, 2, 3, 0)
+
+
+def resample_volume(hu: Tensor, spacing_mm: float, points_mm: Tensor) -> Tensor:
+    """Samples at any points: a lattice as fine as the grid."""
+    nodes_mm = points_mm.permute(3, 0, 1, 2)[None]
+    return resample([WholeBody.of(hu, spacing_mm)], nodes_mm, points_mm.shape[:3])[0]
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -99,23 +126,23 @@ def test_quarter_turn_about_an_axis_takes_the_next_axis_to_the_one_after(axis, t
 
 
 def test_zero_standard_deviations_give_the_identity():
-    points = RandomDeformation(**STILL).draw(generator())(POINTS_MM)
+    points = moved(RandomDeformation(**STILL).draw(generator()))
     torch.testing.assert_close(points, POINTS_MM, atol=1e-4, rtol=0)
 
 
 def test_same_generator_state_draws_the_same_deformation_and_another_one_another():
-    drawn = [RandomDeformation().draw(generator(seed))(POINTS_MM) for seed in (1, 1, 2)]
+    drawn = [moved(RandomDeformation().draw(generator(seed))) for seed in (1, 1, 2)]
     assert torch.equal(drawn[0], drawn[1]) and not torch.equal(drawn[0], drawn[2])
 
 
 def test_mirror_flips_u_alone():
-    points = RandomDeformation(**STILL, mirror=1.0).draw(generator())(POINTS_MM)
+    points = moved(RandomDeformation(**STILL, mirror=1.0).draw(generator()))
     torch.testing.assert_close(points, POINTS_MM * torch.tensor([-1.0, 1.0, 1.0]), atol=1e-4, rtol=0)
 
 
 def test_mirrored_patient_is_the_flipped_volume():
     hu = noise(6, 8, 10)
-    points = RandomDeformation(**STILL, mirror=1.0).draw(generator())(POINTS_MM)
+    points = moved(RandomDeformation(**STILL, mirror=1.0).draw(generator()))
     torch.testing.assert_close(resample_volume(hu, 10.0, points), hu.flip(0), atol=2e-2, rtol=0)
 
 
@@ -149,7 +176,7 @@ def test_rotations_sizes_and_displacements_have_their_standard_deviations():
 
 def test_displacement_is_exact_at_the_lattice_nodes_and_smooth_between():
     nodes = torch.randn(3, 2, 2, 2, generator=generator()) * 5
-    moved = Deformation(torch.eye(3), torch.zeros(3), nodes)(POINTS_MM) - POINTS_MM
+    shift = moved(Deformation(torch.eye(3), torch.zeros(3), nodes)) - POINTS_MM
     for corner in ((0, 0, 0), (-1, 0, -1), (-1, -1, -1)):
-        torch.testing.assert_close(moved[corner], nodes[(slice(None), *corner)], atol=1e-4, rtol=0)
-    torch.testing.assert_close(moved[0, 0, 1] - moved[0, 0, 0], moved[0, 0, 9] - moved[0, 0, 8], atol=1e-4, rtol=0)
+        torch.testing.assert_close(shift[corner], nodes[(slice(None), *corner)], atol=1e-4, rtol=0)
+    torch.testing.assert_close(shift[0, 0, 1] - shift[0, 0, 0], shift[0, 0, 9] - shift[0, 0, 8], atol=1e-4, rtol=0)

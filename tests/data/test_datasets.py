@@ -11,7 +11,8 @@ import torch.nn.functional as F
 
 from scripts.data.augment import RandomDeformation
 from scripts.data.contrast import RandomContrast
-from scripts.data.datasets import PreparedCases, RandomViews, StreamSampler, split_folders
+from scripts.data.datasets import PreparedCases, RandomViews, StreamSampler
+from scripts.data.patients import mixture, split_folders
 from scripts.geometry import BiplanarGeometry, preset
 from scripts.io.case import CT_FILE, Volume, write_case
 
@@ -115,7 +116,8 @@ def views(
     contrast: RandomContrast = SAME_CONTRAST,
 ) -> RandomViews:
     sets = sets if isinstance(sets, dict) else {str(sets): 1.0}
-    return RandomViews(sets, geometry, deformation or RandomDeformation(), contrast, length=10, seed=seed)
+    patients = mixture(sets, geometry.volume_spacing_mm)
+    return RandomViews(patients, geometry, deformation or RandomDeformation(), contrast, length=10, seed=seed)
 
 
 def test_item_depends_on_seed_and_index_alone(noise_set):
@@ -194,12 +196,12 @@ def test_data_set_without_weight_is_never_drawn(tmp_path):
 @pytest.mark.parametrize("sets", [["a"], {}, {"a": 0.0}, {"a": -1.0, "b": 2.0}, {"a": math.nan}, {"a": "1"}])
 def test_weights_that_are_no_proportions_are_refused(sets):
     with pytest.raises(ValueError, match="training_sets are the prepared folders and their proportions.*; got"):
-        RandomViews(sets, GEOMETRY, STILL, SAME_CONTRAST, length=10)
+        mixture(sets, 10.0)
 
 
 def test_only_the_training_split_is_drawn(tmp_path):
     data = views(make_set(tmp_path, train={"a": flat(0)}, val={"b": flat(500)}), STILL)
-    assert len(data.sources) == 1 and all(data[i]["hu"].abs().max() < 1 for i in range(20))
+    assert len(data.patients.sources) == 1 and all(data[i]["hu"].abs().max() < 1 for i in range(20))
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -6,15 +6,15 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from scipy.stats import norm
 
-from scripts.data.augment import RandomDeformation, grid_points_mm, resample_volume
+from scripts.data.augment import RandomDeformation, WholeBody
 from scripts.data.contrast import RandomContrast
+from scripts.data.datasets import RandomViews
 from scripts.data.familiarity import (
     BODY,
     CELLS,
@@ -30,6 +30,7 @@ from scripts.data.familiarity import (
     make_reference,
     read_reference,
 )
+from scripts.data.patients import Always, Mixture
 from scripts.data.phantom import torso
 from scripts.data.prepare import prepare
 from scripts.data.scans import phantom_scans
@@ -49,15 +50,10 @@ def phantom(seed):
 
 
 def patients(count, weights=None):
-    """What :func:`make_reference` asks of a data set."""
-    return SimpleNamespace(
-        sources=[(phantom(seed), 10.0) for seed in range(count)],
-        weights=torch.tensor(weights or [1.0] * count),
-        points_mm=grid_points_mm(GEOMETRY),
-        deformation=RandomDeformation(shift_mm=(10.0, 10.0, 20.0)),
-        contrast=RandomContrast(),
-        seed=0,
-    )
+    """Random views of phantoms."""
+    sources = [Always(WholeBody.of(phantom(seed), 10.0)) for seed in range(count)]
+    mixture = Mixture(sources, torch.tensor(weights or [1.0] * count))
+    return RandomViews(mixture, GEOMETRY, RandomDeformation(shift_mm=(10.0, 10.0, 20.0)), RandomContrast(), length=1)
 
 
 @pytest.fixture(scope="module")
@@ -135,9 +131,8 @@ def test_quantiles_of_the_whole_view_are_those_of_all_pixels_of_patients():
     still = patients(3)
     still.deformation = RandomDeformation(0, 0, 0, (0, 0, 0), 0.5)  # none at all would leave no variance
     still.contrast = RandomContrast(0, 0, 0, 0, 0)
-    points_mm = still.points_mm
-    hu = torch.stack([resample_volume(source, 10.0, points_mm) for source, _ in still.sources])
-    images = PROJECTOR(hu_to_mu(hu)[:, None]).numpy()
+    bodies = [source(0) for source in still.patients.sources]
+    images = PROJECTOR(hu_to_mu(still.draw(bodies, [torch.Generator()] * 3))).numpy()
     made = make_reference(still, PROJECTOR, GEOMETRY, 16)
     for number, view in enumerate(VIEWS):
         expected = np.quantile(images[:, number][images[:, number] > BODY], PROBABILITIES)
@@ -214,7 +209,7 @@ def test_images_of_another_shape_are_refused(reference):
 
 def test_a_patient_with_no_weight_is_never_drawn():
     dataset = patients(4, weights=[1.0, 2.0, 1.0, 0.0])
-    dataset.sources[3] = None
+    dataset.patients.sources[3] = None
     assert make_reference(dataset, PROJECTOR, GEOMETRY, 16).patients == 3
 
 
@@ -336,11 +331,12 @@ def test_the_command_describes_the_radiographs_of_training():
     assert [reference[name] for name in ("deformation", "contrast")] == [
         train["train"][name] for name in ("deformation", "contrast")
     ]
-    different = {"length", "deformation", "contrast"}
+    different = {"patients", "length", "deformation", "contrast"}
     ours, theirs = reference["dataset"], train["train"]["dataset"]
     assert {k: v for k, v in ours.items() if k not in different} == {
         k: v for k, v in theirs.items() if k not in different
     }
+    assert reference["patients"].items() < train["train"]["patients"].items()  # without endless phantoms
 
 
 @pytest.mark.slow

@@ -93,7 +93,7 @@ def test_weights_do_not_depend_on_the_number_of_workers(trained, tmp_path):
 
 def test_training_sets_are_mixed_from_several_folders(workflow, dataset_dir):
     made = workflow(training_sets={str(dataset_dir): 1.0, str(dataset_dir / "cases" / ".."): 3.0})
-    assert made.train_dataset.weights.tolist() == pytest.approx([1 / 3] * 3 + [1.0] * 3)
+    assert made.train_dataset.patients.weights.tolist() == pytest.approx([1 / 3] * 3 + [1.0] * 3)
 
 
 @pytest.mark.slow

@@ -25,11 +25,28 @@ class ContrastCurve:
 
     def __call__(self, hu: Tensor) -> Tensor:
         """Map ``hu`` of any shape."""
-        slopes = self.values_hu.diff() / self.nodes_hu.diff()
-        mapped = self.values_hu[0] + slopes[0] * (hu - self.nodes_hu[0])
-        for node, bend in zip(self.nodes_hu[1:-1].tolist(), slopes.diff().tolist(), strict=True):
-            mapped = mapped.add_((hu - node).clamp_(min=0.0), alpha=bend)
-        return mapped
+        return map_piecewise(hu[None], self.nodes_hu, self.values_hu[None])[0]
+
+
+def map_piecewise(x: Tensor, nodes: Tensor, values: Tensor) -> Tensor:
+    """Continuous, piecewise linear maps, whose first and last pieces go on beyond the nodes.
+
+    Args:
+        x: ``[B, ...]``, on any device.
+        nodes: increasing, ``[K]``, on the CPU.
+        values: of the B maps at the nodes, ``[B, K]``, on the CPU.
+
+    Returns:
+        ``[B, ...]``, item b by map b.
+    """
+    slopes = values.diff() / nodes.diff()
+    # value(x) = values_0 + slope_0 (x - node_0) + sum of bend_k max(x - node_k, 0)
+    parts = torch.cat([values[:, :1] - slopes[:, :1] * nodes[0], slopes[:, :1], slopes.diff()], dim=1)
+    offset, slope, *bends = parts.T.to(x.device, non_blocking=True).view(-1, len(x), *[1] * (x.ndim - 1))
+    mapped = torch.addcmul(offset, slope, x)
+    for node, bend in zip(nodes[1:-1].tolist(), bends, strict=True):
+        mapped.addcmul_(bend, (x - node).clamp_(min=0.0))
+    return mapped
 
 
 @dataclass(frozen=True)

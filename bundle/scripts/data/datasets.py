@@ -1,45 +1,20 @@
-"""Data sets over prepared case folders: endless random views for training, fixed cases for everything else."""
+"""Data sets: endless random views of patients for training, prepared cases for everything else."""
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
 from torch.utils.data.distributed import DistributedSampler
 
-from scripts.data.augment import RandomDeformation, grid_points_mm, resample_volume
-from scripts.data.contrast import RandomContrast
+from scripts.data.augment import RandomDeformation, WholeBody, resample
+from scripts.data.contrast import RandomContrast, map_piecewise
+from scripts.data.patients import Mixture
 from scripts.geometry import BiplanarGeometry
-from scripts.io.case import SOURCE_FILE, read_case
-from scripts.io.nifti import read_volume
-
-
-def split_folders(dataset_dir: str | Path, split: str) -> list[Path]:
-    """Case folders of one split of a prepared data set.
-
-    Args:
-        dataset_dir: output of ``prepare.json``, with ``splits.json`` and ``cases/``.
-        split: ``train``, ``val`` or ``test``.
-
-    Raises:
-        ValueError: not a prepared data set, or a split without cases.
-    """
-    path = Path(dataset_dir) / "splits.json"
-    if not path.is_file():
-        raise ValueError(f"{path}: not found; dataset_dir must be the output folder of prepare.json")
-    names = json.loads(path.read_text()).get(split, [])
-    folders = [Path(dataset_dir) / "cases" / name for name in names]
-    present = [folder for folder in folders if folder.is_dir()]
-    if not present:
-        raise ValueError(f"{path}: split {split!r} has no prepared case; its list is {names}")
-    return present
+from scripts.io.case import read_case
 
 
 class PreparedCases(Dataset):
@@ -68,71 +43,51 @@ class PreparedCases(Dataset):
 
 
 class RandomViews(Dataset):
-    """Random deformations and contrasts of whole CTs on the network's grid: ``{"hu": [1, U, V, W]}``.
+    """Random deformations and contrasts of whole bodies on the network's grid: ``{"hu": [1, U, V, W]}``.
 
     Item i depends on ``seed`` and i alone, so that any run, on any number of processes, resumed or not, sees the same
-    data. The CTs are kept in memory, averaged once over cubes as wide as the network's voxels so that sampling them on
-    that grid does not alias.
+    data; on another device too, up to rounding. Items are made on the device that holds the patients.
 
     Args:
-        sets: prepared data sets as ``{folder: weight}``; their train splits are drawn from in these proportions.
+        patients: to draw from.
         geometry: gives the grid.
         deformation: distribution of poses and shapes.
         contrast: distribution of tissues' HU.
         length: items per epoch.
-        seed: of everything random.
-
-    Raises:
-        ValueError: weights that are no proportions, or a data set without training cases.
+        seed: of everything random but the patients themselves.
     """
 
     def __init__(
         self,
-        sets: dict[str, float],
+        patients: Mixture,
         geometry: BiplanarGeometry,
         deformation: RandomDeformation,
         contrast: RandomContrast,
         length: int,
         seed: int = 0,
     ) -> None:
-        self.deformation, self.contrast, self.length, self.seed = deformation, contrast, length, seed
-        _check_weights(sets)
-        self.points_mm = grid_points_mm(geometry)
-        folders = {path: split_folders(path, "train") for path in sets}
-        with ThreadPoolExecutor() as pool:
-            files = [folder / SOURCE_FILE for group in folders.values() for folder in group]
-            self.sources = list(pool.map(lambda f: _load_source(f, geometry.volume_spacing_mm), files))
-        self.weights = torch.tensor([sets[path] / len(group) for path, group in folders.items() for _ in group])
+        self.patients, self.geometry, self.deformation, self.contrast = patients, geometry, deformation, contrast
+        self.length, self.seed = length, seed
 
     def __len__(self) -> int:
         return self.length
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + index)
-        choice = int(torch.multinomial(self.weights, 1, generator=generator))
-        hu, spacing_mm = self.sources[choice]
-        points_mm = self.deformation.draw(generator)(self.points_mm)
-        curve = self.contrast.draw(generator)
-        return {"hu": curve(resample_volume(hu, spacing_mm, points_mm))[None]}
+        return self.__getitems__([index])[0]
 
+    def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Tensor]]:
+        """The items of a batch, made together; the data loader asks for it where it is there."""
+        generators = [torch.Generator().manual_seed(self.seed * 1_000_003 + index) for index in indices]
+        bodies = [self.patients.draw(*each) for each in zip(indices, generators, strict=True)]
+        return [{"hu": hu} for hu in self.draw(bodies, generators)]
 
-def _check_weights(sets: dict[str, float]) -> None:
-    numbers = isinstance(sets, dict) and all(isinstance(w, (int, float)) and 0 <= w < math.inf for w in sets.values())
-    if not numbers or not any(sets.values()):
-        raise ValueError(
-            "training_sets are the prepared folders and their proportions, of which one at least is positive, like "
-            f"\"{{'data/real': 0.85, 'data/phantom': 0.15}}\"; got {sets!r}"
-        )
-
-
-def _load_source(path: Path, grid_spacing_mm: float) -> tuple[Tensor, float]:
-    voxels, affine = read_volume(path)
-    spacing_mm = float(abs(affine[0, 0]))
-    hu = torch.as_tensor(voxels, dtype=torch.float32)
-    width = max(1, round(grid_spacing_mm / spacing_mm))
-    if width > 1:
-        hu = F.avg_pool3d(hu[None, None], width, stride=1)[0, 0]
-    return hu, spacing_mm
+    def draw(self, bodies: Sequence[WholeBody], generators: Sequence[torch.Generator]) -> Tensor:
+        """One view of each body by a generator each, ``[B, 1, U, V, W]`` on the bodies' device."""
+        drawn = [(self.deformation.draw(g), self.contrast.draw(g)) for g in generators]
+        nodes_mm = torch.stack([deformation.nodes_mm(self.geometry) for deformation, _ in drawn])
+        values_hu = torch.stack([curve.values_hu for _, curve in drawn])
+        hu = resample(bodies, nodes_mm, self.geometry.volume_shape)
+        return map_piecewise(hu, drawn[0][1].nodes_hu, values_hu)[:, None]
 
 
 class StreamSampler(DistributedSampler):

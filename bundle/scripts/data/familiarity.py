@@ -21,7 +21,6 @@ from scipy.special import stdtrit
 from torch import nn
 from tqdm import tqdm
 
-from scripts.data.augment import resample_volume
 from scripts.data.datasets import RandomViews
 from scripts.data.films import match_quantiles, open_beam
 from scripts.geometry import VIEWS, BiplanarGeometry
@@ -261,7 +260,7 @@ def make_reference(
     Raises:
         ValueError: too few patients or views.
     """
-    drawn_from = dataset.weights.nonzero().flatten().tolist()
+    drawn_from = dataset.patients.weights.nonzero().flatten().tolist()
     patients = len(drawn_from)
     if patients < 3 or (patients - 1) * views_per_patient < 2 * COMPONENTS:
         raise ValueError(
@@ -271,7 +270,7 @@ def make_reference(
     progress = tqdm(drawn_from, "reference", unit="patient")
     drawn = [_draw(dataset, projector, source, views_per_patient) for source in progress]
     patient = np.repeat(np.arange(patients), views_per_patient)
-    weights = np.repeat(dataset.weights[drawn_from].double().numpy(), views_per_patient)
+    weights = np.repeat(dataset.patients.weights[drawn_from].double().numpy(), views_per_patient)
     views = {}
     for number, view in enumerate(VIEWS):
         columns = (np.concatenate([getattr(group, name)[:, number] for group in drawn]) for name in _Views._fields)
@@ -306,13 +305,11 @@ class _Views(NamedTuple):
 
 def _draw(dataset: RandomViews, projector: nn.Module, index: int, count: int) -> _Views:
     """``count`` random views of one patient, frontal and lateral."""
-    hu, spacing_mm = dataset.sources[index]
+    body = dataset.patients.sources[index](0)
     generator = torch.Generator().manual_seed(dataset.seed * 1_000_003 + index)
     views = []
     for _ in range(count):
-        points_mm = dataset.deformation.draw(generator)(dataset.points_mm)
-        deformed = dataset.contrast.draw(generator)(resample_volume(hu, spacing_mm, points_mm))
-        images = projector(hu_to_mu(deformed)[None, None])[0].numpy()
+        images = projector(hu_to_mu(dataset.draw([body], [generator])))[0].numpy()
         views.append(_Views(_cell_means(images), _cell_pixels(images), _level(images)))
     return _Views(*(np.stack(values) for values in zip(*views, strict=True)))
 

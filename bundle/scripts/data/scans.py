@@ -77,13 +77,13 @@ def phantom_scans(
     if not 0.3 <= body_scale <= 1.3:
         raise ValueError(f"phantoms: need 0.3 <= body_scale <= 1.3, an infant to a giant, got {body_scale}")
     return [
-        PhantomScan(seed, spacing_mm, _has_metal(seed, metal_fraction), body_scale)
+        PhantomScan(seed, spacing_mm, has_metal(seed, metal_fraction), body_scale)
         for seed in range(first_seed, first_seed + count)
     ]
 
 
-def _has_metal(seed: int, fraction: float) -> bool:
-    """Whether this patient is one of the ``fraction`` of all with spinal implants."""
+def has_metal(seed: int, fraction: float) -> bool:
+    """Whether the patient of this seed is one of the ``fraction`` of all with spinal implants."""
     return math.floor((seed + 1) * fraction) > math.floor(seed * fraction)
 
 

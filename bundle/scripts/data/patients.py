@@ -1,0 +1,234 @@
+"""The patients that training draws random views of: prepared data sets, and phantoms without end."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
+from multiprocessing.pool import AsyncResult, Pool
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+
+from scripts.data.augment import WholeBody
+from scripts.data.body import bounding_box
+from scripts.data.phantom import Label
+from scripts.data.scans import PhantomScan, has_metal
+from scripts.io.case import SOURCE_FILE
+from scripts.io.nifti import read_volume
+from scripts.io.options import require_number, require_whole
+
+FIRST_SEED = 2**31
+"""The first of the 2**31 seeds of phantoms in training; ``prepare.json``, whose phantoms shall differ, takes those
+below. A generator knows a seed by its last 32 bits only, so that larger ones would be small ones again."""
+
+
+class Source(Protocol):
+    """Gives the patient that an item of the stream shows, always the same one for the same item."""
+
+    def __call__(self, index: int) -> WholeBody:
+        """The patient of item ``index``."""
+        ...
+
+
+@dataclass(frozen=True)
+class Always:
+    """One patient for all items.
+
+    Attributes:
+        body: that one.
+    """
+
+    body: WholeBody
+
+    def __call__(self, index: int) -> WholeBody:
+        """The patient, whatever the item."""
+        return self.body
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Sources drawn from in proportions.
+
+    Attributes:
+        sources: N of them.
+        weights: their proportions, ``[N]``.
+    """
+
+    sources: Sequence[Source]
+    weights: Tensor
+
+    def draw(self, index: int, generator: Generator) -> WholeBody:
+        """The patient of item ``index``; the generator chooses the source."""
+        choice = int(torch.multinomial(self.weights, 1, generator=generator))
+        return self.sources[choice](index)
+
+
+class EndlessPhantoms:
+    """Procedural torsos, a new one every ``reuse`` items, so that a network never learns one by heart.
+
+    Item i shows a phantom that depends on ``seed`` and i alone. At any time ``at_once`` phantoms take turns, the oldest
+    leaves after every ``reuse`` items, and each is shown ``reuse`` times if every item is one of this source. They are
+    drawn on a field of 450 x 350 x 450 mm and centred on their bounding boxes, as ``prepare.json`` centres patients.
+
+    Args:
+        spacing_mm: of the phantoms; half a second of a core goes into one at 5 mm, 0.8 at 4 mm.
+        seed: another seed, other phantoms.
+        reuse: items of the stream per new phantom.
+        at_once: phantoms that take turns; so many are in memory (1 to 2 MB each at 5 mm).
+        metal_fraction: share of the phantoms with spinal implants.
+        workers: processes that draw phantoms before they are needed; with none, they are drawn when they are.
+        device: to hold them.
+
+    Raises:
+        ValueError: no numbers, or numbers that leave nothing to draw.
+    """
+
+    def __init__(
+        self,
+        spacing_mm: float,
+        seed: int = 0,
+        reuse: int = 4,
+        at_once: int = 16,
+        metal_fraction: float = 0.1,
+        workers: int = 0,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        require_whole(phantom_reuse=reuse, phantoms_at_once=at_once, phantom_workers=workers)
+        if min(reuse, at_once) < 1 or workers < 0:
+            raise ValueError(
+                "endless phantoms: need phantom_reuse >= 1, phantoms_at_once >= 1 and phantom_workers >= 0, got "
+                f"{reuse}, {at_once} and {workers}"
+            )
+        self.spacing_mm, self.seed, self.reuse, self.at_once = spacing_mm, seed, reuse, at_once
+        self.metal_fraction, self.workers, self.device = metal_fraction, workers, device
+        self.bodies: dict[int, WholeBody] = {}
+        self.awaited: dict[int, AsyncResult] = {}
+        self.pool: Pool | None = None
+
+    def __call__(self, index: int) -> WholeBody:
+        """The patient of item ``index``."""
+        newest = index // self.reuse
+        self._prepare(range(newest - self.at_once + 1, newest + 1 + 2 * self.workers))
+        number = self.number(index)
+        if number not in self.bodies:
+            drawn = self.awaited.pop(number).get() if number in self.awaited else draw_phantom(self.scan(number))
+            self.bodies[number] = WholeBody.of(torch.from_numpy(drawn), self.spacing_mm, self.device)
+        return self.bodies[number]
+
+    def number(self, index: int) -> int:
+        """Which phantom item ``index`` shows: one of the ``at_once`` newest; those before number 0 start the stream."""
+        newest = index // self.reuse
+        return newest - (newest - index) % self.at_once
+
+    def scan(self, number: int) -> PhantomScan:
+        """What phantom ``number`` is."""
+        seed = FIRST_SEED + (self.seed * 1_000_003 + number) % 2**31
+        return PhantomScan(seed, self.spacing_mm, has_metal(seed, self.metal_fraction))
+
+    def _prepare(self, numbers: range) -> None:
+        """Forget all phantoms but these, and have the workers draw those of them that are not there."""
+        self.bodies = {number: body for number, body in self.bodies.items() if number in numbers}
+        if not self.workers:
+            return
+        self.awaited = {number: drawn for number, drawn in self.awaited.items() if number in numbers}
+        if self.pool is None:
+            # A fork would copy the state of a GPU's driver, which does not survive that.
+            self.pool = get_context("spawn").Pool(self.workers, partial(torch.set_num_threads, 1))
+        for number in numbers:
+            if number not in self.bodies and number not in self.awaited:
+                self.awaited[number] = self.pool.apply_async(draw_phantom, (self.scan(number),))
+
+
+def draw_phantom(scan: PhantomScan) -> np.ndarray:
+    """The bounding box of a phantom's body and a voxel around it: int16 HU ``[U, V, W]``."""
+    volume = scan.read()
+    low, high = bounding_box(volume.labels != Label.AIR)
+    box = tuple(slice(max(a - 1, 0), b + 1) for a, b in zip(low, high, strict=True))
+    return np.rint(volume.hu[box]).astype(np.int16)
+
+
+def mixture(
+    sets: Mapping[str, float],
+    grid_spacing_mm: float,
+    phantoms: EndlessPhantoms | None = None,
+    phantom_share: float = 0.0,
+    device: torch.device | str = "cpu",
+) -> Mixture:
+    """Prepared data sets in proportions, and a share of endless phantoms.
+
+    The CTs are kept in memory, averaged once over cubes as wide as the network's voxels so that sampling them on that
+    grid does not alias.
+
+    Args:
+        sets: prepared data sets as ``{folder: weight}``; their train splits are drawn from in these proportions.
+        grid_spacing_mm: of the network's voxels.
+        phantoms: what the share is taken of.
+        phantom_share: of all items; the rest is of the sets.
+        device: to hold the CTs.
+
+    Raises:
+        ValueError: weights that are no proportions, a share that is none, or a data set without training cases.
+    """
+    _check_weights(sets)
+    require_number(phantom_share=phantom_share)
+    if not 0 <= phantom_share <= 1:
+        raise ValueError(f"phantom_share is a share of all items, 0 to 1, got {phantom_share}")
+    folders = {path: split_folders(path, "train") for path in sets} if phantom_share < 1 else {}
+    with ThreadPoolExecutor() as pool:
+        files = [folder / SOURCE_FILE for group in folders.values() for folder in group]
+        sources: list[Source] = list(pool.map(lambda file: Always(_load(file, grid_spacing_mm, device)), files))
+    weights = [sets[path] / len(group) for path, group in folders.items() for _ in group]
+    if phantom_share:
+        total = sum(sets.values())
+        weights = [(1 - phantom_share) * weight / total for weight in weights] + [phantom_share]
+        sources.append(phantoms)
+    return Mixture(sources, torch.tensor(weights))
+
+
+def _check_weights(sets: Mapping[str, float]) -> None:
+    numbers = isinstance(sets, dict) and all(isinstance(w, (int, float)) and 0 <= w < math.inf for w in sets.values())
+    if not numbers or not any(sets.values()):
+        raise ValueError(
+            "training_sets are the prepared folders and their proportions, of which one at least is positive, like "
+            f"\"{{'data/real': 0.85, 'data/phantom': 0.15}}\"; got {sets!r}"
+        )
+
+
+def _load(path: Path, grid_spacing_mm: float, device: torch.device | str) -> WholeBody:
+    voxels, affine = read_volume(path)
+    spacing_mm = float(abs(affine[0, 0]))
+    hu = torch.as_tensor(voxels, dtype=torch.float32)
+    width = max(1, round(grid_spacing_mm / spacing_mm))
+    if width > 1:
+        hu = F.avg_pool3d(hu[None, None], width, stride=1)[0, 0]
+    return WholeBody.of(hu, spacing_mm, device)
+
+
+def split_folders(dataset_dir: str | Path, split: str) -> list[Path]:
+    """Case folders of one split of a prepared data set.
+
+    Args:
+        dataset_dir: output of ``prepare.json``, with ``splits.json`` and ``cases/``.
+        split: ``train``, ``val`` or ``test``.
+
+    Raises:
+        ValueError: not a prepared data set, or a split without cases.
+    """
+    path = Path(dataset_dir) / "splits.json"
+    if not path.is_file():
+        raise ValueError(f"{path}: not found; dataset_dir must be the output folder of prepare.json")
+    names = json.loads(path.read_text()).get(split, [])
+    folders = [Path(dataset_dir) / "cases" / name for name in names]
+    present = [folder for folder in folders if folder.is_dir()]
+    if not present:
+        raise ValueError(f"{path}: split {split!r} has no prepared case; its list is {names}")
+    return present
