@@ -19,9 +19,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from scripts.data.phantom import torso
 from scripts.geometry import VIEWS, BiplanarGeometry, preset
 from scripts.intensity import hu_to_mu
+from scripts.phantom.torso import torso
 from scripts.physics.raymarch import RayMarchProjector, pixel_rays, view_pose
 from scripts.physics.separable import SeparableProjector
 

@@ -13,10 +13,11 @@ MAY_IMPORT = {
     "io": {"geometry", "intensity"},
     "blocks": set(),
     "diffusion": set(),
+    "phantom": set(),
     "metrics": {"geometry", "intensity"},
     "networks": {"geometry", "intensity", "blocks", "physics", "diffusion"},
     "losses": {"geometry", "intensity", "physics", "diffusion", "metrics"},
-    "data": {"geometry", "intensity", "io", "physics"},
+    "data": {"geometry", "intensity", "io", "physics", "phantom"},
     "engine": {"geometry", "intensity", "physics", "io", "blocks", "diffusion", "metrics"},
     "report": set(),
 }

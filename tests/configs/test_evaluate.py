@@ -12,11 +12,11 @@ import pytest
 import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
 
-from scripts.data.phantom import torso
 from scripts.geometry import preset
 from scripts.intensity import hu_to_mu
 from scripts.io.case import Volume, write_case
 from scripts.io.nifti import read_volume
+from scripts.phantom.torso import torso
 from scripts.physics.separable import SeparableProjector
 
 BUNDLE = Path(__file__).parents[2] / "bundle"

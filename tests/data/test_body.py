@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from scripts.data.body import body_mask, bounding_box
-from scripts.data.phantom import Label, torso
+from scripts.phantom.canvas import Label
+from scripts.phantom.torso import torso
 
 SPACING_MM = 5.0
 SHAPE = (90, 70, 40)

@@ -31,12 +31,12 @@ from scripts.data.familiarity import (
     read_reference,
 )
 from scripts.data.patients import Always, Mixture
-from scripts.data.phantom import torso
 from scripts.data.prepare import prepare
 from scripts.data.scans import phantom_scans
 from scripts.data.standard import Settings, radiographs
 from scripts.geometry import VIEWS, BiplanarGeometry, preset
 from scripts.intensity import hu_to_mu
+from scripts.phantom.torso import torso
 from scripts.physics.separable import SeparableProjector
 
 BUNDLE = Path(__file__).resolve().parents[2] / "bundle"

@@ -13,8 +13,8 @@ from scripts.data.augment import RandomDeformation, WholeBody
 from scripts.data.contrast import RandomContrast
 from scripts.data.datasets import RandomViews, StreamSampler
 from scripts.data.patients import FIRST_SEED, Always, EndlessPhantoms, Mixture, draw_phantom, mixture
-from scripts.data.phantom import torso
 from scripts.geometry import preset
+from scripts.phantom.torso import torso
 
 GEOMETRY = preset("carm", (8, 8, 8), 40.0, 8)
 SPACING_MM = 30.0

@@ -14,7 +14,6 @@ import pytest
 from monai.bundle import ConfigParser
 
 import scripts.io.case as case_module
-from scripts.data.phantom import torso
 from scripts.data.prepare import main, prepare
 from scripts.data.scans import decathlon_scans, phantom_scans, tcia_scans
 from scripts.data.standard import Settings, prepare_volume, radiographs
@@ -22,6 +21,7 @@ from scripts.geometry import preset
 from scripts.io.case import read_case
 from scripts.io.ct import CtVolume, find_scans
 from scripts.io.nifti import read_volume
+from scripts.phantom.torso import torso
 
 CONFIGS = Path(__file__).resolve().parents[2] / "bundle" / "configs"
 SETTINGS = Settings(preset("carm", (32, 32, 32), 6.0, 48), 3.0)

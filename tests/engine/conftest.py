@@ -16,10 +16,10 @@ import pytest
 import torch
 from monai.bundle import ConfigWorkflow
 
-from scripts.data.phantom import torso
 from scripts.geometry import preset
 from scripts.intensity import hu_to_mu
 from scripts.io.case import Volume, write_case
+from scripts.phantom.torso import torso
 from scripts.physics.separable import SeparableProjector
 
 CONFIGS = Path(__file__).parents[2] / "bundle" / "configs"

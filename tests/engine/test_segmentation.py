@@ -17,13 +17,14 @@ from monai.networks.nets import UNet, VNet
 from scipy.ndimage import gaussian_filter
 from torch import nn
 
-from scripts.data.phantom import Label, torso
 from scripts.engine.errors import stated_cause
 from scripts.engine.segmenters import load_segmenter
 from scripts.geometry import preset
 from scripts.intensity import NETWORK_HU_RANGE, hu_to_mu
 from scripts.io.case import Volume, write_case
 from scripts.io.nifti import read_volume, write_volume
+from scripts.phantom.canvas import Label
+from scripts.phantom.torso import torso
 from scripts.physics.separable import SeparableProjector
 
 CONFIG = Path(__file__).parents[2] / "bundle" / "configs" / "segmentation.json"

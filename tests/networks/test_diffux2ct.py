@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from scripts.data.phantom import torso
 from scripts.diffusion.parametrisation import X0, Epsilon, V
 from scripts.diffusion.samplers import DDIM
 from scripts.diffusion.schedules import linear_alphas_cumprod, marginal, q_sample, respaced_timesteps
@@ -18,6 +17,7 @@ from scripts.intensity import hu_to_mu, hu_to_network, radiograph_to_network
 from scripts.losses.diffusion import DiffusionLoss
 from scripts.networks.diffux2ct import DiffuX2CT, diffux2ct, geometry_fingerprint
 from scripts.networks.triplane import NoEmbedding, ResidualFusion, SumFusion, TriplaneConditioner
+from scripts.phantom.torso import torso
 from scripts.physics.separable import SeparableProjector
 
 GEOMETRY = preset("carm", (8, 16, 8), 20.0, 16)

@@ -79,7 +79,7 @@ def chest_ct() -> torch.Tensor:
 
 
 def torso() -> torch.Tensor:
-    phantom = pytest.importorskip("scripts.data.phantom", reason="needs the phantom")
+    phantom = pytest.importorskip("scripts.phantom.torso", reason="needs the phantom")
     return hu_to_mu(torch.as_tensor(phantom.torso(0, SHAPE, 2.5).hu).float().reshape(1, 1, *SHAPE))
 
 

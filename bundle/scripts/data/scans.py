@@ -10,10 +10,10 @@ from pathlib import Path
 from monai.apps import DecathlonDataset
 from monai.apps.tcia import download_tcia_series_instance, get_tcia_metadata
 
-from scripts.data.phantom import torso
 from scripts.geometry import BiplanarGeometry
 from scripts.io.ct import CtScan, CtVolume, find_scans
 from scripts.io.options import require_number, require_whole
+from scripts.phantom.torso import torso
 
 PHANTOM_SIZE_MM = (450.0, 350.0, 450.0)
 """The phantom's field of view along (u, v, w): the whole trunk, cut at neck and thighs."""
@@ -21,7 +21,7 @@ PHANTOM_SIZE_MM = (450.0, 350.0, 450.0)
 
 @dataclass(frozen=True)
 class PhantomScan:
-    """A patient drawn by :func:`scripts.data.phantom.torso`.
+    """A patient drawn by :func:`scripts.phantom.torso.torso`.
 
     Attributes:
         seed: determines the patient.

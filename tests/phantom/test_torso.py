@@ -7,7 +7,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from scripts.data.phantom import Label, Phantom, torso
+from scripts.phantom.canvas import Label
+from scripts.phantom.torso import Phantom, torso
 
 SEEDS = (0, 1, 2, 3, 4, 5)
 CHEST_MM, PELVIS_MM = 150.0, -220.0

@@ -1,0 +1,48 @@
+"""The one source of randomness of a phantom."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+Point = tuple[float, float, float]
+Interval = tuple[float, float]
+Choice = TypeVar("Choice")
+
+
+class Draw:
+    """Numbers that a seed determines, in the order in which they are asked for."""
+
+    def __init__(self, seed: int) -> None:
+        self.generator = torch.Generator().manual_seed(int(seed))
+
+    def uniform(self, low: float, high: float) -> float:
+        """A number from `low` to `high`."""
+        return low + (high - low) * torch.rand((), generator=self.generator).item()
+
+    def chance(self, probability: float) -> bool:
+        """True as often as `probability` says."""
+        return self.uniform(0.0, 1.0) < probability
+
+    def side(self) -> int:
+        """1 for the patient's right, -1 for the left."""
+        return 1 if self.chance(0.5) else -1
+
+    def whole(self, low: int, high: int) -> int:
+        """A whole number from `low` to `high`, both included."""
+        return min(low + int(self.uniform(0, high - low + 1)), high)
+
+    def one(self, choices: Sequence[Choice], weights: Sequence[float]) -> Choice:
+        """One of `choices`, as often as its weight says."""
+        return choices[int(torch.multinomial(torch.tensor(weights, dtype=torch.float32), 1, generator=self.generator))]
+
+    def near(self, point: Point, jitter: float) -> Point:
+        """`point` moved by at most `jitter` mm along each axis."""
+        return tuple(p + self.uniform(-jitter, jitter) for p in point)
+
+    def normal(self, *shape: int) -> Tensor:
+        """Independent standard normals."""
+        return torch.randn(shape, generator=self.generator)
