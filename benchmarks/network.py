@@ -139,12 +139,12 @@ def measure(files: list[str]) -> dict[str, str]:
                 raise RuntimeError("the network does not reconstruct a volume of its own shape")
             condition = network.condition(image)
         column["multiply-adds of condition(), once"] = f"{multiply_adds(lambda: network.condition(image)) / 1e9:.1f} G"
-        once = multiply_adds(lambda: network.denoise(x, t, condition))
+        once = multiply_adds(lambda: network.denoise(x, t, condition, x))
         column["multiply-adds of denoise(), per step"] = f"{once / 1e9:.1f} G"
         for name, amp in (("float32", False), ("bfloat16 autocast", True)):
             with torch.autocast("cpu", torch.bfloat16, enabled=amp):
                 network.eval()
-                inference = peak_bytes(lambda: network.denoise(x, t, network.condition(image)))
+                inference = peak_bytes(lambda: network.denoise(x, t, network.condition(image), x))
                 network.train()
                 training = saved_bytes(network, lambda: network(image, x, t))
             column[f"inference, {name}"] = f"{inference / 2**30:.2f} GiB"

@@ -100,7 +100,7 @@ class GaussianPair:
         """E[x_0 | x_t, y], which reads x_t as the network does; with ``draw`` a draw from that law."""
         bridge = BrownianBridge(bridge_alphas_cumprod(T, s)).double()
 
-        def denoise(u: Tensor, t: Tensor) -> Tensor:
+        def denoise(u: Tensor, t: Tensor, estimate: Tensor) -> Tensor:
             m, delta = m_and_delta(int(t[0]), s)
             prior, variance = self.given_y(y)
             if delta == 0:
@@ -144,7 +144,7 @@ def test_deterministic_samplers_converge_to_the_flows_end_and_the_multistep_one_
     y, u_T = normal(2, 50)
     mean, variance = DATA.given_y(y)
 
-    def denoise(u: Tensor, t: Tensor) -> Tensor:
+    def denoise(u: Tensor, t: Tensor, estimate: Tensor) -> Tensor:
         alpha_bar = schedule[t[0]]
         gain = alpha_bar.sqrt() * variance / (alpha_bar * variance + 1 - alpha_bar)
         return mean + gain * (u - alpha_bar.sqrt() * mean)

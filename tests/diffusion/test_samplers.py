@@ -53,7 +53,7 @@ class GaussianData:
     def denoiser(self, alphas_cumprod: Tensor):
         """E[x_0 | x_t], which a perfectly trained network computes."""
 
-        def denoise(x: Tensor, t: Tensor) -> Tensor:
+        def denoise(x: Tensor, t: Tensor, estimate: Tensor) -> Tensor:
             alpha_bar = alphas_cumprod[t[0]]
             gain = alpha_bar.sqrt() * self.variances / (alpha_bar * self.variances + 1 - alpha_bar)
             return self.mean + (x - alpha_bar.sqrt() * self.mean) @ self.along_axes(gain)
@@ -64,10 +64,10 @@ class GaussianData:
         """A draw from p(x_0 | x_t), with which even a coarse ancestral sampler is exact."""
         expectation = self.denoiser(alphas_cumprod)
 
-        def denoise(x: Tensor, t: Tensor) -> Tensor:
+        def denoise(x: Tensor, t: Tensor, estimate: Tensor) -> Tensor:
             alpha_bar = alphas_cumprod[t[0]]
             variances = self.variances * (1 - alpha_bar) / (alpha_bar * self.variances + 1 - alpha_bar)
-            return expectation(x, t) + draw_noise(x, generator) @ self.along_axes(variances.sqrt())
+            return expectation(x, t, estimate) + draw_noise(x, generator) @ self.along_axes(variances.sqrt())
 
         return denoise
 
@@ -106,7 +106,7 @@ def level(alpha_bar: float) -> tuple[Tensor, Tensor]:
 def test_a_denoiser_that_always_answers_x0_makes_every_sampler_return_it_exactly(sampler, steps):
     x_T, x0 = standard_normal(2, 3, 1, 4, 4, 4, dtype=torch.float32).unbind(0)
     timesteps = respaced_timesteps(1000, steps)
-    assert torch.equal(sampler(lambda x, t: x0, x_T, timesteps, LINEAR, seeded()), x0)
+    assert torch.equal(sampler(lambda x, t, _: x0, x_T, timesteps, LINEAR, seeded()), x0)
 
 
 @pytest.mark.parametrize("sampler", DETERMINISTIC, ids=repr)
@@ -120,7 +120,7 @@ def test_deterministic_samplers_keep_the_implied_noise_of_a_known_x0(sampler, st
         torch.testing.assert_close((x - alpha * x0) / sigma, noise, rtol=0, atol=1e-10)
 
     alpha, sigma = level(LINEAR[-1].item())
-    sampler(lambda x, t: x0, alpha * x0 + sigma * noise, timesteps, LINEAR, callback=check)
+    sampler(lambda x, t, _: x0, alpha * x0 + sigma * noise, timesteps, LINEAR, callback=check)
 
 
 @pytest.mark.parametrize("sampler", STOCHASTIC, ids=repr)
@@ -136,7 +136,7 @@ def test_stochastic_samplers_keep_the_implied_noise_standard_normal_at_any_respa
         assert implied.std().item() == pytest.approx(1, abs=0.02)
 
     alpha, sigma = level(LINEAR[-1].item())
-    sampler(lambda x, t: x0, alpha * x0 + sigma * noise, timesteps, LINEAR, seeded(1), check)
+    sampler(lambda x, t, _: x0, alpha * x0 + sigma * noise, timesteps, LINEAR, seeded(1), check)
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=repr)
@@ -145,7 +145,7 @@ def test_a_schedule_that_ends_in_pure_noise_keeps_samples_finite(sampler):
     alphas_cumprod = torch.cat([LINEAR[:-1], torch.zeros(1, dtype=torch.float64)])
     for steps in range(1, 50):
         timesteps = respaced_timesteps(1000, steps)
-        samples = sampler(lambda x, t: torch.tanh(x), standard_normal(5, 3), timesteps, alphas_cumprod, seeded())
+        samples = sampler(lambda x, t, _: torch.tanh(x), standard_normal(5, 3), timesteps, alphas_cumprod, seeded())
         assert samples.isfinite().all()
 
 
@@ -256,7 +256,7 @@ def test_2m_step_equals_algorithm_two_as_printed():
 def test_ddim_step_with_eta_is_equations_twelve_and_sixteen_as_printed(eta):
     x_T, x0 = standard_normal(2, 4, 3).unbind(0)
     visited = []
-    DDIM(eta)(lambda x, t: x0, x_T, torch.tensor([700, 300]), LINEAR, seeded(1), lambda *args: visited.append(args[2]))
+    DDIM(eta)(lambda x, t, _: x0, x_T, torch.tensor([700, 300]), LINEAR, seeded(1), lambda *args: visited.append(args[2]))
     bar_t, bar_s = LINEAR[700], LINEAR[300]
     tau = eta * ((1 - bar_s) / (1 - bar_t)).sqrt() * (1 - bar_t / bar_s).sqrt()
     epsilon = (x_T - bar_t.sqrt() * x0) / (1 - bar_t).sqrt()
@@ -303,7 +303,7 @@ class FewSteps(nn.Module):
 
 def test_scripted_few_step_reconstruction_equals_the_ddim_sampler():
     x_T, program = standard_normal(2, 1, 4, 4, 4, dtype=torch.float32), FewSteps(5)
-    sampled = DDIM()(lambda x, t: torch.tanh(x), x_T, program.timesteps, LINEAR)
+    sampled = DDIM()(lambda x, t, _: torch.tanh(x), x_T, program.timesteps, LINEAR)
     torch.testing.assert_close(torch.jit.script(program)(x_T), sampled)
 
 
@@ -314,6 +314,28 @@ def sample(sampler, timesteps: Tensor | None = None, generator: torch.Generator 
     """A short run from fixed noise."""
     timesteps = respaced_timesteps(1000, 6) if timesteps is None else timesteps
     return sampler(DATA.denoiser(LINEAR), standard_normal(4, 2), timesteps, LINEAR, generator, **kwargs)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=repr)
+@pytest.mark.parametrize("first", [None, standard_normal(3, 2)], ids=["none given", "given"])
+def test_the_estimate_is_what_the_denoiser_answered_the_step_before(sampler, first):
+    seen, answers = [], []
+
+    def denoise(x: Tensor, t: Tensor, estimate: Tensor) -> Tensor:
+        seen.append(estimate)
+        answers.append(torch.tanh(x + estimate))
+        return answers[-1]
+
+    x_T = standard_normal(3, 2)
+    end = sampler(denoise, x_T, respaced_timesteps(1000, 4), LINEAR, seeded(), estimate=first)
+    assert torch.equal(seen[0], torch.zeros(3, 2) if first is None else first)
+    assert all(torch.equal(*pair) for pair in zip(seen[1:], answers, strict=False))
+    assert torch.equal(end, answers[-1])
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=repr)
+def test_a_denoiser_that_ignores_the_estimate_draws_the_same_samples_whatever_it_is(sampler):
+    assert torch.equal(sample(sampler, generator=seeded()), sample(sampler, generator=seeded(), estimate=torch.ones(4, 2)))
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=repr)
@@ -332,9 +354,9 @@ def test_the_same_seed_gives_the_same_sample_from_the_same_object(sampler):
 @pytest.mark.parametrize("sampler", STOCHASTIC, ids=repr)
 def test_with_a_generator_per_item_every_item_is_sampled_as_if_alone(sampler):
     x_T, timesteps = standard_normal(3, 5, 2), respaced_timesteps(1000, 6)
-    together = sampler(lambda x, t: torch.tanh(x), x_T, timesteps, LINEAR, [seeded(k) for k in range(3)])
+    together = sampler(lambda x, t, _: torch.tanh(x), x_T, timesteps, LINEAR, [seeded(k) for k in range(3)])
     for k in range(3):
-        alone = sampler(lambda x, t: torch.tanh(x), x_T[k : k + 1], timesteps, LINEAR, seeded(k))
+        alone = sampler(lambda x, t, _: torch.tanh(x), x_T[k : k + 1], timesteps, LINEAR, seeded(k))
         assert torch.equal(together[k : k + 1], alone)
 
 
@@ -371,7 +393,7 @@ def test_denoise_and_callback_see_each_timestep_once_in_order(sampler):
     x_T, timesteps = standard_normal(3, 2, dtype=torch.float32), torch.tensor([900, 401, 7])
     asked, told = [], []
 
-    def denoise(x: Tensor, t: Tensor) -> Tensor:
+    def denoise(x: Tensor, t: Tensor, estimate: Tensor) -> Tensor:
         asked.append((x, t))
         return torch.tanh(x)
 
@@ -398,7 +420,7 @@ def test_the_starting_noise_is_left_unchanged(sampler):
 def test_the_sample_keeps_the_dtype_of_the_noise_whatever_the_denoiser_answers(sampler, dtype):
     seen = []
 
-    def denoise(x: Tensor, t: Tensor) -> Tensor:
+    def denoise(x: Tensor, t: Tensor, estimate: Tensor) -> Tensor:
         seen.append(x.dtype)
         return torch.tanh(x).to(torch.bfloat16)
 
@@ -409,8 +431,8 @@ def test_the_sample_keeps_the_dtype_of_the_noise_whatever_the_denoiser_answers(s
 @pytest.mark.parametrize("sampler", DETERMINISTIC, ids=repr)
 def test_a_thousand_float32_steps_agree_with_float64(sampler):
     x_T, timesteps = standard_normal(4, 2), respaced_timesteps(1000, 1000)
-    single = sampler(lambda x, t: 0.5 * torch.tanh(x), x_T.float(), timesteps, LINEAR)
-    double = sampler(lambda x, t: 0.5 * torch.tanh(x), x_T, timesteps, LINEAR)
+    single = sampler(lambda x, t, _: 0.5 * torch.tanh(x), x_T.float(), timesteps, LINEAR)
+    double = sampler(lambda x, t, _: 0.5 * torch.tanh(x), x_T, timesteps, LINEAR)
     torch.testing.assert_close(single.double(), double, rtol=0, atol=1e-6)
 
 
@@ -418,8 +440,8 @@ def test_a_thousand_float32_steps_agree_with_float64(sampler):
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=repr)
 def test_one_cpu_seed_gives_one_volume_on_cpu_and_gpu(sampler):
     x_T, timesteps = standard_normal(2, 1, 8, 8, 8, dtype=torch.float32), respaced_timesteps(1000, 10)
-    on_cpu = sampler(lambda x, t: torch.tanh(x), x_T, timesteps, LINEAR, seeded())
-    on_gpu = sampler(lambda x, t: torch.tanh(x), x_T.cuda(), timesteps.cuda(), LINEAR.cuda(), seeded())
+    on_cpu = sampler(lambda x, t, _: torch.tanh(x), x_T, timesteps, LINEAR, seeded())
+    on_gpu = sampler(lambda x, t, _: torch.tanh(x), x_T.cuda(), timesteps.cuda(), LINEAR.cuda(), seeded())
     assert on_gpu.is_cuda
     torch.testing.assert_close(on_gpu.cpu(), on_cpu, rtol=0, atol=1e-4)
 

@@ -45,7 +45,10 @@ class Posterior(nn.Module):
         nan = torch.tensor([math.nan if any(torch.equal(i, b) for b in self.broken) else 0.0 for i in image])
         return [image.permute(0, 2, 3, 1)[:, None] + nan.view(-1, 1, 1, 1, 1)]
 
-    def predict_x0(self, x, t, condition):
+    def first_estimate(self, condition):
+        return torch.zeros(len(condition[0]), *self.volume_shape)
+
+    def predict_x0(self, x, t, condition, estimate):
         alpha_bar, mean = SCHEDULE[t[0]], condition[0]
         gain = alpha_bar.sqrt() * self.variance / (alpha_bar * self.variance + 1 - alpha_bar)
         return (mean + gain * (x - alpha_bar.sqrt() * mean)).float()

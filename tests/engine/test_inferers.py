@@ -27,7 +27,10 @@ class Pointwise(nn.Module):
         self.conditions += 1
         return [image.mean((1, 2, 3)).reshape(-1, 1, 1, 1, 1).expand(-1, 3, *SHAPE).contiguous()]
 
-    def predict_x0(self, x, t, condition):
+    def first_estimate(self, condition):
+        return torch.zeros(len(condition[0]), *self.volume_shape)
+
+    def predict_x0(self, x, t, condition, estimate):
         self.seen.append((x, condition[0]))
         return torch.tanh(x + condition[0][:, :1])
 

@@ -28,7 +28,10 @@ class Network(nn.Module):
     def condition(self, image):
         return [image]
 
-    def predict_x0(self, x, timesteps, condition):
+    def first_estimate(self, condition):
+        return torch.zeros(len(condition[0]), *self.volume_shape)
+
+    def predict_x0(self, x, timesteps, condition, estimate):
         return self.conv(x).float()
 
 

@@ -14,8 +14,10 @@ from scripts.engine import onnx_export
 from scripts.engine.onnx_export import export_onnx
 from scripts.geometry import preset
 from scripts.networks.axon import axon_bridge
+from scripts.networks.correcting import SelfCorrecting
 from scripts.networks.diff2ct import diff2ct
 from scripts.networks.diffux2ct import diffux2ct
+from scripts.networks.lifted import LiftedConditioner
 
 onnxruntime = pytest.importorskip("onnxruntime")
 GEOMETRY = preset("carm", (8, 16, 8), 20.0, 16)
@@ -25,6 +27,13 @@ PLANES = {"plane_channels": (4, 6, 8), "condition_channels": (3, 5), "plane_bloc
 
 def of_diffux2ct():
     return diffux2ct(GEOMETRY, V(), linear_alphas_cumprod(), **SIZES, **PLANES)
+
+
+def of_a_correcting_network():
+    return diffux2ct(
+        GEOMETRY, X0(), linear_alphas_cumprod(), **SIZES, **PLANES | {"condition_channels": (4, 6)},
+        conditioner=LiftedConditioner, network=SelfCorrecting,
+    )  # fmt: skip
 
 
 def of_diff2ct():
@@ -39,7 +48,7 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-@pytest.fixture(scope="module", params=[of_diffux2ct, of_diff2ct, of_axon], ids=lambda make: make.__name__)
+@pytest.fixture(scope="module", params=[of_diffux2ct, of_a_correcting_network, of_diff2ct, of_axon], ids=lambda make: make.__name__)
 def exported(request, tmp_path_factory):
     """A small network in which every branch speaks, and the folder it was exported to."""
     with torch.random.fork_rng():
@@ -64,12 +73,14 @@ def test_onnx_runtime_computes_conditions_and_x0_of_any_batch_as_pytorch_does(ex
     image, x = normal(batch, 2, 16, 16, seed=1), normal(batch, 1, 8, 16, 8, seed=2)
     timesteps = torch.linspace(0, 999, batch).long()
     condition = network.condition(image)
-    x0 = network.predict_x0(x, timesteps, condition)
-    names = [f"condition_{i}" for i in range(len(condition))]
+    estimate = normal(batch, 1, 8, 16, 8, seed=3)
+    x0 = network.predict_x0(x, timesteps, condition, estimate)
+    names = ["estimate"] + [f"condition_{i}" for i in range(len(condition))]
     theirs = session(folder, "conditioner.onnx").run(names, {"image": image.numpy()})
-    for ours, value in zip(condition, theirs, strict=True):
+    for ours, value in zip([network.first_estimate(condition), *condition], theirs, strict=True):
         np.testing.assert_allclose(value, ours.numpy(), atol=1e-4)
-    inputs = {"x": x.numpy(), "timesteps": timesteps.numpy(), **dict(zip(names, theirs, strict=True))}
+    given = dict(zip(names, theirs, strict=True)) | {"estimate": estimate.numpy()}
+    inputs = {"x": x.numpy(), "timesteps": timesteps.numpy(), **given}
     np.testing.assert_allclose(session(folder, "denoiser.onnx").run(["x0"], inputs)[0], x0.numpy(), atol=1e-4)
 
 
@@ -106,7 +117,10 @@ class Counting(nn.Module):
     def condition(self, image):
         return [image * (torch.ones(len(image)).sum().item() if self.freezes else 2.0)]
 
-    def predict_x0(self, x, timesteps, condition):
+    def first_estimate(self, condition):
+        return torch.zeros(len(condition[0]), *self.volume_shape)
+
+    def predict_x0(self, x, timesteps, condition, estimate):
         return x * timesteps.reshape(-1, 1, 1, 1, 1) + condition[0].mean()
 
 

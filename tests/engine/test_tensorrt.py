@@ -68,7 +68,7 @@ def test_what_monai_hands_to_tensorrt_computes_what_the_denoiser_computes(compil
     monkeypatch.setattr(compiler, "_onnx_to_trt", lambda path: Path(path).read_bytes())
     x, timesteps = torch.randn(2, 1, 8, 16, 8), torch.tensor([999, 3])
     condition = network.condition(torch.rand(2, 2, 16, 16))
-    expected = network.denoise(x, timesteps, condition)
+    expected = network.denoise(x, timesteps, condition, x)
     given = compiler._inputs_to_dict((x, timesteps, condition))
     compiler._build_and_save(network.denoiser, {**compiler.defaults, **given})
     inputs = {"x": x, "timesteps": timesteps, **{f"condition_{i}": c for i, c in enumerate(condition)}}

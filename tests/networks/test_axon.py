@@ -101,8 +101,8 @@ def test_at_the_end_of_the_bridge_the_noise_does_not_matter(lifting, objective) 
     network, image = stage1(lifting=lifting, objective=objective), normal(2, 2, 32, 32)
     condition, last = network.condition(image), torch.tensor([999, 999])
     x = [normal(2, 1, 8, 16, 8, seed=i) for i in range(2)]
-    assert torch.equal(*(network.denoise(u, last, condition) for u in x))
-    at_noise = [network.denoise(u, torch.tensor([500, 500]), condition) for u in x]
+    assert torch.equal(*(network.denoise(u, last, condition, u) for u in x))
+    at_noise = [network.denoise(u, torch.tensor([500, 500]), condition, u) for u in x]
     assert (at_noise[0] - at_noise[1]).abs().max() > 1e-3
 
 
@@ -114,7 +114,7 @@ def test_untrained_the_objectives_start_at_y_and_at_x_t() -> None:
         condition = network.condition(image)
         y = condition[0]
         expected = y if objective is BridgeDenoiser else network.denoiser.bridge(u, y, t)
-        assert torch.equal(network.denoise(u, t, condition), expected)
+        assert torch.equal(network.denoise(u, t, condition, u), expected)
 
 
 @pytest.mark.parametrize("lifting", LIFTINGS)

@@ -94,9 +94,9 @@ def test_predicted_volumes_are_clipped_to_the_networks_range() -> None:
     condition = network.condition(normal(1, *IMAGE_SHAPE))
     with torch.no_grad():
         alpha, sigma = marginal(SCHEDULE, t, 5)
-        free = alpha * x - sigma * network.denoise(x, t, condition)
+        free = alpha * x - sigma * network.denoise(x, t, condition, x)
         assert free.abs().max() > 1
-        assert torch.allclose(network.predict_x0(x, t, condition), free.clip(-1, 1), atol=1e-5)
+        assert torch.allclose(network.predict_x0(x, t, condition, x), free.clip(-1, 1), atol=1e-5)
 
 
 def test_image_volume_and_time_are_one_evaluation_of_the_denoiser() -> None:
@@ -173,7 +173,7 @@ def test_dropout_acts_in_both_parts_in_training_only(rate: float) -> None:
             still = not training or rate == 0
             condition = network.condition(image, z)
             assert torch.equal(condition[0], network.condition(image, z)[0]) is still
-            assert torch.equal(network.denoise(x, t, condition), network.denoise(x, t, condition)) is still
+            assert torch.equal(network.denoise(x, t, condition, x), network.denoise(x, t, condition, x)) is still
 
 
 # TorchScript and weights
@@ -204,8 +204,8 @@ def test_the_scripted_network_offers_a_sampler_what_it_needs(scripted) -> None:
     with torch.no_grad():
         condition, expected = script.condition(image), network.condition(image)
         assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(condition, expected, strict=True))
-        predicted = script.predict_x0(x, t, condition)
-        assert torch.allclose(predicted, network.predict_x0(x, t, expected), atol=1e-5)
+        predicted = script.predict_x0(x, t, condition, x)
+        assert torch.allclose(predicted, network.predict_x0(x, t, expected, x), atol=1e-5)
 
 
 def test_the_scripted_network_refuses_with_the_same_words(scripted) -> None:

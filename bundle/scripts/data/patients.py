@@ -24,7 +24,7 @@ from scripts.data.scans import PhantomScan, has_metal
 from scripts.io.case import SOURCE_FILE
 from scripts.io.nifti import read_volume
 from scripts.io.options import require_number, require_whole
-from scripts.phantom.tissue import Label
+from scripts.phantom.canvas import Label
 
 FIRST_SEED = 2**31
 """The first of the 2**31 seeds of phantoms in training; ``prepare.json``, whose phantoms shall differ, takes those

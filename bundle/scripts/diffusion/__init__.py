@@ -1,7 +1,7 @@
 """The diffusion room: schedules, parametrisations and samplers, none of which knows a network.
 
-A network's output goes through a parametrisation to become ``denoise(x_t, t) -> x0``, and that function is all a
-sampler sees.
+A network's output goes through a parametrisation to become ``denoise(x_t, t, estimate) -> x0``, and that function is
+all a sampler sees.
 
 Symbols, after DDPM (arXiv:2006.11239) and DPM-Solver (arXiv:2206.00927):
 

@@ -1,4 +1,7 @@
-"""Samplers: from noise to data, given nothing but ``denoise(x_t, t) -> x0``.
+"""Samplers: from noise to data, given nothing but ``denoise(x_t, t, estimate) -> x0``.
+
+The estimate is what the denoiser answered at the timestep before, at first what the caller gives. Samplers only hand it
+on (self-conditioning, Chen et al. 2022, arXiv:2208.04202); a denoiser that ignores it is an ordinary one.
 
 A step function takes x at noise level t to the cleaner level s; it is pure and TorchScript-able, so that a network's
 own scripted few-step reconstruction calls the same code. A sampler is a frozen value that owns no state; the loop over
@@ -19,7 +22,7 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor
 
-Denoise = Callable[[Tensor, Tensor], Tensor]
+Denoise = Callable[[Tensor, Tensor, Tensor], Tensor]
 Callback = Callable[[int, int, Tensor, Tensor], None]
 Generators = Generator | Sequence[Generator] | None
 """Where noise comes from: one generator for a whole batch, or one per item, or none where none is drawn."""
@@ -136,19 +139,22 @@ class Sampler(ABC):
         alphas_cumprod: Tensor,
         generator: Generators = None,
         callback: Callback | None = None,
+        estimate: Tensor | None = None,
     ) -> Tensor:
         """Carry ``x_T`` through ``timesteps`` and on to clean data, ᾱ = 1.
 
         Gradients are neither stopped nor needed here; wrap the call in ``torch.no_grad()`` unless you want them.
 
         Args:
-            denoise: ``denoise(x_t, t) -> x0``, with t int64 ``[B]`` on the device of x_t. Called once per timestep.
+            denoise: ``denoise(x_t, t, estimate) -> x0``, with t int64 ``[B]`` on the device of x_t. Called once per
+                timestep.
             x_T: noise at ``timesteps[0]``, ``[B, ...]``, floating point; left unchanged.
             timesteps: integers ``[steps]``, strictly decreasing, in [0, T - 1]; see `schedules.respaced_timesteps`.
             alphas_cumprod: ᾱ, ``[T]``, the schedule that the network was trained with.
             generator: source of noise, on any device, or one for each item of ``x_T``; required by the samplers that
                 draw some.
             callback: ``callback(step_index, num_steps, x_t, x0)``, after each call of ``denoise``.
+            estimate: the first one, shape of ``x_T``; zeros by default.
 
         Returns:
             The sample: shape, dtype and device of ``x_T``.
@@ -160,8 +166,9 @@ class Sampler(ABC):
         levels = _noise_levels(timesteps, alphas_cumprod)
         steps = len(levels)
         x, before = x_T, None
+        x0 = torch.zeros_like(x_T) if estimate is None else estimate
         for i, t in enumerate(timesteps.tolist()):
-            x0 = denoise(x, torch.full((len(x),), t, dtype=torch.int64, device=x.device)).to(x.dtype)
+            x0 = denoise(x, torch.full((len(x),), t, dtype=torch.int64, device=x.device), x0).to(x.dtype)
             if callback is not None:
                 callback(i, steps, x, x0)
             if i + 1 < steps:

@@ -74,6 +74,41 @@ class DiffusionTrainingInferer(Inferer):
         return self._evaluate(inputs, bare, torch.randn_like(like), last)[1].clamp(-1.0, 1.0)
 
 
+class CorrectingTrainingInferer(Inferer):
+    """Asks a network that carries its estimate about every exam twice, as a sampler does: at first, and later.
+
+    At first it sees pure noise and the first estimate. Later it sees its own first answer as the estimate, through
+    which no gradient flows, and noise at a random timestep on a volume that is for some exams the truth, for the others
+    that answer: a sampler adds noise to answers, and only noise on the truth teaches what the radiographs leave open.
+
+    Args:
+        alphas_cumprod: the schedule, float64 ``[T]``.
+        amp: evaluate the network in bfloat16.
+        power: how timesteps are drawn, T u^power with u uniform; 1 evenly, larger prefers clean ones.
+        from_truth: the share of exams whose later x_t is made of the truth.
+    """
+
+    def __init__(
+        self, alphas_cumprod: Tensor, amp: bool = False, power: float = 2.0, from_truth: float = 0.5
+    ) -> None:
+        self.alphas_cumprod, self.amp, self.power, self.from_truth = alphas_cumprod, amp, power, from_truth
+
+    def __call__(self, inputs: Tensor, network: nn.Module, *args: Any, x0: Tensor, **kwargs: Any) -> Prediction:
+        """Both answers for volumes ``x0 [B, 1, U, V, W]``, the first B of 2 B being the first ones."""
+        count, device, steps = len(x0), x0.device, len(self.alphas_cumprod)
+        last = torch.full((count,), steps - 1, device=device)
+        with mixed_precision(device, self.amp):
+            first = network(inputs, torch.randn_like(x0), last).float()
+        estimate = first.detach().clamp(-1.0, 1.0)
+        t = (steps * torch.rand(count, device=device) ** self.power).long().clamp(max=steps - 1)
+        truthful = (torch.rand(count, device=device) < self.from_truth).reshape(-1, 1, 1, 1, 1)
+        x_t = q_sample(x0.where(truthful, estimate), torch.randn_like(x0), *marginal(self.alphas_cumprod, t, x0.ndim))
+        with mixed_precision(device, self.amp):
+            later = network(inputs, x_t, t, estimate).float()
+        answers = torch.cat([first, later])
+        return Prediction(answers, torch.cat([x0, x0]), answers)
+
+
 class ReconstructionInferer(Inferer):
     """Samples volumes from radiographs: the condition once, then one denoiser evaluation per step and group of samples.
 
@@ -130,15 +165,16 @@ class ReconstructionInferer(Inferer):
         # Views for a single exam or sample: the memory is not taken again.
         shared = [c.expand(size, *c.shape).flatten(0, 1) for c in condition]
 
-        def denoise(x: Tensor, t: Tensor) -> Tensor:
+        def denoise(x: Tensor, t: Tensor, estimate: Tensor) -> Tensor:
             with mixed_precision(x.device, self.amp):
-                return network.predict_x0(x, t, shared)
+                return network.predict_x0(x, t, shared, estimate)
 
         def report(step: int, steps: int, x: Tensor, x0: Tensor) -> None:
             if self.callback is not None:
                 self.callback(step, steps)
 
-        volumes = self.sampler(denoise, x_T, self.timesteps, self.alphas_cumprod, generators, report)
+        first = network.first_estimate(shared)
+        volumes = self.sampler(denoise, x_T, self.timesteps, self.alphas_cumprod, generators, report, first)
         return volumes.unflatten(0, (size, exams)).transpose(0, 1).flatten(1, 2)
 
 

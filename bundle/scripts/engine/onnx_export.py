@@ -28,14 +28,15 @@ TOLERANCE = 1e-4
 
 
 class _Conditioner(nn.Module):
-    """``network.condition`` as a call."""
+    """``network.condition`` and ``network.first_estimate`` as one call."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        return tuple(self.network.condition(image))
+        condition = self.network.condition(image)
+        return self.network.first_estimate(condition), *condition
 
 
 class _Denoiser(nn.Module):
@@ -45,8 +46,8 @@ class _Denoiser(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, x: Tensor, timesteps: Tensor, *condition: Tensor) -> Tensor:
-        return self.network.predict_x0(x, timesteps, list(condition))
+    def forward(self, x: Tensor, timesteps: Tensor, estimate: Tensor, *condition: Tensor) -> Tensor:
+        return self.network.predict_x0(x, timesteps, list(condition), estimate)
 
 
 def export_onnx(
@@ -54,8 +55,9 @@ def export_onnx(
 ) -> None:
     """Write a folder with all that a sampler needs, which appears whole or not at all.
 
-    ``conditioner.onnx`` maps ``image [B, 2, N, N]`` to the conditions, ``denoiser.onnx`` maps ``x [B, 1, U, V, W]``,
-    ``timesteps [B]`` int64 and the conditions to ``x0`` in [-1, 1], the parametrisation applied. ``noise.npy``
+    ``conditioner.onnx`` maps ``image [B, 2, N, N]`` to the first estimate and the conditions, ``denoiser.onnx`` maps
+    ``x [B, 1, U, V, W]``, ``timesteps [B]`` int64, the estimate (the ``x0`` of the step before, at first the
+    conditioner's) and the conditions to ``x0`` in [-1, 1], the parametrisation applied. ``noise.npy``
     ``[1, 1, U, V, W]`` is what the network's own reconstruction starts from; ``onnx.json`` names everything.
 
     Args:
@@ -112,11 +114,13 @@ def _example(network: nn.Module, batch: int) -> dict[str, tuple[dict[str, Tensor
     image = torch.rand(batch, *network.image_shape, generator=generator)
     x = torch.randn(batch, *network.volume_shape, generator=generator)
     timesteps = torch.linspace(len(network.alphas_cumprod) - 1, 0, batch).long()
-    condition = {f"condition_{i}": tensor for i, tensor in enumerate(network.condition(image))}
-    x0 = network.predict_x0(x, timesteps, list(condition.values()))
+    condition = network.condition(image)
+    estimate = {"estimate": network.first_estimate(condition)}
+    named = {f"condition_{i}": tensor for i, tensor in enumerate(condition)}
+    x0 = network.predict_x0(x, timesteps, condition, estimate["estimate"])
     return {
-        CONDITIONER: ({"image": image}, condition),
-        DENOISER: ({"x": x, "timesteps": timesteps, **condition}, {"x0": x0}),
+        CONDITIONER: ({"image": image}, estimate | named),
+        DENOISER: ({"x": x, "timesteps": timesteps} | estimate | named, {"x0": x0}),
     }
 
 

@@ -25,7 +25,13 @@ from scripts.geometry import BiplanarGeometry
 from scripts.networks.controlnet import ControlNet
 from scripts.networks.denoiser import Denoiser, stage_shapes
 from scripts.networks.diffux2ct import DiffuX2CT, geometry_fingerprint
-from scripts.networks.lifting import AttenuationScale, BackProjectedAttenuation, require_image, views_present
+from scripts.networks.lifting import (
+    AttenuationScale,
+    BackProjectedAttenuation,
+    Unexplained,
+    require_image,
+    views_present,
+)
 from scripts.networks.triplane import TriplaneConditioner
 
 
@@ -132,8 +138,9 @@ class BridgeDenoiser(nn.Module):
         return [h[0].float()] + self.denoiser.project_condition(h[1:])
 
     def forward(self, u: Tensor, timesteps: Tensor, condition: list[Tensor]) -> Tensor:
-        """x_0 as seen from ``u [B, 1, U, V, W]`` at ``timesteps [B]``."""
-        return self.at(self.bridge(u, condition[0], timesteps), timesteps, condition, None)
+        """x_0 as seen from ``u [B, 1, U, V, W]`` at ``timesteps [B]``; further channels reach the U-Net as they are."""
+        x_t = self.bridge(u[:, :1], condition[0], timesteps)
+        return self.at(torch.cat([x_t, u[:, 1:]], dim=1), timesteps, condition, None)
 
     def at(self, x_t: Tensor, timesteps: Tensor, condition: list[Tensor], control: list[Tensor] | None) -> Tensor:
         """x_0 as seen from ``x_t``, with what a ControlNet adds."""
@@ -143,6 +150,14 @@ class BridgeDenoiser(nn.Module):
     def origin(self, x_t: Tensor, y: Tensor) -> Tensor:
         """Where the denoiser's output is measured from."""
         return y
+
+
+class CorrectionDenoiser(BridgeDenoiser):
+    """For a network that carries its estimate and adds this output to it: neither y nor x_t is added here."""
+
+    def origin(self, x_t: Tensor, y: Tensor) -> Tensor:
+        """Nothing."""
+        return torch.zeros_like(y)
 
 
 class DisplacementDenoiser(BridgeDenoiser):
@@ -171,22 +186,27 @@ def axon_bridge(
     power: float = 1.0,
     lifting: Callable[..., nn.Module] = AttenuationLifting,
     objective: type[BridgeDenoiser] = BridgeDenoiser,
+    network: type[DiffuX2CT] = DiffuX2CT,
 ) -> DiffuX2CT:
     """Stage 1 with DiffuX2CT's denoiser and interface; see the classes for the arguments.
 
     Args:
         alphas_cumprod: of :func:`~scripts.diffusion.bridge.bridge_alphas_cumprod`.
         lifting: makes y and the conditions: :class:`AttenuationLifting` or :class:`TriplaneLifting`.
-        objective: :class:`BridgeDenoiser` or, as published for the bridge, :class:`DisplacementDenoiser`.
+        objective: :class:`BridgeDenoiser` or, as published for the bridge, :class:`DisplacementDenoiser`; with a network
+            that carries an estimate, :class:`CorrectionDenoiser`.
+        network: :class:`~scripts.networks.correcting.SelfCorrecting` carries an estimate along.
 
     Raises:
         ValueError: sizes that do not fit together, or another schedule; the message names them.
     """
     shapes = stage_shapes(geometry.volume_shape, patch, len(channels))
     lift = lifting(geometry, shapes, condition_channels, dropout)
-    denoiser = Denoiser(geometry.volume_shape, channels, condition_channels, patch, blocks, heads, window, dropout)
+    denoiser = Denoiser(
+        geometry.volume_shape, channels, condition_channels, patch, blocks, heads, window, dropout, network.reads
+    )
     bridged = objective(denoiser, BrownianBridge(alphas_cumprod))
-    return DiffuX2CT(lift, bridged, X0(), alphas_cumprod, geometry, steps, power)
+    return network(lift, bridged, X0(), alphas_cumprod, geometry, steps, power)
 
 
 class Upon(nn.Module):
@@ -231,16 +251,14 @@ class StageOne(Upon):
 
     def __init__(self, base: DiffuX2CT, geometry: BiplanarGeometry) -> None:
         super().__init__(base)
-        self.spread, self.scale = BackProjectedAttenuation(geometry), AttenuationScale()
+        self.unexplained = Unexplained(geometry)
 
     def forward(self, image: Tensor, z: Tensor | None = None) -> list[Tensor]:
         """Stage 1's conditions of ``image [B, 2, N, N]``, and the hint ``[B, 3, U, V, W]`` in network range."""
         with torch.no_grad():
             condition = self.base.condition(image, None)
             volume = self.base.reconstruct(condition)
-            unexplained = image - self.spread.project(self.scale.inverse(volume))
-            unexplained = unexplained * views_present(image).unsqueeze(2).unsqueeze(3)
-            hint = torch.cat([volume, self.scale.slope * self.spread(unexplained)], dim=1)
+            hint = torch.cat([volume, self.unexplained(image, volume)], dim=1)
         return condition + [hint]
 
 
@@ -261,7 +279,7 @@ class ControlledBridge(DiffuX2CT):
         control = ControlNet(base.denoiser.denoiser, hint_channels=3)
         super().__init__(StageOne(base, geometry), control, X0(), base.alphas_cumprod, geometry, steps, power)
 
-    def _output(self, x: Tensor, timesteps: Tensor, condition: list[Tensor]) -> Tensor:
+    def _output(self, x: Tensor, timesteps: Tensor, condition: list[Tensor], estimate: Tensor) -> Tensor:
         bridged = self.conditioner.base.denoiser
         x_t = bridged.bridge(x, condition[0], timesteps)
         control = self.denoiser(x_t, timesteps, condition[1:-1], condition[-1])

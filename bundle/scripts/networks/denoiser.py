@@ -82,6 +82,8 @@ class Denoiser(nn.Module):
         heads: attention heads in the last stage.
         window: attention window in cells.
         dropout: rate inside the residual blocks.
+        in_channels: volumes it reads: x_t, and what else a network shows it beside.
+        condition_kernel: side of the convolutions that read h.
 
     Raises:
         ValueError: the volume does not divide into the stages or the windows, or the conditions do not match.
@@ -97,6 +99,8 @@ class Denoiser(nn.Module):
         heads: int = 4,
         window: int = 4,
         dropout: float = 0.2,
+        in_channels: int = 1,
+        condition_kernel: int = 3,
     ) -> None:
         super().__init__()
         if len(channels) != len(condition_channels):
@@ -110,7 +114,7 @@ class Denoiser(nn.Module):
         embedding = 4 * first
         self.time = TimeEmbedding(first, embedding)
         self.fold, self.unfold = SpaceToDepth(patch), DepthToSpace(patch)
-        self.stem = convolution(3, patch**3, first)
+        self.stem = convolution(3, in_channels * patch**3, first)
         self.down = nn.ModuleList([Stage(nn.Identity(), first, first, embedding, blocks, dropout)])
         for c, c_next in zip(finer, coarser, strict=True):
             halve = convolution(3, c, c_next, stride=2)
@@ -123,8 +127,8 @@ class Denoiser(nn.Module):
         )
         self.head = nn.Sequential(group_norm(first), nn.SiLU(), zeroed(convolution(3, first, patch**3)))
         pairs = list(zip(condition_channels, channels, strict=True))
-        self.condition_down = nn.ModuleList(convolution(3, h, c) for h, c in pairs)
-        self.condition_up = nn.ModuleList(convolution(3, h, c) for h, c in pairs)
+        self.condition_down = nn.ModuleList(convolution(3, h, c, condition_kernel) for h, c in pairs)
+        self.condition_up = nn.ModuleList(convolution(3, h, c, condition_kernel) for h, c in pairs)
 
     def project_condition(self, h: list[Tensor]) -> list[Tensor]:
         """Map the conditions h^(i) to what each stage adds: N maps for the encoder, then N for the decoder."""
@@ -139,7 +143,9 @@ class Denoiser(nn.Module):
     def forward(
         self, x: Tensor, timesteps: Tensor, condition: list[Tensor], control: list[Tensor] | None = None
     ) -> Tensor:
-        """Predict from ``x [B, 1, U, V, W]`` at ``timesteps [B]``, given :meth:`project_condition`'s maps.
+        """Predict ``[B, 1, U, V, W]`` from ``x [B, in_channels, U, V, W]`` at ``timesteps [B]``.
+
+        ``condition`` are :meth:`project_condition`'s maps.
 
         ``control``, if given, is added to what the encoder hands to the decoder, finest first, the bottom last
         (:class:`~scripts.networks.controlnet.ControlNet`).

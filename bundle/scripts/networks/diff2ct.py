@@ -106,10 +106,16 @@ def diff2ct(
     dropout: float = 0.0,
     steps: int = 8,
     power: float = 1.0,
+    network: type[DiffuX2CT] = DiffuX2CT,
 ) -> DiffuX2CT:
-    """Diff2CT at any size, with DiffuX2CT's interface; see the classes for the arguments."""
+    """Diff2CT at any size, with DiffuX2CT's interface; see the classes for the arguments.
+
+    Args:
+        network: :class:`~scripts.networks.correcting.SelfCorrecting` carries an estimate along.
+    """
     grid = stage_shapes(geometry.volume_shape, patch, len(channels))[0]
     conditioner = X2NoiseNet(geometry, grid, condition_channels, dropout=dropout)
     sizes = {"patch": patch, "blocks": blocks, "heads": heads, "window": window, "dropout": dropout}
+    sizes["in_channels"] = network.reads
     denoiser = ConcatenatedDenoiser(geometry.volume_shape, channels, condition_channels, **sizes)
-    return DiffuX2CT(conditioner, denoiser, parametrisation, alphas_cumprod, geometry, steps, power)
+    return network(conditioner, denoiser, parametrisation, alphas_cumprod, geometry, steps, power)

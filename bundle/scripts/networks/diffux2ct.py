@@ -21,7 +21,9 @@ class DiffuX2CT(nn.Module):
 
     ``forward(image)`` is a whole reconstruction by a deterministic few-step sampler from a fixed noise volume, so that
     an exported network is a complete X-rays-to-CT program. ``forward(image, x, timesteps)`` is one evaluation of the
-    denoising model, which is what training needs. Samplers call :meth:`condition` once and :meth:`denoise` per step.
+    denoising model, which is what training needs. Samplers call :meth:`condition` and :meth:`first_estimate` once and
+    :meth:`predict_x0` per step, handing it what it answered the step before. This network ignores that estimate;
+    :class:`~scripts.networks.correcting.SelfCorrecting` makes something of it.
 
     Args:
         conditioner: radiographs ``[B, 2, N, N]`` (and a disturbance, or None) to conditions h^(i).
@@ -33,7 +35,12 @@ class DiffuX2CT(nn.Module):
         power: how they are spaced; see :func:`~scripts.diffusion.schedules.respaced_timesteps`.
 
     Shapes: images ``[B, 2, N, N]`` in network units, volumes ``[B, 1, U, V, W]`` in [-1, 1].
+
+    Attributes:
+        reads: volumes that the denoiser is shown, x_t among them.
     """
+
+    reads = 1
 
     def __init__(
         self,
@@ -47,6 +54,7 @@ class DiffuX2CT(nn.Module):
     ) -> None:
         super().__init__()
         self.conditioner, self.denoiser, self.parametrisation = conditioner, denoiser, parametrisation
+        self.exam = geometry
         self.image_shape = [2, geometry.detector_pixels, geometry.detector_pixels]
         self.volume_shape = [1, *geometry.volume_shape]
         self.register_buffer("geometry", geometry_fingerprint(geometry))
@@ -55,8 +63,16 @@ class DiffuX2CT(nn.Module):
         noise = torch.randn(self.volume_shape, generator=torch.Generator().manual_seed(0))
         self.register_buffer("noise", noise.unsqueeze(0), persistent=False)
 
-    def forward(self, image: Tensor, x: Tensor | None = None, timesteps: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        image: Tensor,
+        x: Tensor | None = None,
+        timesteps: Tensor | None = None,
+        estimate: Tensor | None = None,
+    ) -> Tensor:
         """Reconstruct from ``image`` alone, or evaluate the denoising model at ``x`` and ``timesteps [B]``.
+
+        Without an ``estimate`` that is the first one.
 
         Raises:
             ValueError: an image or volume of another shape than the geometry's, or only one of x and timesteps.
@@ -66,7 +82,9 @@ class DiffuX2CT(nn.Module):
             return self.reconstruct(condition)
         if x is None or timesteps is None:
             raise ValueError("the network takes x and timesteps together or neither, got only one; give the other too")
-        return self.denoise(x, timesteps, condition)
+        if estimate is None:
+            estimate = self.first_estimate(condition)
+        return self.denoise(x, timesteps, condition, estimate)
 
     @torch.jit.export
     def condition(self, image: Tensor, z: Tensor | None = None) -> list[Tensor]:
@@ -79,26 +97,34 @@ class DiffuX2CT(nn.Module):
                 f"this network takes images [B] + {self.image_shape}, got {list(image.shape)}; resample them "
                 "or choose the network that was trained for their geometry"
             )
+        return self._condition(image, z)
+
+    def _condition(self, image: Tensor, z: Tensor | None) -> list[Tensor]:
         return self.denoiser.project_condition(self.conditioner(image, z))
 
     @torch.jit.export
-    def denoise(self, x: Tensor, timesteps: Tensor, condition: list[Tensor]) -> Tensor:
-        """The denoising model's raw output for ``x [B, 1, U, V, W]`` at ``timesteps [B]``."""
+    def first_estimate(self, condition: list[Tensor]) -> Tensor:
+        """The volume ``[B, 1, U, V, W]`` that stands for the answer of the step before the first."""
+        return torch.zeros_like(self.noise).expand(condition[0].shape[0], -1, -1, -1, -1)
+
+    @torch.jit.export
+    def denoise(self, x: Tensor, timesteps: Tensor, condition: list[Tensor], estimate: Tensor) -> Tensor:
+        """The denoising model's raw output for ``x [B, 1, U, V, W]`` at ``timesteps [B]``, given an ``estimate``."""
         if list(x.shape[1:]) != self.volume_shape:
             raise ValueError(
                 f"this network takes volumes [B] + {self.volume_shape}, got {list(x.shape)}; resample them "
                 "or choose the network that was trained for their geometry"
             )
-        return self._output(x, timesteps, condition)
+        return self._output(x, timesteps, condition, estimate)
 
-    def _output(self, x: Tensor, timesteps: Tensor, condition: list[Tensor]) -> Tensor:
+    def _output(self, x: Tensor, timesteps: Tensor, condition: list[Tensor], estimate: Tensor) -> Tensor:
         return self.denoiser(x, timesteps, condition)
 
     @torch.jit.export
-    def predict_x0(self, x: Tensor, timesteps: Tensor, condition: list[Tensor]) -> Tensor:
+    def predict_x0(self, x: Tensor, timesteps: Tensor, condition: list[Tensor], estimate: Tensor) -> Tensor:
         """The clean volume that the model sees in ``x``, the samplers' only view of it; clipped to [-1, 1]."""
         alpha, sigma = marginal(self.alphas_cumprod, timesteps, x.ndim)
-        output = self.denoise(x, timesteps, condition)
+        output = self.denoise(x, timesteps, condition, estimate)
         return self.parametrisation.to_x0(output.float(), x, alpha, sigma).clamp(-1.0, 1.0)
 
     @torch.jit.export
@@ -106,10 +132,10 @@ class DiffuX2CT(nn.Module):
         """The built-in few-step deterministic reconstruction (DDIM) from the fixed noise volume."""
         batch = condition[0].shape[0]
         x = self.noise.expand(batch, -1, -1, -1, -1)
-        x0 = x
+        x0 = self.first_estimate(condition)
         for i in range(len(self.timesteps)):
             t = self.timesteps[i].expand(batch)
-            x0 = self.predict_x0(x, t, condition)
+            x0 = self.predict_x0(x, t, condition, x0)
             if i + 1 < len(self.timesteps):
                 alpha_t, sigma_t = marginal(self.alphas_cumprod, t, x.ndim)
                 alpha_s, sigma_s = marginal(self.alphas_cumprod, self.timesteps[i + 1].expand(batch), x.ndim)
@@ -167,18 +193,24 @@ def diffux2ct(
     dropout: float = 0.2,
     steps: int = 8,
     power: float = 1.0,
+    condition_kernel: int = 3,
     conditioner: Callable[..., nn.Module] = TriplaneConditioner,
+    network: type[DiffuX2CT] = DiffuX2CT,
 ) -> DiffuX2CT:
-    """DiffuX2CT with the paper's parts at any size; see the classes for the arguments.
+    """DiffuX2CT, by default with the paper's parts, at any size; see the classes for the arguments.
 
     Args:
         conditioner: makes the conditioning network from the arguments of
             :class:`~scripts.networks.triplane.TriplaneConditioner` up to ``dropout``.
+        network: :class:`DiffuX2CT`, or :class:`~scripts.networks.correcting.SelfCorrecting`.
 
     Raises:
         ValueError: sizes that do not fit together; the message names them.
     """
     shapes = stage_shapes(geometry.volume_shape, patch, len(channels))
     condition = conditioner(geometry, shapes, plane_channels, condition_channels, stem_stride, plane_blocks, dropout)
-    denoiser = Denoiser(geometry.volume_shape, channels, condition_channels, patch, blocks, heads, window, dropout)
-    return DiffuX2CT(condition, denoiser, parametrisation, alphas_cumprod, geometry, steps, power)
+    denoiser = Denoiser(
+        geometry.volume_shape, channels, condition_channels, patch, blocks, heads, window, dropout,
+        in_channels=network.reads, condition_kernel=condition_kernel,
+    )  # fmt: skip
+    return network(condition, denoiser, parametrisation, alphas_cumprod, geometry, steps, power)

@@ -1,4 +1,5 @@
-"""Radiographs spread over the volume grid: copied along parallel rays, or back-projected along the true ones.
+"""Radiographs spread over the volume grid: copied along parallel rays, or back-projected along the true ones; and what
+a volume leaves unexplained of them.
 
 A view that is missing is a channel of the image that is zero everywhere; no exam has that.
 """
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from scripts.geometry import VIEWS, BiplanarGeometry, centred_coordinates_mm
 from scripts.intensity import MU_WATER_PER_MM, RADIOGRAPH_SCALE, hu_to_network, mu_to_hu
-from scripts.physics.separable import SeparableProjector, backproject_view, interpolation_matrix, project_view
+from scripts.physics.separable import SeparableProjector, interpolation_matrix
 
 
 def require_image(image: Tensor, image_shape: list[int]) -> None:
@@ -102,26 +103,19 @@ class BackProjectedAttenuation(nn.Module):
 
     def __init__(self, geometry: BiplanarGeometry) -> None:
         super().__init__()
-        for name, weights in SeparableProjector(geometry, torch.float64).named_buffers():
-            self.register_buffer(name, weights, persistent=False)
-        self.register_buffer("seen", torch.ones(1, 2, *geometry.volume_shape).double(), persistent=False)
-        seen = self(self.project(torch.ones(1, 1, *geometry.volume_shape))).double()
-        self.seen = torch.where(seen > 0, seen, 1.0)
+        self.projector = SeparableProjector(geometry, torch.float64)
+        ones = torch.ones(1, 1, *geometry.volume_shape, dtype=torch.float64)
+        seen = self.projector.adjoint_by_view(self.projector(ones))
+        self.register_buffer("seen", torch.where(seen > 0, seen, 1.0), persistent=False)
 
     def forward(self, image: Tensor) -> Tensor:
         """Map ``image [B, 2, N, N]`` in network units to ``[B, 2, U, V, W]`` in network units per mm."""
-        weighted = image.double() * self.path_mm
-        frontal = backproject_view(weighted[:, 0], self.frontal_columns, self.frontal_rows).movedim(0, 2)
-        lateral = backproject_view(weighted[:, 1], self.lateral_columns, self.lateral_rows).movedim(0, 1)
-        return (torch.stack([frontal, lateral], dim=1) / self.seen).to(image.dtype)
+        return (self.projector.adjoint_by_view(image.double()) / self.seen).to(image.dtype)
 
     @torch.jit.export
     def project(self, volume: Tensor) -> Tensor:
         """The projector itself: ``[B, 1, U, V, W]`` per mm to ``[B, 2, N, N]``."""
-        planes = volume[:, 0].double()
-        frontal = project_view(planes.movedim(2, 0), self.frontal_columns, self.frontal_rows)
-        lateral = project_view(planes.movedim(1, 0), self.lateral_columns, self.lateral_rows)
-        return (torch.stack([frontal, lateral], dim=1) * self.path_mm).to(volume.dtype)
+        return self.projector(volume.double()).to(volume.dtype)
 
 
 class AttenuationScale(nn.Module):
@@ -140,3 +134,34 @@ class AttenuationScale(nn.Module):
     def inverse(self, volume: Tensor) -> Tensor:
         """Network range to attenuation, never negative."""
         return ((volume - self.low) / self.slope).clamp(min=0.0)
+
+
+class Unexplained(nn.Module):
+    """What a volume leaves unexplained of the radiographs, back-projected: A_i^T (p_i - A_i x) / A_i^T A_i 1.
+
+    It says, ray by ray, how much attenuation is missing (positive) or too much. One module for every network that
+    carries an estimate: a gradient of the data term, normalised so that it is in the volume's own units.
+
+    Args:
+        geometry: the exam.
+    """
+
+    def __init__(self, geometry: BiplanarGeometry) -> None:
+        super().__init__()
+        self.spread, self.scale = BackProjectedAttenuation(geometry), AttenuationScale()
+
+    def forward(self, image: Tensor, estimate: Tensor) -> Tensor:
+        """Of ``image [B, 2, N, N]`` and ``estimate [B, 1, U, V, W]``, ``[B, 2, U, V, W]`` in network range.
+
+        It is 0 for a view that is missing.
+        """
+        rest = image - self.spread.project(self.scale.inverse(estimate))
+        present = views_present(image).unsqueeze(2).unsqueeze(3)
+        return self.scale.slope * self.spread(rest * present)
+
+    @torch.jit.export
+    def first_estimate(self, image: Tensor) -> Tensor:
+        """The volume ``[B, 1, U, V, W]`` to start from: the mean of what the views that are there back-project to."""
+        views = self.spread(image)
+        count = views_present(image).sum(dim=1).clamp(min=1.0).reshape(-1, 1, 1, 1, 1)
+        return self.scale(views.sum(dim=1, keepdim=True) / count)

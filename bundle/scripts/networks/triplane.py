@@ -174,7 +174,51 @@ def _sample(plane: Tensor, column: Tensor, row: Tensor) -> Tensor:
     return F.grid_sample(plane, grid, mode="bilinear", padding_mode="border", align_corners=False)[:, :, 0]
 
 
-class ImplicitDecoder(nn.Module):
+class RayQueries(nn.Module):
+    """Asks feature planes of both views where the X-ray through a voxel hits their detectors.
+
+    The queries are separable, so each is a pair of matrix products, and on an aligned grid (parallel rays, planes as
+    fine as the volume) the matrices are identities.
+
+    Args:
+        geometry: the exam, over the *full* volume grid.
+        grid_shape: cells (U, V, W) that ask, which cover the same volume more coarsely.
+        side: cells along each side of the planes.
+    """
+
+    def __init__(self, geometry: BiplanarGeometry, grid_shape: tuple[int, int, int], side: int) -> None:
+        super().__init__()
+        self.side = side
+        self.u_mm, self.v_mm, self.w_mm = (
+            centred_coordinates_mm(n, size / n) for n, size in zip(grid_shape, geometry.volume_size_mm, strict=True)
+        )
+        for name, depth, column in (("frontal", self.v_mm, self.u_mm), ("lateral", self.u_mm, self.v_mm)):
+            magnification = geometry.magnification(depth, geometry.view(name).source_sign)[:, None]
+            self._register(f"{name}_columns", magnification * column, geometry.detector_size_mm)
+            self._register(f"{name}_rows", magnification * self.w_mm, geometry.detector_size_mm)
+
+    def _register(self, name: str, position_mm: Tensor, size_mm: float) -> None:
+        weights = interpolation_matrix(_axis_indices(position_mm, self.side, size_mm), self.side)
+        self.register_buffer(name, weights.float(), persistent=False)
+
+    def frontal(self, plane: Tensor) -> Tensor:
+        """Frontal planes ``[B, C, P, P]`` spread to ``[B, C, U, V, W]``."""
+        return self._spread(plane, self.frontal_columns, self.frontal_rows).permute(1, 2, 3, 0, 4)
+
+    def lateral(self, plane: Tensor) -> Tensor:
+        """Lateral planes ``[B, C, P, P]`` spread to ``[B, C, U, V, W]``."""
+        return self._spread(plane, self.lateral_columns, self.lateral_rows).permute(1, 2, 0, 3, 4)
+
+    def _spread(self, plane: Tensor, columns: Tensor, rows: Tensor) -> Tensor:
+        """``[B, C, P, P]`` to ``[K, B, C, n, W]``: the plane seen at each depth k, columns_k plane rows_k^T."""
+        b, c, _, p = plane.shape
+        k, n, _ = columns.shape
+        seen = columns.to(plane.dtype).reshape(k * n, p) @ plane
+        seen = seen.reshape(b * c, k, n, p).permute(1, 0, 2, 3).reshape(k, b * c * n, p)
+        return (seen @ rows.to(plane.dtype).transpose(1, 2)).reshape(k, b, c, n, -1)
+
+
+class ImplicitDecoder(RayQueries):
     """Queries the three planes at every voxel, sums, and maps the sum by a two-layer MLP to h^(i), eq (6).
 
     A voxel asks the frontal plane where the X-ray through it hits the frontal detector, and the lateral plane
@@ -195,23 +239,12 @@ class ImplicitDecoder(nn.Module):
     def __init__(
         self, geometry: BiplanarGeometry, grid_shape: tuple[int, int, int], side: int, in_channels: int, channels: int
     ) -> None:
-        super().__init__()
-        self.geometry, self.side = geometry, side
+        super().__init__(geometry, grid_shape, side)
+        self.geometry = geometry
         self.first = nn.Conv2d(in_channels, channels, 1, bias=False)
         self.second = nn.Sequential(group_norm(channels), nn.SiLU(), nn.Conv3d(channels, channels, 1))
-        spacing = [size / n for size, n in zip(geometry.volume_size_mm, grid_shape, strict=True)]
-        u, v, w = (centred_coordinates_mm(n, s) for n, s in zip(grid_shape, spacing, strict=True))
-        sizes = geometry.volume_size_mm
-        for name, depth, column in (("frontal", v, u), ("lateral", u, v)):
-            magnification = geometry.magnification(depth, geometry.view(name).source_sign)[:, None]
-            self._register(f"{name}_columns", magnification * column, geometry.detector_size_mm)
-            self._register(f"{name}_rows", magnification * w, geometry.detector_size_mm)
-        self._register("axial_columns", u, sizes[0])
-        self._register("axial_rows", v, sizes[1])
-
-    def _register(self, name: str, position_mm: Tensor, size_mm: float) -> None:
-        weights = interpolation_matrix(_axis_indices(position_mm, self.side, size_mm), self.side)
-        self.register_buffer(name, weights.float(), persistent=False)
+        self._register("axial_columns", self.u_mm, geometry.volume_size_mm[0])
+        self._register("axial_rows", self.v_mm, geometry.volume_size_mm[1])
 
     def forward(self, u_uv: Tensor, u_uw: Tensor, u_vw: Tensor) -> Tensor:
         """Map the planes ``[B, C_in, P, P]`` to h ``[B, C, U, V, W]``."""
@@ -241,18 +274,8 @@ class ImplicitDecoder(nn.Module):
 
     def _sum_of_queries(self, u_uv: Tensor, u_uw: Tensor, u_vw: Tensor) -> Tensor:
         """The first layer's output ``[B, C, U, V, W]`` at every voxel."""
-        frontal = self._spread(self.first(u_uw), self.frontal_columns, self.frontal_rows)
-        lateral = self._spread(self.first(u_vw), self.lateral_columns, self.lateral_rows)
         axial = self.axial_columns.to(u_uv.dtype) @ self.first(u_uv) @ self.axial_rows.to(u_uv.dtype).t()
-        return frontal.permute(1, 2, 3, 0, 4) + lateral.permute(1, 2, 0, 3, 4) + axial.unsqueeze(-1)
-
-    def _spread(self, plane: Tensor, columns: Tensor, rows: Tensor) -> Tensor:
-        """``[B, C, P, P]`` to ``[K, B, C, n, W]``: the plane seen at each depth k, columns_k plane rows_k^T."""
-        b, c, _, p = plane.shape
-        k, n, _ = columns.shape
-        seen = columns.to(plane.dtype).reshape(k * n, p) @ plane
-        seen = seen.reshape(b * c, k, n, p).permute(1, 0, 2, 3).reshape(k, b * c * n, p)
-        return (seen @ rows.to(plane.dtype).transpose(1, 2)).reshape(k, b, c, n, -1)
+        return self.frontal(self.first(u_uw)) + self.lateral(self.first(u_vw)) + axial.unsqueeze(-1)
 
 
 def check_planes(geometry: BiplanarGeometry, stem_stride: int, levels: int) -> None:

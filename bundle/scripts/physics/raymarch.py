@@ -202,7 +202,7 @@ class RayMarchProjector(nn.Module):
         Raises:
             ValueError: the volume's shape is not the geometry's.
         """
-        require_volume(self.geometry, mu)
+        require_volume(list(self.geometry.volume_shape), mu)
         return _Linear.apply(mu, self._project, self._backproject)
 
     def adjoint(self, image: Tensor) -> Tensor:
@@ -213,7 +213,7 @@ class RayMarchProjector(nn.Module):
         Raises:
             ValueError: the image's shape is not the geometry's.
         """
-        require_image(self.geometry, image)
+        require_image(self.geometry.detector_pixels, image)
         return _Linear.apply(image, self._backproject, self._project)
 
     def _segments(self, pose: Pose) -> tuple[Tensor, Tensor, Tensor]:

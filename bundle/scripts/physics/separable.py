@@ -13,22 +13,22 @@ from torch import Tensor, nn
 from scripts.geometry import VIEWS, BiplanarGeometry, centred_coordinates_mm
 
 
-def require_volume(geometry: BiplanarGeometry, mu: Tensor) -> None:
-    """Raise ValueError unless ``mu`` is a volume ``[B, 1, U, V, W]`` of the geometry's shape."""
-    if mu.ndim != 5 or tuple(mu.shape[1:]) != (1, *geometry.volume_shape):
-        u, v, w = geometry.volume_shape
+def require_volume(volume_shape: list[int], mu: Tensor) -> None:
+    """Raise ValueError unless ``mu`` is a volume ``[B, 1, U, V, W]`` of ``volume_shape``. TorchScript-able."""
+    expected = [1] + volume_shape
+    if list(mu.shape[1:]) != expected:
         raise ValueError(
-            f"projector: expected a volume [B, 1, {u}, {v}, {w}], got shape {tuple(mu.shape)}; resample the volume or "
+            f"projector: expected a volume [B] + {expected}, got shape {list(mu.shape)}; resample the volume or "
             "build the projector for its grid with geometry.with_volume"
         )
 
 
-def require_image(geometry: BiplanarGeometry, image: Tensor) -> None:
-    """Raise ValueError unless ``image`` is a pair of views ``[B, 2, N, N]`` of the geometry's detectors."""
-    n = geometry.detector_pixels
-    if image.ndim != 4 or tuple(image.shape[1:]) != (2, n, n):
+def require_image(pixels: int, image: Tensor) -> None:
+    """Raise ValueError unless ``image`` is a pair of views ``[B, 2, pixels, pixels]``. TorchScript-able."""
+    expected = [2, pixels, pixels]
+    if list(image.shape[1:]) != expected:
         raise ValueError(
-            f"projector: expected an image [B, 2, {n}, {n}], got shape {tuple(image.shape)}; resample the image or "
+            f"projector: expected an image [B] + {expected}, got shape {list(image.shape)}; resample the image or "
             "build the projector for its detector"
         )
 
@@ -90,7 +90,7 @@ def backproject_view(image: Tensor, columns: Tensor, rows: Tensor) -> Tensor:
 
 
 class SeparableProjector(nn.Module):
-    """The pair of line-integral images A(mu) of a volume, and the adjoint of A.
+    """The pair of line-integral images A(mu) of a volume, and the adjoint of A. TorchScript-able.
 
     Args:
         geometry: the exam.
@@ -102,7 +102,7 @@ class SeparableProjector(nn.Module):
     def __init__(self, geometry: BiplanarGeometry, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
         self.geometry = geometry
-        self._depth_axes = [geometry.view(name).depth_axis for name in VIEWS]
+        self.volume_shape, self.pixels = list(geometry.volume_shape), geometry.detector_pixels
         for name in VIEWS:
             columns = _ray_matrices(geometry, name, geometry.view(name).column_axis)
             rows = _ray_matrices(geometry, name, 2)
@@ -116,24 +116,25 @@ class SeparableProjector(nn.Module):
         Raises:
             ValueError: the volume's shape is not the geometry's.
         """
-        require_volume(self.geometry, mu)
-        planes = (mu[:, 0].movedim(axis + 1, 0) for axis in self._depth_axes)
-        views = (project_view(p, *self._weights(name)) for p, name in zip(planes, VIEWS, strict=True))
-        return torch.stack(list(views), dim=1) * self.path_mm
+        require_volume(self.volume_shape, mu)
+        frontal = project_view(mu[:, 0].movedim(2, 0), self.frontal_columns, self.frontal_rows)
+        lateral = project_view(mu[:, 0].movedim(1, 0), self.lateral_columns, self.lateral_rows)
+        return torch.stack([frontal, lateral], dim=1) * self.path_mm
 
+    @torch.jit.export
     def adjoint(self, image: Tensor) -> Tensor:
         """Back-projection ``[B, 1, U, V, W]`` of ``image [B, 2, N, N]``: the exact transpose of :meth:`forward`.
 
         Raises:
             ValueError: the image's shape is not the geometry's.
         """
-        require_image(self.geometry, image)
-        weighted = image * self.path_mm
-        frontal, lateral = (
-            backproject_view(weighted[:, i], *self._weights(name)).movedim(0, axis + 1)
-            for i, (name, axis) in enumerate(zip(VIEWS, self._depth_axes, strict=True))
-        )
-        return (frontal + lateral).unsqueeze(1)
+        return self.adjoint_by_view(image).sum(dim=1, keepdim=True)
 
-    def _weights(self, name: str) -> tuple[Tensor, Tensor]:
-        return self.get_buffer(f"{name}_columns"), self.get_buffer(f"{name}_rows")
+    @torch.jit.export
+    def adjoint_by_view(self, image: Tensor) -> Tensor:
+        """Each view's part of :meth:`adjoint`, ``[B, 2, U, V, W]``: A_i^T p_i."""
+        require_image(self.pixels, image)
+        weighted = image * self.path_mm
+        frontal = backproject_view(weighted[:, 0], self.frontal_columns, self.frontal_rows).movedim(0, 2)
+        lateral = backproject_view(weighted[:, 1], self.lateral_columns, self.lateral_rows).movedim(0, 1)
+        return torch.stack([frontal, lateral], dim=1)

@@ -1,0 +1,38 @@
+"""A training objective as a sum of named terms, each with its weight: which ones is a matter of the configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from scripts.diffusion.training import Prediction
+
+
+class Objective(nn.Module):
+    """Sum of weight times term over x0-hat and the truth.
+
+    Args:
+        terms: modules of (x [B, 1, U, V, W], x0) by name.
+        weights: by the same names; a term of weight 0 is not computed.
+
+    Raises:
+        ValueError: a weight without a term, or a negative one.
+    """
+
+    def __init__(self, terms: Mapping[str, nn.Module], weights: Mapping[str, float]) -> None:
+        super().__init__()
+        unknown = sorted(weights.keys() - terms.keys())
+        if unknown or any(weight < 0 for weight in weights.values()):
+            raise ValueError(
+                f"loss_weights: there are the terms {', '.join(terms)}, and no weight is negative; got {dict(weights)}"
+            )
+        self.weights = {name: float(weight) for name, weight in weights.items() if weight}
+        self.terms = nn.ModuleDict({name: terms[name] for name in self.weights})
+
+    def forward(self, prediction: Prediction, x0: Tensor) -> Tensor:
+        """Scalar loss against ``x0 [B, 1, U, V, W]`` of B volumes, or of several answers to each of B exams."""
+        answers = len(prediction.x0) // len(x0)
+        truth = torch.cat([x0] * answers) if answers > 1 else x0
+        return sum(weight * self.terms[name](prediction.x0, truth) for name, weight in self.weights.items())

@@ -1,0 +1,83 @@
+"""Terms of a training objective: what is wrong with volumes x [B, 1, U, V, W] beside the truth x0, in [-1, 1]."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from scripts.geometry import BiplanarGeometry
+from scripts.intensity import MU_WATER_PER_MM, RADIOGRAPH_SCALE, hu_to_network, network_to_hu
+from scripts.physics.separable import SeparableProjector
+
+
+def bone_weighted_error(x: Tensor, x0: Tensor, power: float, weight: float, threshold_hu: float) -> Tensor:
+    """Mean of |x - x0|^power, the voxels that are at least ``threshold_hu`` in truth counted ``weight`` times.
+
+    Bone is a twentieth of a body, thin and uncertain; the median of what the radiographs leave open has none. Counted
+    w times, it is drawn where it is likelier than 1 / (1 + w).
+    """
+    error = (x - x0).abs().pow(power)
+    weights = torch.where(x0 >= _network(threshold_hu), weight, 1.0)
+    return (error * weights).mean()
+
+
+def difference_error(x: Tensor, x0: Tensor) -> Tensor:
+    """L1 of first differences along the three axes: edges, which an error voxel by voxel hardly counts."""
+    rest = x - x0
+    return sum(rest.diff(dim=axis).abs().mean() for axis in (2, 3, 4)) / 3
+
+
+def reprojection_error(x: Tensor, x0: Tensor, projector: nn.Module) -> Tensor:
+    """L1 between the radiographs of x and of x0 in network units, through the exam's own projector.
+
+    The radiographs of the truth without noise, and not the measured ones, are what x is held to.
+    """
+    low, high = network_to_hu(torch.tensor([-1.0, 1.0])).tolist()
+    mu_per_unit = (high - low) / 2 / 1000 * MU_WATER_PER_MM
+    return RADIOGRAPH_SCALE * projector((x - x0) * mu_per_unit).abs().mean()
+
+
+def _network(hu: float) -> float:
+    return hu_to_network(torch.tensor(hu)).item()
+
+
+class BoneWeightedError(nn.Module):
+    """:func:`bone_weighted_error` as a term.
+
+    Args:
+        power: 1 for L1, 2 for L2.
+        weight: how much a voxel of bone counts.
+        threshold_hu: from where a voxel is bone; partial volume makes thin bone fainter than 200 HU.
+    """
+
+    def __init__(self, power: float, weight: float = 4.0, threshold_hu: float = 150.0) -> None:
+        super().__init__()
+        self.power, self.weight, self.threshold_hu = power, weight, threshold_hu
+
+    def forward(self, x: Tensor, x0: Tensor) -> Tensor:
+        """Scalar."""
+        return bone_weighted_error(x, x0, self.power, self.weight, self.threshold_hu)
+
+
+class DifferenceError(nn.Module):
+    """:func:`difference_error` as a term."""
+
+    def forward(self, x: Tensor, x0: Tensor) -> Tensor:
+        """Scalar."""
+        return difference_error(x, x0)
+
+
+class ReprojectionError(nn.Module):
+    """:func:`reprojection_error` as a term.
+
+    Args:
+        geometry: the exam.
+    """
+
+    def __init__(self, geometry: BiplanarGeometry) -> None:
+        super().__init__()
+        self.projector = SeparableProjector(geometry)
+
+    def forward(self, x: Tensor, x0: Tensor) -> Tensor:
+        """Scalar."""
+        return reprojection_error(x, x0, self.projector)
