@@ -436,7 +436,7 @@ def test_a_thousand_float32_steps_agree_with_float64(sampler):
     torch.testing.assert_close(single.double(), double, rtol=0, atol=1e-6)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.cuda
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=repr)
 def test_one_cpu_seed_gives_one_volume_on_cpu_and_gpu(sampler):
     x_T, timesteps = standard_normal(2, 1, 8, 8, 8, dtype=torch.float32), respaced_timesteps(1000, 10)

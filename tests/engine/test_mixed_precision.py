@@ -10,7 +10,7 @@ from scripts.diffusion.schedules import linear_alphas_cumprod
 from scripts.engine.inferers import DiffusionTrainingInferer, ReconstructionInferer
 from scripts.losses.diffusion import DiffusionLoss
 
-DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))]
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
 ALPHAS_CUMPROD = linear_alphas_cumprod(100)
 
 

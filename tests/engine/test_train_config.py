@@ -97,6 +97,27 @@ def test_training_sets_are_mixed_from_several_folders(workflow, dataset_dir):
 
 
 @pytest.mark.slow
+def test_the_settings_for_one_gpu_train_with_phantoms_drawn_ahead(workflow):
+    size = {"batch_size": 2, "iterations_per_epoch": 2, "max_epochs": 2, "val_interval": 1, "amp": False}
+    made = workflow(CONFIGS / "gpu.json", phantom_share=0.5, phantom_workers=1, **size)
+    made.run()
+    assert made.evaluator.state.metrics["val_psnr3d"] > 0
+    (*_, phantoms) = made.train_dataset.patients.sources
+    assert phantoms.pool is not None and phantoms.reuse == 64
+    phantoms.pool.terminate()
+
+
+@pytest.mark.slow
+def test_weights_do_not_depend_on_who_draws_the_phantoms(trained, tmp_path):
+    options = {"phantom_share": 0.5, "amp": False, "val_interval": 9}
+    states = [
+        trained(output_dir=str(tmp_path / str(n)), **who, **options).network_def.state_dict()
+        for n, who in enumerate(({}, {"phantom_workers": 1}, {"num_workers": 2}))
+    ]
+    assert all(torch.equal(states[0][name], state[name]) for state in states[1:] for name in states[0])
+
+
+@pytest.mark.slow
 def test_compiled_network_trains_like_the_plain_one(trained, tmp_path):
     options = {"amp": False, "network_def#dropout": 0.0, "max_epochs": 1, "val_interval": 9}
     losses = [

@@ -6,10 +6,7 @@ import torch
 from scripts.physics.noise import poisson_noise
 
 SAMPLES = 200_000
-DEVICES = (
-    "cpu",
-    pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")),
-)
+DEVICES = ("cpu", pytest.param("cuda", marks=pytest.mark.cuda))
 
 
 def noisy(line_integral, photons=1e4, seed=0, sigma=0.0, count=SAMPLES, device="cpu"):

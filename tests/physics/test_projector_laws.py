@@ -28,10 +28,7 @@ ALIGNED = {"separable": SeparableProjector, "raymarch": marching}
 PROJECTORS = {**ALIGNED, "tilted raymarch": tilted}
 PRESETS = ("carm", "x2ct", "chest", "parallel")
 SIDES = [(frontal, lateral) for frontal in ("anterior", "posterior") for lateral in ("right", "left")]
-DEVICES = (
-    "cpu",
-    pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")),
-)
+DEVICES = ("cpu", pytest.param("cuda", marks=pytest.mark.cuda))
 
 
 @pytest.fixture(params=PRESETS)
