@@ -256,7 +256,9 @@ def test_2m_step_equals_algorithm_two_as_printed():
 def test_ddim_step_with_eta_is_equations_twelve_and_sixteen_as_printed(eta):
     x_T, x0 = standard_normal(2, 4, 3).unbind(0)
     visited = []
-    DDIM(eta)(lambda x, t, _: x0, x_T, torch.tensor([700, 300]), LINEAR, seeded(1), lambda *args: visited.append(args[2]))
+    DDIM(eta)(
+        lambda x, t, _: x0, x_T, torch.tensor([700, 300]), LINEAR, seeded(1), lambda *args: visited.append(args[2])
+    )
     bar_t, bar_s = LINEAR[700], LINEAR[300]
     tau = eta * ((1 - bar_s) / (1 - bar_t)).sqrt() * (1 - bar_t / bar_s).sqrt()
     epsilon = (x_T - bar_t.sqrt() * x0) / (1 - bar_t).sqrt()
@@ -335,7 +337,9 @@ def test_the_estimate_is_what_the_denoiser_answered_the_step_before(sampler, fir
 
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=repr)
 def test_a_denoiser_that_ignores_the_estimate_draws_the_same_samples_whatever_it_is(sampler):
-    assert torch.equal(sample(sampler, generator=seeded()), sample(sampler, generator=seeded(), estimate=torch.ones(4, 2)))
+    assert torch.equal(
+        sample(sampler, generator=seeded()), sample(sampler, generator=seeded(), estimate=torch.ones(4, 2))
+    )
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=repr)

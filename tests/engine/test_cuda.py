@@ -4,13 +4,13 @@ import math
 
 import pytest
 import torch
+from scripts.data.phantom import torso
 from torch.utils.data import DataLoader
 
 from scripts.data.augment import RandomDeformation, WholeBody
 from scripts.data.contrast import RandomContrast
 from scripts.data.datasets import RandomViews, StreamSampler
 from scripts.data.patients import Always, EndlessPhantoms, Mixture
-from scripts.data.phantom import torso
 from scripts.geometry import preset
 from scripts.physics.separable import SeparableProjector
 

@@ -58,7 +58,7 @@ def test_an_image_alone_is_reconstructed_by_ddim_from_the_networks_own_noise(par
     with torch.no_grad():
         condition = network.condition(image)
 
-        def denoise(x: Tensor, t: Tensor) -> Tensor:
+        def denoise(x: Tensor, t: Tensor, estimate: Tensor) -> Tensor:
             alpha, sigma = marginal(SCHEDULE, t, 5)
             x0 = network.parametrisation.to_x0(network.denoiser(x, t, condition), x, alpha, sigma)
             return x0.clip(-1, 1)

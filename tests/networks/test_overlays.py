@@ -17,10 +17,19 @@ from scripts.networks.axon import (
     SuperResolved,
     TriplaneLifting,
 )
+from scripts.networks.correcting import SelfCorrecting
 from scripts.networks.diffux2ct import DiffuX2CT
 from scripts.networks.expanded import ExpandedConditioner
+from scripts.networks.lifted import JointConditioner, LiftedConditioner
 from scripts.networks.lifting import BackProjectedAttenuation, ReplicatedAttenuation
-from scripts.networks.triplane import LearnableEmbedding, NoEmbedding, ResidualFusion, SumFusion, ViewModulators
+from scripts.networks.triplane import (
+    LearnableEmbedding,
+    NoEmbedding,
+    ResidualFusion,
+    SumFusion,
+    TriplaneConditioner,
+    ViewModulators,
+)
 
 CONFIGS = Path(__file__).resolve().parents[2] / "bundle" / "configs"
 ABLATIONS = {
@@ -58,7 +67,7 @@ def test_an_overlay_changes_only_what_the_training_configuration_has(path: Path)
 @pytest.mark.parametrize("base", ["train", "inference"])
 @pytest.mark.parametrize("name", ABLATIONS)
 def test_an_ablation_builds_a_network_with_its_parts_and_all_else_as_before(name: str, base: str) -> None:
-    plain, parser = configuration(base=base), configuration(name, base=base)
+    plain, parser = configuration("icm", base=base), configuration("icm", name, base=base)
     network = parser.get_parsed_content("network_def")
     assert parts(network) == ABLATIONS[name]
     assert parts(plain.get_parsed_content("network_def")) == (ViewModulators, LearnableEmbedding)
@@ -68,18 +77,18 @@ def test_an_ablation_builds_a_network_with_its_parts_and_all_else_as_before(name
 
 @pytest.mark.parametrize("base", ["train", "inference"])
 def test_the_x2ct_style_ablation_conditions_by_expansion(base: str) -> None:
-    network = configuration("ablation_expanded_conditioning", base=base).get_parsed_content("network_def")
+    network = configuration("icm", "ablation_expanded_conditioning", base=base).get_parsed_content("network_def")
     assert type(network.conditioner) is ExpandedConditioner
 
 
 def test_without_the_projection_loss_its_weight_is_zero_and_otherwise_not() -> None:
-    assert configuration("ablation_no_projection").get_parsed_content("loss").projection_weight == 0
-    assert configuration().get_parsed_content("loss").projection_weight > 0
-    assert configuration("ablation_no_modulators").get_parsed_content("loss").projection_weight > 0
+    assert configuration("icm", "ablation_no_projection").get_parsed_content("loss").projection_weight == 0
+    assert configuration("icm").get_parsed_content("loss").projection_weight > 0
+    assert configuration("icm", "ablation_no_modulators").get_parsed_content("loss").projection_weight > 0
 
 
-@pytest.mark.parametrize("overlays", [("paper", "ablation_resnet_fusion"), ("ablation_no_modulators", "paper")])
-def test_the_papers_setting_is_built_also_with_an_ablation_in_either_order(overlays: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("overlays", [("paper", "ablation_resnet_fusion"), ("icm", "paper", "ablation_no_modulators")])
+def test_the_papers_setting_is_built_also_with_an_ablation(overlays: tuple[str, ...]) -> None:
     parser = configuration(*overlays)
     assert parser.get_parsed_content("geometry") == preset("carm", (128, 128, 128), 2.0, 256)
     assert type(parser.get_parsed_content("parametrisation")) is Epsilon
@@ -94,6 +103,17 @@ def test_the_papers_setting_is_built_also_with_an_ablation_in_either_order(overl
     assert network.denoiser.stages == 3
     assert network.denoiser.fold.patch == 1
     assert parts(network) == ABLATIONS[next(name for name in overlays if name in ABLATIONS)]
+
+
+@pytest.mark.parametrize("base", ["train", "inference"])
+@pytest.mark.parametrize(
+    ("overlays", "conditioner"),
+    [((), LiftedConditioner), (("correcting_icm",), TriplaneConditioner), (("correcting_both",), JointConditioner)],
+)
+def test_by_default_a_network_corrects_itself_whatever_conditions_it(base, overlays, conditioner) -> None:
+    network = configuration(*overlays, base=base).get_parsed_content("network_def")
+    assert type(network) is SelfCorrecting
+    assert type(network.conditioner) is conditioner
 
 
 AXON = ("axon_bridge", "axon_control", "axon_super_resolution")

@@ -88,9 +88,7 @@ class CorrectingTrainingInferer(Inferer):
         from_truth: the share of exams whose later x_t is made of the truth.
     """
 
-    def __init__(
-        self, alphas_cumprod: Tensor, amp: bool = False, power: float = 2.0, from_truth: float = 0.5
-    ) -> None:
+    def __init__(self, alphas_cumprod: Tensor, amp: bool = False, power: float = 2.0, from_truth: float = 0.5) -> None:
         self.alphas_cumprod, self.amp, self.power, self.from_truth = alphas_cumprod, amp, power, from_truth
 
     def __call__(self, inputs: Tensor, network: nn.Module, *args: Any, x0: Tensor, **kwargs: Any) -> Prediction:

@@ -193,8 +193,8 @@ def axon_bridge(
     Args:
         alphas_cumprod: of :func:`~scripts.diffusion.bridge.bridge_alphas_cumprod`.
         lifting: makes y and the conditions: :class:`AttenuationLifting` or :class:`TriplaneLifting`.
-        objective: :class:`BridgeDenoiser` or, as published for the bridge, :class:`DisplacementDenoiser`; with a network
-            that carries an estimate, :class:`CorrectionDenoiser`.
+        objective: :class:`BridgeDenoiser` or, as published for the bridge, :class:`DisplacementDenoiser`; for a
+            network that carries an estimate, :class:`CorrectionDenoiser`.
         network: :class:`~scripts.networks.correcting.SelfCorrecting` carries an estimate along.
 
     Raises:
