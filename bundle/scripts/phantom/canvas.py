@@ -139,9 +139,7 @@ def _span(axis: Tensor, step: float, low: float, high: float) -> slice:
 def capsule(canvas: Canvas, start: Point, end: Point, radius: float) -> Tensor:
     """Distance to the segment from `start` to `end`, thickened by `radius`."""
     step = [e - s for s, e in zip(start, end, strict=True)]
-    offset = [axis - s for axis, s in zip((canvas.x, canvas.y, canvas.z), start, strict=True)]
     square = max(sum(s * s for s in step), 1e-6)
-    along = (offset[0] * (step[0] / square) + offset[1] * (step[1] / square) + offset[2] * (step[2] / square)).clamp_(
-        0, 1
-    )
+    offset = [axis - s for axis, s in zip((canvas.x, canvas.y, canvas.z), start, strict=True)]
+    along = sum(o * (s / square) for o, s in zip(offset, step, strict=True)).clamp_(0, 1)
     return sum((o - along * s).square_() for o, s in zip(offset, step, strict=True)).sqrt_().sub_(radius)

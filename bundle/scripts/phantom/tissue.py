@@ -56,7 +56,7 @@ class Tissue:
     phase: Phase
     fat_hu: float
     muscle_hu: float
-    organ_hu: float
+    skin_hu: float
     artery_hu: float
     vein_hu: float
     pulmonary_hu: float
@@ -82,7 +82,7 @@ class Tissue:
             phase=phase,
             fat_hu=around(-100, 9),
             muscle_hu=around(52, 10),
-            organ_hu=around(40, 8),
+            skin_hu=around(40, 8),
             artery_hu=blood + added["artery"],
             vein_hu=blood + added["vein"],
             pulmonary_hu=blood + added["pulmonary"],

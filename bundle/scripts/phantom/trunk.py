@@ -148,7 +148,7 @@ def _diaphragm(canvas: Canvas, patient: Patient, draw: Draw) -> Tensor:
 def paint_wall(canvas: Canvas, patient: Patient, fields: Fields, draw: Draw) -> None:
     """Skin, subcutaneous fat, muscles with the fat between and within them, and the fat that fills the cavity."""
     tissue = patient.tissue
-    canvas.paint(fields.body, tissue.organ_hu, Label.SKIN)
+    canvas.paint(fields.body, tissue.skin_hu, Label.SKIN)
     canvas.paint(fields.body + SKIN_MM, tissue.fat_hu, Label.FAT)
     canvas.paint(fields.wall, tissue.muscle_hu, Label.SOFT_TISSUE)
     _paint_muscle_fat(canvas, patient, fields, draw.normal(24, 24, 24), draw.uniform(1.0, 4.0))
