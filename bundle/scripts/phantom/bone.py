@@ -30,7 +30,7 @@ class Bone:
         loss = (age_years - 20) / 70
         factor = draw.uniform(0.6, 1.6) if wide else 1.0
         return cls(
-            cortical_hu=factor * (draw.uniform(620, 1150) - 120 * loss),
+            cortical_hu=factor * (draw.uniform(610, 1110) - 120 * loss),
             spongy_hu=factor * (draw.uniform(190, 320) - draw.uniform(40, 150) * loss),
             thickness=draw.uniform(0.85, 1.35) - 0.3 * loss,
         )

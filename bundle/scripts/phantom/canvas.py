@@ -13,6 +13,7 @@ from torch import Tensor
 from scripts.phantom.draw import Point
 
 AIR_HU = -1000.0
+_SCANNER_BLUR_MM = 2.4  # of a soft kernel and a slice of usual thickness
 
 
 class Label(enum.IntEnum):
@@ -65,7 +66,8 @@ class Canvas(NamedTuple):
         x, y, z = ((g / s + c).float() for g, s, c in zip(grid, scale, isocentre, strict=True))
         hu, labels = torch.full(tuple(shape), AIR_HU), torch.full(tuple(shape), int(Label.AIR), dtype=torch.uint8)
         steps = tuple(spacing_mm / s for s in scale)
-        return cls(hu, labels, x[:, None, None], y[None, :, None], z[None, None], steps, spacing_mm * 3 / sum(scale))
+        edge_mm = math.hypot(spacing_mm, _SCANNER_BLUR_MM) * 3 / sum(scale)
+        return cls(hu, labels, x[:, None, None], y[None, :, None], z[None, None], steps, edge_mm)
 
     @property
     def is_empty(self) -> bool:
