@@ -25,12 +25,13 @@ class Bone:
     thickness: float
 
     @classmethod
-    def drawn(cls, draw: Draw, age_years: float) -> Bone:
-        """Bone that thins with age, from dense to osteoporotic."""
+    def drawn(cls, draw: Draw, age_years: float, wide: bool) -> Bone:
+        """Bone that thins with age, from dense to osteoporotic; a `wide` one is denser or thinner than any."""
         loss = (age_years - 20) / 70
+        factor = draw.uniform(0.6, 1.6) if wide else 1.0
         return cls(
-            cortical_hu=draw.uniform(620, 1020) - 120 * loss,
-            spongy_hu=draw.uniform(190, 310) - draw.uniform(40, 150) * loss,
+            cortical_hu=factor * (draw.uniform(610, 1110) - 120 * loss),
+            spongy_hu=factor * (draw.uniform(190, 320) - draw.uniform(40, 150) * loss),
             thickness=draw.uniform(0.85, 1.35) - 0.3 * loss,
         )
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from scripts.phantom.draw import Point
 
 AIR_HU = -1000.0
+_SCANNER_BLUR_MM = 2.4  # of a soft kernel and a slice of usual thickness
 
 
 class Label(enum.IntEnum):
@@ -65,7 +66,8 @@ class Canvas(NamedTuple):
         x, y, z = ((g / s + c).float() for g, s, c in zip(grid, scale, isocentre, strict=True))
         hu, labels = torch.full(tuple(shape), AIR_HU), torch.full(tuple(shape), int(Label.AIR), dtype=torch.uint8)
         steps = tuple(spacing_mm / s for s in scale)
-        return cls(hu, labels, x[:, None, None], y[None, :, None], z[None, None], steps, spacing_mm * 3 / sum(scale))
+        edge_mm = math.hypot(spacing_mm, _SCANNER_BLUR_MM) * 3 / sum(scale)
+        return cls(hu, labels, x[:, None, None], y[None, :, None], z[None, None], steps, edge_mm)
 
     @property
     def is_empty(self) -> bool:
@@ -139,9 +141,7 @@ def _span(axis: Tensor, step: float, low: float, high: float) -> slice:
 def capsule(canvas: Canvas, start: Point, end: Point, radius: float) -> Tensor:
     """Distance to the segment from `start` to `end`, thickened by `radius`."""
     step = [e - s for s, e in zip(start, end, strict=True)]
-    offset = [axis - s for axis, s in zip((canvas.x, canvas.y, canvas.z), start, strict=True)]
     square = max(sum(s * s for s in step), 1e-6)
-    along = (offset[0] * (step[0] / square) + offset[1] * (step[1] / square) + offset[2] * (step[2] / square)).clamp_(
-        0, 1
-    )
+    offset = [axis - s for axis, s in zip((canvas.x, canvas.y, canvas.z), start, strict=True)]
+    along = sum(o * (s / square) for o, s in zip(offset, step, strict=True)).clamp_(0, 1)
     return sum((o - along * s).square_() for o, s in zip(offset, step, strict=True)).sqrt_().sub_(radius)

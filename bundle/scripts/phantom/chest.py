@@ -12,8 +12,8 @@ from scripts.phantom.draw import Draw, Point
 from scripts.phantom.patient import Patient
 from scripts.phantom.shapes import mirrored, noise, ovoid, profile, smooth_max
 from scripts.phantom.trunk import Fields
+from scripts.phantom.vessels import paint_lung_vessels
 
-_HILUM = (34.0, -6.0, 172.0)
 _MEDIASTINUM = ((60, 30), (130, 26), (190, 27), (250, 32), (310, 26))
 _EMPHYSEMA_HU = -965.0
 _RECESS_MM = -120.0  # below the deepest recess of the lungs
@@ -32,7 +32,7 @@ def paint_lungs(canvas: Canvas, patient: Patient, fields: Fields, draw: Draw) ->
     canvas.paint(lung - 3, patient.tissue.muscle_hu, Label.SOFT_TISSUE)
     canvas.paint(lung, lungs.hu - lungs.gradient_hu_per_mm * canvas.y, Label.LUNG)
     _paint_emphysema(canvas, patient, lung, draw.normal(24, 24, 24))
-    _paint_lung_vessels(canvas, patient, lung, draw)
+    paint_lung_vessels(canvas, patient, lung, draw)
     _paint_opacities(canvas, patient, lung, draw)
     _paint_effusions(canvas, patient, lung, draw)
 
@@ -43,30 +43,6 @@ def _paint_emphysema(canvas: Canvas, patient: Patient, lung: Tensor, lattice: Te
         return
     holes = (1.6 - 3 * patient.lungs.emphysema - 0.004 * (canvas.z - 150) - noise(lattice, 14.0, canvas)) * 8
     canvas.paint(torch.maximum(holes, lung + 3), _EMPHYSEMA_HU, Label.LUNG, 0.8)
-
-
-def _paint_lung_vessels(canvas: Canvas, patient: Patient, lung: Tensor, draw: Draw) -> None:
-    """Trees that fork from the hila; painted on a copy, of which the inside of the lungs is kept."""
-    tree = canvas._replace(hu=canvas.hu.clone(), labels=canvas.labels.clone())
-    count, hu = draw.whole(9, 14), min(patient.tissue.pulmonary_hu, 250.0)
-    for side in (1, -1):
-        root = (side * _HILUM[0], _HILUM[1], _HILUM[2])
-        for _ in range(count):
-            heading = (side * draw.uniform(0.1, 1.0), draw.uniform(-0.9, 0.9), draw.uniform(-1.3, 0.9))
-            _grow(tree, root, heading, 34.0, 3.4, hu, draw)
-    canvas.hu.lerp_(tree.hu, canvas.cover(lung + 2))
-
-
-def _grow(canvas: Canvas, start: Point, heading: Point, length: float, radius: float, hu: float, draw: Draw) -> None:
-    """One vessel and the two into which it forks."""
-    norm = math.hypot(*heading)
-    end = tuple(s + length * h / norm for s, h in zip(start, heading, strict=True))
-    canvas.tube([start, end], radius, hu, Label.LUNG)
-    if radius < 1.3:
-        return
-    for _ in range(2):
-        branch = draw.near(tuple(h / norm for h in heading), 0.75)
-        _grow(canvas, end, branch, 0.85 * length, 0.7 * radius, hu, draw)
 
 
 def _paint_opacities(canvas: Canvas, patient: Patient, lung: Tensor, draw: Draw) -> None:

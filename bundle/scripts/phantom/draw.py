@@ -43,6 +43,10 @@ class Draw:
         """`point` moved by at most `jitter` mm along each axis."""
         return tuple(p + self.uniform(-jitter, jitter) for p in point)
 
+    def uniforms(self, *shape: int, reach: float) -> Tensor:
+        """Independent numbers from -`reach` to `reach`."""
+        return reach * (2 * torch.rand(shape, generator=self.generator) - 1)
+
     def normal(self, *shape: int) -> Tensor:
         """Independent standard normals."""
         return torch.randn(shape, generator=self.generator)

@@ -12,7 +12,7 @@ from scripts.phantom.draw import Draw, Point
 from scripts.phantom.patient import Device, Patient
 from scripts.phantom.pelvis import HIP
 from scripts.phantom.shapes import ovoid
-from scripts.phantom.trunk import front_y
+from scripts.phantom.trunk import front, skin_mm
 
 METAL_HU = (3000.0, 3071.0)
 _TITANIUM_HU, _TUBING_HU = 2800.0, 900.0
@@ -46,23 +46,18 @@ def paint_devices(canvas: Canvas, patient: Patient, draw: Draw) -> None:
             _PAINTERS[device](canvas, patient, draw)
 
 
-def _under_skin(patient: Patient, x: float, z: float, depth_mm: float) -> Point:
-    """The point of the chest's front `depth_mm` before the muscles."""
-    sway = patient.spine.sway(torch.tensor([z])).item()
-    return x, front_y(x, z) + 0.7 * sway + depth_mm, z
-
-
 def _paint_disc(canvas: Canvas, centre: Point, radius: float, half_thickness: float, hu: float) -> None:
-    """A flat body that faces forward."""
+    """A flat body that lies along the chest."""
     part = canvas.near(centre, margin=radius)
     if not part.is_empty:
-        part.paint(ovoid(part, centre, (0.25, 1, 0.2), half_thickness, radius), hu, Label.DEVICE)
+        axis = (math.copysign(0.25, centre[0]), 1, 0.2)
+        part.paint(ovoid(part, centre, axis, half_thickness, radius), hu, Label.DEVICE)
 
 
 def _paint_port(canvas: Canvas, patient: Patient, draw: Draw) -> None:
     """A titanium chamber before the upper ribs, whose catheter goes over the clavicle to the right atrium."""
     side = draw.side()
-    chamber = _under_skin(patient, side * draw.uniform(65, 85), draw.uniform(200, 225), 2.0)
+    chamber = front(patient, side * draw.uniform(65, 85), draw.uniform(200, 225), 2.0)
     _paint_disc(canvas, chamber, 13.0, 6.5, _TITANIUM_HU)
     canvas.tube([chamber, (side * 45.0, 48.0, 268.0), (26.0, 6.0, 235.0), _ATRIUM], 1.3, _TUBING_HU, Label.DEVICE)
 
@@ -70,7 +65,7 @@ def _paint_port(canvas: Canvas, patient: Patient, draw: Draw) -> None:
 def _paint_pacemaker(canvas: Canvas, patient: Patient, draw: Draw) -> None:
     """A generator below the clavicle and its lead to the right ventricle, with or without one to the atrium."""
     side = draw.side()
-    generator = _under_skin(patient, side * draw.uniform(80, 95), draw.uniform(195, 215), 2.0)
+    generator = front(patient, side * draw.uniform(70, 88), draw.uniform(195, 215), -3.0)
     _paint_disc(canvas, generator, draw.uniform(22, 27), 6.0, draw.uniform(2200, 3071))
     vein = [generator, (side * 80.0, 30.0, 262.0), (side * 30.0, 16.0, 250.0), (27.0, 6.0, 225.0), _ATRIUM]
     tips = [_VENTRICLE] if draw.chance(0.4) else [_VENTRICLE, (20.0, 38.0, 135.0)]
@@ -81,7 +76,7 @@ def _paint_pacemaker(canvas: Canvas, patient: Patient, draw: Draw) -> None:
 def _paint_sternal_wires(canvas: Canvas, patient: Patient, draw: Draw) -> None:
     """Loops of steel about the sternum."""
     for i in range(draw.whole(5, 7)):
-        x, y, z = _under_skin(patient, draw.uniform(-3, 3), 232.0 - 20 * i + draw.uniform(-3, 3), -12.0)
+        x, y, z = front(patient, draw.uniform(-3, 3), 232.0 - 20 * i + draw.uniform(-3, 3), -12.0)
         turns = [2 * math.pi * k / 8 for k in range(9)]
         canvas.tube([(x + 16 * math.cos(t), y + 9 * math.sin(t), z) for t in turns], 0.8, 3071.0, Label.DEVICE)
 
@@ -102,10 +97,9 @@ def _paint_gastric_tube(canvas: Canvas, patient: Patient, draw: Draw) -> None:
 
 def _paint_electrodes(canvas: Canvas, patient: Patient, draw: Draw) -> None:
     """Discs on the skin of the chest."""
-    depth_mm = 0.6 * patient.fat_mm + 4
     for _ in range(draw.whole(2, 5)):
-        spot = _under_skin(patient, draw.uniform(-110, 110), draw.uniform(60, 245), depth_mm)
-        _paint_disc(canvas, spot, 6.0, 3.0, 2000.0)
+        x, z = draw.uniform(-100, 100), draw.uniform(60, 245)
+        _paint_disc(canvas, front(patient, x, z, skin_mm(patient, z)), 6.0, 3.0, 2000.0)
 
 
 def _paint_clips(canvas: Canvas, patient: Patient, draw: Draw) -> None:

@@ -87,10 +87,10 @@ class Lungs:
     opacities: int
 
     @classmethod
-    def drawn(cls, draw: Draw) -> Lungs:
-        """Lungs at random: clear in most."""
+    def drawn(cls, draw: Draw, wide: bool) -> Lungs:
+        """Lungs at random: clear in most; `wide` ones are denser or emptier than any patient's."""
         return cls(
-            hu=draw.uniform(-880, -740),
+            hu=draw.uniform(-950, -550) if wide else draw.uniform(-880, -740),
             gradient_hu_per_mm=draw.uniform(0.1, 0.8),
             emphysema=draw.uniform(0.05, 0.4) if draw.chance(0.2) else 0.0,
             effusion_mm=tuple(draw.uniform(12, 55) if draw.chance(0.12) else 0.0 for _ in range(2)),
@@ -105,7 +105,9 @@ class Patient:
     Attributes:
         scale: size relative to the average adult along x, y and z.
         isocentre: centre of the field of view in the frame of the anatomy.
+        wide: whether tissues have HU beyond what patients have, so that a network does not rely on them.
         pelvis_width: relative to the average adult's.
+        muscle_mm: what the abdominal wall is thicker than the average adult's.
         plaques: number of calcifications of the aorta.
     """
 
@@ -113,12 +115,14 @@ class Patient:
     age_years: float
     scale: Point
     isocentre: Point
+    wide: bool
     spine: Spine
     bone: Bone
     cage: Cage
     tissue: Tissue
     lungs: Lungs
     pelvis_width: float
+    muscle_mm: float
     fat_mm: float
     belly_mm: float
     breast_mm: float
@@ -132,6 +136,7 @@ class Patient:
         """A patient at random; a given `centre_mm` changes the positioning alone."""
         female = draw.chance(0.5)
         age = draw.uniform(18, 90)
+        wide = draw.chance(0.2)
         size = draw.uniform(0.86, 1.03) if female else draw.uniform(0.93, 1.1)
         drawn_centre = draw.uniform(-200, 200)
         isocentre = (draw.uniform(-8, 8), draw.uniform(-10, 10))
@@ -140,12 +145,14 @@ class Patient:
             age_years=age,
             scale=tuple(size * draw.uniform(*r) for r in ((0.92, 1.09), (0.9, 1.1), (0.94, 1.06))),
             isocentre=(*isocentre, drawn_centre if centre_mm is None else float(centre_mm)),
+            wide=wide,
             spine=Spine.drawn(draw, age),
-            bone=Bone.drawn(draw, age),
+            bone=Bone.drawn(draw, age, wide),
             cage=Cage.drawn(draw, age),
-            tissue=Tissue.drawn(draw, age),
-            lungs=Lungs.drawn(draw),
-            pelvis_width=draw.uniform(0.98, 1.08) if female else draw.uniform(0.93, 1.02),
+            tissue=Tissue.drawn(draw, age, wide),
+            lungs=Lungs.drawn(draw, wide),
+            pelvis_width=draw.uniform(0.98, 1.05) if female else draw.uniform(0.93, 1.02),
+            muscle_mm=draw.uniform(-8, 4),
             fat_mm=4 + 34 * draw.uniform(0, 1) ** 1.8,
             belly_mm=draw.uniform(-12, 28),
             breast_mm=draw.uniform(18, 48) if female else 0.0,

@@ -8,7 +8,7 @@ from scripts.phantom.canvas import Canvas, Label, capsule
 from scripts.phantom.patient import Patient
 from scripts.phantom.shapes import angle_about, profile, trunk
 
-_BOWL_WIDTH = ((-310, 80), (-250, 96), (-200, 112), (-150, 126), (-90, 136))
+_BOWL_WIDTH = ((-310, 84), (-250, 102), (-200, 117), (-150, 126), (-90, 127))
 _BOWL_DEPTH = ((-310, 55), (-250, 68), (-200, 76), (-150, 80), (-90, 82))
 _BOWL_Y = ((-310, -8), (-90, -4))
 HIP = (87.0, -2.0, -282.0)
@@ -55,10 +55,10 @@ def _paint_iliac_wings(canvas: Canvas, patient: Patient) -> None:
     """
     bowl = trunk(canvas, _BOWL_WIDTH, _BOWL_DEPTH, _BOWL_Y, 2.2)
     angle = angle_about(canvas, _BOWL_WIDTH, _BOWL_DEPTH, _BOWL_Y)
-    arc = (angle - 1.15) ** 2
+    crest = -108 - 75 * (angle - 0.85) ** 2
     # Behind, the lower edge rises to the greater sciatic notch.
-    notch = -272 + 85 * arc + 40 * (0.95 - angle).clamp(0, 0.4)
-    height = torch.maximum(canvas.z + 108 + 110 * arc, notch - canvas.z)
+    notch = -272 + 85 * (angle - 1.15) ** 2 + 40 * (0.95 - angle).clamp(0, 0.4)
+    height = torch.maximum(canvas.z - crest, notch - canvas.z)
     outline = torch.maximum(height, ((angle - 1.2).abs() - 0.78) * 100)
     rim = (1 + outline / 16).clamp(0, 1)
     roof = ((-canvas.z - 205) / 50).clamp(0, 1)

@@ -48,17 +48,15 @@ class Tissue:
 
     Attributes:
         phase: of the contrast medium.
-        wide: whether the values are drawn beyond what patients have, so that a network does not rely on them.
         oral_hu: of stomach and bowel after oral contrast medium, None without it.
         marbling: share of the muscles that is fat.
         grain: strength of the texture, relative to the average.
     """
 
     phase: Phase
-    wide: bool
     fat_hu: float
     muscle_hu: float
-    organ_hu: float
+    skin_hu: float
     artery_hu: float
     vein_hu: float
     pulmonary_hu: float
@@ -71,9 +69,8 @@ class Tissue:
     grain: float
 
     @classmethod
-    def drawn(cls, draw: Draw, age_years: float) -> Tissue:
-        """Values of a patient; one in five has the wide ones."""
-        wide = draw.chance(0.2)
+    def drawn(cls, draw: Draw, age_years: float, wide: bool) -> Tissue:
+        """Values of a patient; `wide` ones stray further than any patient's."""
         phase = draw.one(list(_SHARES), list(_SHARES.values()))
         added = {name: draw.uniform(*interval) for name, interval in vars(_ENHANCEMENT[phase]).items()}
 
@@ -83,10 +80,9 @@ class Tissue:
         blood = around(42, 7)
         return cls(
             phase=phase,
-            wide=wide,
             fat_hu=around(-100, 9),
             muscle_hu=around(52, 10),
-            organ_hu=around(40, 8),
+            skin_hu=around(40, 8),
             artery_hu=blood + added["artery"],
             vein_hu=blood + added["vein"],
             pulmonary_hu=blood + added["pulmonary"],

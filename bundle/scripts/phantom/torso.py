@@ -55,7 +55,7 @@ def torso(
     Args:
         seed: non-negative integer that determines the patient, whatever the grid. Metal leaves the patient unchanged.
         shape: number of voxels (U, V, W).
-        spacing_mm: edge of the cubic voxel. Boundaries are soft over about one voxel, like partial volume.
+        spacing_mm: edge of the cubic voxel. Boundaries are soft over a voxel and the blur of a scanner.
         metal: whether pedicle screws and rods instrument a few vertebrae near the centre of the field of view. Other
             devices, from ports to hip prostheses, belong to the patient: some carry them.
         centre_mm: height of the isocentre above the T12/L1 disc, in mm of an average adult (mid-chest about 160,

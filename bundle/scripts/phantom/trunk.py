@@ -9,13 +9,13 @@ from torch import Tensor
 
 from scripts.phantom.arms import arms_distance
 from scripts.phantom.canvas import Canvas, Label
-from scripts.phantom.draw import Draw
+from scripts.phantom.draw import Draw, Point
 from scripts.phantom.patient import Patient
 from scripts.phantom.shapes import noise, ovoid, profile, smooth_max, trunk
 from scripts.phantom.spine import Spine
 
 # Knots (z, mm) of an average adult.
-_WALL_WIDTH = ((-420, 168), (-320, 172), (-250, 165), (-170, 148), (-90, 135), (0, 142), (100, 152), (190, 158),
+_WALL_WIDTH = ((-420, 168), (-320, 172), (-250, 165), (-170, 152), (-90, 141), (0, 142), (100, 152), (190, 158),
                (250, 168), (285, 160), (315, 105), (340, 62), (420, 54))  # fmt: skip
 _WALL_DEPTH = ((-420, 92), (-320, 100), (-230, 102), (-100, 96), (0, 98), (120, 103), (200, 98), (250, 88), (300, 72),
                (340, 58), (420, 55))  # fmt: skip
@@ -65,7 +65,11 @@ class Fields(NamedTuple):
             fat_mm = 3 + 0.3 * patient.fat_mm
             body, wall = torch.minimum(body, arms - fat_mm), torch.minimum(wall, arms)
         cage = trunk(bent, CAGE_WIDTH, CAGE_DEPTH, CAGE_Y, 2.3)
-        cavity = smooth_max(torch.maximum(cage + _RIB_MM + 2, _PELVIC_FLOOR_Z - canvas.z), -back, 14)
+        # Below the ribs the wall is thinner in front than at the sides.
+        abdomen = profile(((-220, 0), (-140, 1), (-20, 1), (60, 0)), canvas.z)
+        wall_mm = abdomen * (patient.muscle_mm - 5 * (bent.y / 60).clamp(0, 1))
+        lining = cage + _RIB_MM + 2 + wall_mm
+        cavity = smooth_max(torch.maximum(lining, _PELVIC_FLOOR_Z - canvas.z), -back, 14)
         return cls(body, wall, cage, cavity, diaphragm, wobble, bent)
 
     def slab(self, w: slice) -> Fields:
@@ -76,27 +80,47 @@ class Fields(NamedTuple):
         return Fields(body, wall, cage, cavity, self.diaphragm, wobble, self.bent.slab(w))
 
 
-def front_y(x: float, z: float) -> float:
-    """y of the muscles' front on the straight trunk of an average adult."""
+def front(patient: Patient, x: float, z: float, depth_mm: float) -> Point:
+    """The point on the front of the chest that lies `depth_mm` before the muscles."""
     height = torch.tensor([float(z)])
     width, depth, y = (profile(knots, height).item() for knots in (_WALL_WIDTH, _WALL_DEPTH, _WALL_Y))
-    return y + depth * max(1 - abs(x / width) ** _WALL_POWER, 0) ** (1 / _WALL_POWER)
+    straight_y = y + depth * max(1 - abs(x / width) ** _WALL_POWER, 0) ** (1 / _WALL_POWER)
+    return x, straight_y + (_sway(patient, height) - _skew(patient, height) * x).item() + depth_mm, z
+
+
+def skin_mm(patient: Patient, z: float) -> float:
+    """How far the skin lies over the muscles at a height, without the breasts."""
+    return _cover_mm(patient, torch.tensor([float(z)])).item()
+
+
+def _sway(patient: Patient, z: Tensor) -> Tensor:
+    """How far the trunk follows the spine forwards."""
+    return patient.spine.sway(z) * profile(((-120, 0), (60, 0.7), (250, 0.7), (330, 1)), z)
+
+
+def _skew(patient: Patient, z: Tensor) -> Tensor:
+    """How far the right side of the chest lies behind the left, by mm of x: what a scoliosis does to the ribs."""
+    return torch.tan(patient.spine.twist(z)) * profile(((-60, 0), (80, 0.7)), z)
+
+
+def _cover_mm(patient: Patient, z: Tensor) -> Tensor:
+    """Thickness of fat and skin: more over the abdomen and the hips."""
+    share = profile(((-400, 0.9), (-220, 1.3), (-80, 1.2), (60, 0.8), (200, 0.55), (300, 0.4)), z)
+    return patient.fat_mm * share + 4.0
 
 
 def _bent(canvas: Canvas, patient: Patient) -> Canvas:
     """The canvas straightened: a scoliosis shifts and skews the cage, kyphosis draws it back, and the belly bulges."""
     spine, z = patient.spine, canvas.z
     belly = patient.belly_mm * profile(((-230, 0), (-100, 0.5), (0, 0.4), (90, 0.05), (130, 0)), z)
-    sway = spine.sway(z) * profile(((-120, 0), (60, 0.7), (250, 0.7), (330, 1)), z)
-    skew = torch.tan(spine.twist(z)) * profile(((-60, 0), (80, 0.7)), z)
-    y = canvas.y - sway - belly * (canvas.y / 60).clamp(0, 1) + skew * canvas.x
+    skew = _skew(patient, z) * canvas.x
+    y = canvas.y - _sway(patient, z) - belly * (canvas.y / 60).clamp(0, 1) + skew
     return canvas._replace(x=canvas.x - 0.5 * spine.x(z), y=y)
 
 
 def _skin_line(canvas: Canvas, patient: Patient, wall: Tensor) -> Tensor:
-    """Distance to the skin: fat over the muscles, thicker over the abdomen and the hips, and the breasts."""
-    share = profile(((-400, 0.9), (-220, 1.3), (-80, 1.2), (60, 0.8), (200, 0.55), (300, 0.4)), canvas.z)
-    body = wall - patient.fat_mm * share - 4.0
+    """Distance to the skin: fat over the muscles, and the breasts."""
+    body = wall - _cover_mm(patient, canvas.z)
     if not patient.breast_mm:
         return body
     breast = ovoid(canvas.folded(), (72, 82, 140), (0.2, 1, -0.2), patient.breast_mm + 14, 52)
@@ -124,7 +148,7 @@ def _diaphragm(canvas: Canvas, patient: Patient, draw: Draw) -> Tensor:
 def paint_wall(canvas: Canvas, patient: Patient, fields: Fields, draw: Draw) -> None:
     """Skin, subcutaneous fat, muscles with the fat between and within them, and the fat that fills the cavity."""
     tissue = patient.tissue
-    canvas.paint(fields.body, tissue.organ_hu, Label.SKIN)
+    canvas.paint(fields.body, tissue.skin_hu, Label.SKIN)
     canvas.paint(fields.body + SKIN_MM, tissue.fat_hu, Label.FAT)
     canvas.paint(fields.wall, tissue.muscle_hu, Label.SOFT_TISSUE)
     _paint_muscle_fat(canvas, patient, fields, draw.normal(24, 24, 24), draw.uniform(1.0, 4.0))
