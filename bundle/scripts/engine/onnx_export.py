@@ -28,7 +28,7 @@ TOLERANCE = 1e-4
 
 
 class _Conditioner(nn.Module):
-    """``network.condition`` and ``network.first_estimate`` as one call."""
+    """``network.condition`` as a call, the first estimate before the rest where the network makes use of it."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class _Conditioner(nn.Module):
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         condition = self.network.condition(image)
-        return self.network.first_estimate(condition), *condition
+        return (self.network.first_estimate(condition), *condition) if carries(self.network) else tuple(condition)
 
 
 class _Denoiser(nn.Module):
@@ -46,8 +46,14 @@ class _Denoiser(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, x: Tensor, timesteps: Tensor, estimate: Tensor, *condition: Tensor) -> Tensor:
+    def forward(self, x: Tensor, timesteps: Tensor, *known: Tensor) -> Tensor:
+        estimate, condition = (known[0], known[1:]) if carries(self.network) else (x, known)
         return self.network.predict_x0(x, timesteps, list(condition), estimate)
+
+
+def carries(network: nn.Module) -> bool:
+    """Whether a diffusion network makes use of an estimate: its denoiser reads more than x_t."""
+    return network.reads > 1
 
 
 def export_onnx(
@@ -55,10 +61,10 @@ def export_onnx(
 ) -> None:
     """Write a folder with all that a sampler needs, which appears whole or not at all.
 
-    ``conditioner.onnx`` maps ``image [B, 2, N, N]`` to the first estimate and the conditions, ``denoiser.onnx`` maps
-    ``x [B, 1, U, V, W]``, ``timesteps [B]`` int64, the estimate (the ``x0`` of the step before, at first the
-    conditioner's) and the conditions to ``x0`` in [-1, 1], the parametrisation applied. ``noise.npy``
-    ``[1, 1, U, V, W]`` is what the network's own reconstruction starts from; ``onnx.json`` names everything.
+    ``conditioner.onnx`` maps ``image [B, 2, N, N]`` to the conditions, ``denoiser.onnx`` maps ``x [B, 1, U, V, W]``,
+    ``timesteps [B]`` int64 and the conditions to ``x0`` in [-1, 1], the parametrisation applied. With a network that
+    carries an estimate, both also have ``estimate``: the ``x0`` of the step before, at first the conditioner's.
+    ``noise.npy [1, 1, U, V, W]`` is what the network's own reconstruction starts from; ``onnx.json`` names everything.
 
     Args:
         network: on the CPU, in evaluation mode, with the interface of a diffusion network: ``condition``,
@@ -92,7 +98,7 @@ def export_onnx(
         np.save(partial / NOISE, network.noise.numpy())
         facts = {
             **provenance,
-            "files": {name: _signature(_session(partial / name), *example[name]) for name in parts},
+            "files": {name: _signature(*example[name]) for name in parts},
             "noise": NOISE,
             "alphas_cumprod": network.alphas_cumprod.tolist(),
             "timesteps": network.timesteps.tolist(),
@@ -115,12 +121,13 @@ def _example(network: nn.Module, batch: int) -> dict[str, tuple[dict[str, Tensor
     x = torch.randn(batch, *network.volume_shape, generator=generator)
     timesteps = torch.linspace(len(network.alphas_cumprod) - 1, 0, batch).long()
     condition = network.condition(image)
-    estimate = {"estimate": network.first_estimate(condition)}
-    named = {f"condition_{i}": tensor for i, tensor in enumerate(condition)}
-    x0 = network.predict_x0(x, timesteps, condition, estimate["estimate"])
+    estimate = network.first_estimate(condition)
+    known = {"estimate": estimate} if carries(network) else {}
+    known |= {f"condition_{i}": tensor for i, tensor in enumerate(condition)}
+    x0 = network.predict_x0(x, timesteps, condition, estimate)
     return {
-        CONDITIONER: ({"image": image}, estimate | named),
-        DENOISER: ({"x": x, "timesteps": timesteps} | estimate | named, {"x0": x0}),
+        CONDITIONER: ({"image": image}, known),
+        DENOISER: ({"x": x, "timesteps": timesteps} | known, {"x0": x0}),
     }
 
 
@@ -148,11 +155,11 @@ def _largest_difference(network: nn.Module, path: Path) -> float:
     Raises:
         ValueError: it exceeds the tolerance, or is no number.
     """
-    session = _session(path)
+    session = importlib.import_module("onnxruntime").InferenceSession(path, providers=["CPUExecutionProvider"])
     found = []
     for batch in CHECKED_BATCHES:
         inputs, expected = _example(network, batch)[path.name]
-        outputs = session.run(list(expected), {name: inputs[name].numpy() for name in _taken(session)})
+        outputs = session.run(list(expected), {name: tensor.numpy() for name, tensor in inputs.items()})
         found += [_relative(torch.from_numpy(o), e) for o, e in zip(outputs, expected.values(), strict=True)]
     if not all(difference <= TOLERANCE for difference in found):
         raise ValueError(
@@ -162,27 +169,16 @@ def _largest_difference(network: nn.Module, path: Path) -> float:
     return max(found)
 
 
-def _session(path: Path) -> Any:
-    return importlib.import_module("onnxruntime").InferenceSession(path, providers=["CPUExecutionProvider"])
-
-
-def _taken(session: Any) -> list[str]:
-    """The inputs of a file: the exporter leaves out what a network ignores, such as an estimate."""
-    return [value.name for value in session.get_inputs()]
-
-
 def _relative(output: Tensor, expected: Tensor) -> float:
     difference, size = (output - expected).norm().item(), expected.norm().item()
     return difference / size if size else difference
 
 
-def _signature(
-    session: Any, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor]
-) -> dict[str, dict[str, Sequence[Any]]]:
+def _signature(inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor]) -> dict[str, dict[str, Sequence[Any]]]:
     def shape(tensor: Tensor) -> list[Any]:
         return ["batch", *tensor.shape[1:]]
 
     return {
-        "inputs": {name: shape(inputs[name]) for name in _taken(session)},
+        "inputs": {name: shape(tensor) for name, tensor in inputs.items()},
         "outputs": {name: shape(tensor) for name, tensor in outputs.items()},
     }

@@ -48,15 +48,14 @@ class SelfCorrecting(DiffuX2CT):
         self.unexplained, self.rest_gain = Unexplained(self.exam), REST_GAIN
 
     def _condition(self, image: Tensor, z: Tensor | None) -> list[Tensor]:
-        seen = [image, self.unexplained.first_estimate(image)]
-        return seen + self.denoiser.project_condition(self.conditioner(image, z))
+        return [image] + self.denoiser.project_condition(self.conditioner(image, z))
 
     @torch.jit.export
     def first_estimate(self, condition: list[Tensor]) -> Tensor:
         """The mean of both views' back-projections ``[B, 1, U, V, W]``, in network range."""
-        return condition[1]
+        return self.unexplained.first_estimate(condition[0])
 
     def _output(self, x: Tensor, timesteps: Tensor, condition: list[Tensor], estimate: Tensor) -> Tensor:
         rest = self.rest_gain * self.unexplained(condition[0], estimate)
-        correction = self.denoiser(torch.cat([x, estimate, rest], dim=1), timesteps, condition[2:])
+        correction = self.denoiser(torch.cat([x, estimate, rest], dim=1), timesteps, condition[1:])
         return estimate + correction.float()
