@@ -126,3 +126,12 @@ def test_a_part_that_is_not_there_and_freezing_all_are_refused():
         freeze(Parts(), "decoder")
     with pytest.raises(ValueError, match="leaves nothing to learn; freeze less"):
         freeze(Parts(), "encoder,head")
+
+
+def test_training_may_start_from_another_geometry_if_asked_and_keeps_its_own(tmp_path):
+    path = saved(tmp_path, Small(geometry=1.0).state_dict())
+    with pytest.raises(ValueError, match="weights were trained for geometry"):
+        start_from(Small(geometry=2.0), path)
+    started = start_from(Small(geometry=2.0).eval(), path, any_geometry=True)
+    assert started.training and started.geometry.item() == 2.0
+    assert torch.equal(started.layer.weight, torch.load(path)["layer.weight"])

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from scripts.geometry import centred_coordinates_mm, preset
-from scripts.networks.lifting import RayReplication, replicate_along_rays
+from scripts.intensity import hu_to_mu, hu_to_network, radiograph_to_network
+from scripts.networks.lifting import RayReplication, Unexplained, replicate_along_rays
 from scripts.physics.separable import SeparableProjector
 
 CARM = preset("carm", (7, 9, 11), 20.0, 48)
@@ -127,3 +128,44 @@ def test_the_side_of_the_source_does_not_matter_in_the_isocentre_plane() -> None
     image = normal(1, 2, 48, 48)
     turned = replicate_along_rays(image, GEOMETRIES["posterior and left"])
     assert torch.equal(turned, replicate_along_rays(image, CARM))
+
+
+# What a volume leaves unexplained
+
+
+def unexplained(geometry, seed: int = 0):
+    """The module, a volume in network range and its own radiographs in network units."""
+    hu = 150 * normal(2, 1, *geometry.volume_shape, seed=seed).clamp(-3, 3)
+    return Unexplained(geometry), hu_to_network(hu), radiograph_to_network(SeparableProjector(geometry)(hu_to_mu(hu)))
+
+
+@pytest.mark.parametrize("name", GEOMETRIES)
+def test_the_true_volume_leaves_nothing_unexplained(name) -> None:
+    module, volume, image = unexplained(GEOMETRIES[name])
+    assert module(image, volume).abs().max() < 1e-4
+
+
+def test_what_is_missing_everywhere_comes_back_where_rays_pass() -> None:
+    geometry = GEOMETRIES["carm"]
+    module, volume, image = unexplained(geometry)
+    rest = module(image, volume - 0.1)
+    assert torch.allclose(rest, torch.full_like(rest, 0.1), atol=1e-4)
+
+
+def test_a_missing_view_leaves_nothing_and_the_first_estimate_is_the_other_ones() -> None:
+    module, volume, image = unexplained(GEOMETRIES["carm"])
+    alone = image * torch.tensor([1.0, 0.0]).reshape(1, 2, 1, 1)
+    assert not module(alone, volume - 0.1)[:, 1].any()
+    frontal = module.scale(module.spread(image)[:, :1])
+    assert torch.allclose(module.first_estimate(alone), frontal)
+    both = module.scale(module.spread(image).mean(dim=1, keepdim=True))
+    assert torch.allclose(module.first_estimate(image), both)
+
+
+def test_adding_the_rest_of_a_view_explains_its_radiograph_better() -> None:
+    module, volume, image = unexplained(GEOMETRIES["carm"])
+    estimate = module.first_estimate(image)
+    for view in (0, 1):
+        better = estimate + module(image, estimate)[:, view : view + 1]
+        before, after = (module(image, x)[:, view].norm() for x in (estimate, better))
+        assert after < 0.9 * before

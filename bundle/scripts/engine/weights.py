@@ -17,7 +17,30 @@ def load_weights(network: nn.Module, path: str | Path) -> nn.Module:
     Raises:
         ValueError: no such file, not a state_dict, or weights of another network or geometry; the message says which.
     """
-    path = Path(path)
+    return _filled(network, Path(path), _read_state(network, Path(path))).eval()
+
+
+def start_from(network: nn.Module, path: str | Path | None, any_geometry: bool = False) -> nn.Module:
+    """``network`` with the weights of ``path`` to train on from, or as it is where that is None.
+
+    Args:
+        network: to train.
+        path: of a raw ``state_dict``.
+        any_geometry: take weights of another grid or exam too, where the tensors fit: training adapts them. On a grid
+            of half the side an iteration costs an eighth, so a training may start there.
+
+    Raises:
+        ValueError: as for :func:`load_weights`.
+    """
+    if path is None:
+        return network
+    state = _read_state(network, Path(path))
+    if any_geometry and "geometry" in state:
+        state = {**state, "geometry": network.state_dict()["geometry"]}
+    return _filled(network, Path(path), state).train()
+
+
+def _read_state(network: nn.Module, path: Path) -> dict[str, torch.Tensor]:
     if not path.is_file():
         raise ValueError(f"{path}: no weights; train them with train.json, or give the file with --weights")
     device = next(network.parameters()).device
@@ -27,14 +50,13 @@ def load_weights(network: nn.Module, path: str | Path) -> nn.Module:
         raise ValueError(f"{path}: not a weights file that torch can load safely ({error})") from error
     if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
         raise ValueError(f"{path}: weights are a state_dict of tensors, got {type(state).__name__}")
+    return state
+
+
+def _filled(network: nn.Module, path: Path, state: dict[str, torch.Tensor]) -> nn.Module:
     _check_match(path, network.state_dict(), state)
     network.load_state_dict(state)
-    return network.eval()
-
-
-def start_from(network: nn.Module, path: str | Path | None) -> nn.Module:
-    """``network`` with the weights of ``path`` to train on from (finetuning), or as it is where that is None."""
-    return network if path is None else load_weights(network, path).train()
+    return network
 
 
 def freeze(network: nn.Module, parts: str | Sequence[str]) -> nn.Module:

@@ -1,0 +1,104 @@
+"""Networks that correct their own estimate: what they are shown, what an estimate does, and that they learn."""
+
+from functools import partial
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from scripts.diffusion.bridge import bridge_alphas_cumprod
+from scripts.diffusion.parametrisation import X0, V
+from scripts.diffusion.samplers import DDIM
+from scripts.diffusion.schedules import linear_alphas_cumprod, respaced_timesteps
+from scripts.geometry import preset
+from scripts.networks.axon import CorrectionDenoiser, axon_bridge
+from scripts.networks.correcting import SelfCorrecting
+from scripts.networks.diff2ct import diff2ct
+from scripts.networks.diffux2ct import DiffuX2CT, diffux2ct
+from scripts.networks.lifted import JointConditioner, LiftedConditioner
+from scripts.networks.triplane import TriplaneConditioner
+
+GEOMETRY = preset("carm", (8, 16, 8), 20.0, 16)
+SCHEDULE = linear_alphas_cumprod()
+SIZES = {"channels": (8, 16), "patch": 2, "heads": 2, "window": 2, "steps": 3, "network": SelfCorrecting}
+PLANES = {"plane_channels": (4, 6, 8), "condition_channels": (4, 8), "plane_blocks": 1, "dropout": 0.0}
+CONDITIONERS = [TriplaneConditioner, LiftedConditioner, JointConditioner]
+FACTORIES = {
+    **{
+        kind.__name__: partial(diffux2ct, GEOMETRY, X0(), SCHEDULE, **SIZES, **PLANES, conditioner=kind)
+        for kind in CONDITIONERS
+    },
+    "Diff2CT": partial(diff2ct, GEOMETRY, X0(), SCHEDULE, condition_channels=6, **SIZES),
+    "AXON's bridge": partial(
+        axon_bridge, GEOMETRY, bridge_alphas_cumprod(), condition_channels=(4, 6), objective=CorrectionDenoiser, **SIZES
+    ),
+}
+
+
+def normal(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def network(make, speaking: bool = True) -> DiffuX2CT:
+    """The same weights at every call; with ``speaking`` none of them is zero."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        made = make()
+        for parameter in made.parameters():
+            if speaking and not parameter.any():
+                nn.init.normal_(parameter, std=0.1)
+    return made.eval()
+
+
+@pytest.fixture(params=FACTORIES.values(), ids=FACTORIES)
+def make(request):
+    return request.param
+
+
+@torch.no_grad()
+def test_untrained_it_answers_with_the_estimate_it_was_given(make) -> None:
+    made, image, x = network(make, speaking=False), normal(2, 2, 16, 16), normal(2, 1, 8, 16, 8)
+    estimate, t = normal(2, 1, 8, 16, 8, seed=1), torch.tensor([10, 900])
+    assert torch.equal(made(image, x, t, estimate), estimate)
+    condition = made.condition(image)
+    assert torch.equal(made(image, x, t), made.first_estimate(condition))
+    assert torch.equal(made(image), made.first_estimate(condition))
+
+
+@torch.no_grad()
+def test_the_answer_depends_on_the_estimate_and_on_the_radiographs_beside_their_features(make) -> None:
+    made, image, x, t = network(make), normal(1, 2, 16, 16), normal(1, 1, 8, 16, 8), torch.tensor([500])
+    condition, estimate = made.condition(image), torch.full((1, 1, 8, 16, 8), -0.5)
+    correction = made.denoise(x, t, condition, estimate) - estimate
+    other = estimate + 0.1 * normal(1, 1, 8, 16, 8, seed=2)
+    assert not torch.allclose(made.denoise(x, t, condition, other) - other, correction, atol=1e-4)
+    unseen = [torch.zeros_like(image), *condition[1:]]
+    assert not torch.allclose(made.denoise(x, t, unseen, estimate) - estimate, correction, atol=1e-4)
+
+
+@torch.no_grad()
+def test_an_image_alone_is_reconstructed_by_ddim_that_hands_on_the_estimate(make) -> None:
+    made, image = network(make), 0.1 * normal(2, 2, 16, 16)
+    condition = made.condition(image)
+    expected = DDIM()(
+        lambda x, t, estimate: made.predict_x0(x, t, condition, estimate), made.noise.expand(2, -1, -1, -1, -1),
+        respaced_timesteps(1000, 3), made.alphas_cumprod, estimate=made.first_estimate(condition),
+    )  # fmt: skip
+    torch.testing.assert_close(made(image), expected, atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_the_scripted_network_is_the_eager_one(make) -> None:
+    made, image = network(make), 0.1 * normal(2, 2, 16, 16)
+    torch.testing.assert_close(torch.jit.script(made)(image), made(image), atol=1e-4, rtol=1e-4)
+
+
+def test_gradients_reach_every_parameter(make) -> None:
+    made = network(make).train()
+    made(normal(2, 2, 16, 16), normal(2, 1, 8, 16, 8), torch.tensor([3, 700])).square().mean().backward()
+    assert [name for name, p in made.named_parameters() if p.grad is None or not p.grad.any()] == []
+
+
+def test_only_a_network_that_predicts_x0_can_correct_it() -> None:
+    with pytest.raises(ValueError, match="predicts x_0, got the parametrisation V; use X0"):
+        diffux2ct(GEOMETRY, V(), SCHEDULE, **SIZES, **PLANES)
