@@ -86,7 +86,7 @@ def test_the_workflow_has_all_properties(dataset, tiny):
 def test_the_command_evaluates_a_split_beside_the_mean_volume(tmp_path, dataset, tiny):
     done = run(tmp_path, tiny, dataset_dir=dataset, output_dir=tmp_path / "out", samples=2)
     assert done.returncode == 0, done.stderr
-    assert "| metric | diffux2ct | diffux2ct, mean of 2 samples | mean_volume |" in done.stdout
+    assert "| metric | diffux2ct_correcting | diffux2ct_correcting, mean of 2 samples | mean_volume |" in done.stdout
     assert "evaluate: [2/2] 100%" in done.stderr
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
         "cases.csv", "mean_volume.json", "mean_volume.nii.gz", "summary.csv", "summary.json", "summary.md", "volumes",
@@ -97,7 +97,9 @@ def test_the_command_evaluates_a_split_beside_the_mean_volume(tmp_path, dataset,
         np.testing.assert_allclose(affine, GEOMETRY.volume_affine(), atol=1e-4)
     rows = read_cases(tmp_path / "out")
     assert [(row["case"], row["method"]) for row in rows] == [
-        (name, method) for name in SPLITS["test"] for method in ("diffux2ct", "diffux2ct", "mean_volume")
+        (name, method)
+        for name in SPLITS["test"]
+        for method in ("diffux2ct_correcting", "diffux2ct_correcting", "mean_volume")
     ]
     single, baseline = float(rows[0]["psnr3d_db"]), float(rows[2]["psnr3d_db"])
     assert 0 < single < baseline < 40  # an untrained network is worse than a body in the right place

@@ -25,6 +25,11 @@ def mixed_precision(device: torch.device, enabled: bool | str) -> AbstractContex
     return torch.autocast(device.type, torch.bfloat16, enabled=as_bool(enabled))
 
 
+def bfloat16_pays(device: torch.device) -> bool:
+    """Whether a device computes bfloat16 convolutions natively; a CPU that does not takes hundreds of times as long."""
+    return device.type != "cpu" or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
 class DiffusionTrainingInferer(Inferer):
     """Adds noise to the targets at random timesteps and asks the network about it, eq (1).
 

@@ -57,6 +57,7 @@ class Method:
         overlays: of ``configs/methods``, over the training, inference and evaluation configurations.
         training: further overlays for training only, e.g. an adversarial one.
         evaluation: further overlays for evaluation only.
+        options: of the training, beside the budget's and over them.
         upon: options of the training that name the weights of other methods, which must come before; by option.
         trained_as: the method whose weights are evaluated; this one is not trained itself.
     """
@@ -64,6 +65,7 @@ class Method:
     overlays: Sequence[str] = ()
     training: Sequence[str] = ()
     evaluation: Sequence[str] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
     upon: Mapping[str, str] = field(default_factory=dict)
     trained_as: str | None = None
 
@@ -80,7 +82,7 @@ class Sweep:
         configs: the bundle's ``configs`` folder.
         output_dir: made if needed.
         methods: by name, the attributes of :class:`Method`.
-        budget: options of every training run, the same for all.
+        budget: options of every training run, the same for all but for a method's own.
         evaluation: options of every evaluation run.
         publish: called as ``publish(output_dir, rows, costs)``: the measurements of all cases and methods, and for each
             method its costs.
@@ -151,7 +153,7 @@ class Sweep:
         training = self._weights(name).parent
         upon = {option: self._weights(other) for option, other in method.upon.items()}
         overlays = [*method.overlays, *method.training, *self.common]
-        train = self._command(["train"], overlays, training, {**self.budget, **upon})
+        train = self._command(["train"], overlays, training, {**self.budget, **method.options, **upon})
         begun = _record(training).get("command", train)
         if begun != train and saved_checkpoints(training / "checkpoints"):
             raise RuntimeError(f"{training}: was begun with other settings; choose another --output_dir or delete it")

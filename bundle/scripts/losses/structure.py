@@ -39,8 +39,15 @@ class StructureLoss(nn.Module):
 def window_means(x: Tensor) -> Tensor:
     """Gaussian-weighted means of ``x [..., U, V, W]`` over all windows that lie inside."""
     for axis in (-3, -2, -1):
-        x = torch.matmul(x.movedim(axis, -1), window_matrix(x.shape[axis]).to(x).T).movedim(-1, axis)
+        window = _window_matrix_on(x.shape[axis], x.device, x.dtype)
+        x = torch.matmul(x.movedim(axis, -1), window.T).movedim(-1, axis)
     return x
+
+
+@cache
+def _window_matrix_on(n: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Kept on the device: a copy in every iteration would make the CPU wait for a GPU."""
+    return window_matrix(n).to(device, dtype)
 
 
 @cache
