@@ -7,7 +7,7 @@ from torch import nn
 from scripts.diffusion.parametrisation import V
 from scripts.diffusion.samplers import DPMSolverPP2M
 from scripts.diffusion.schedules import linear_alphas_cumprod
-from scripts.engine.inferers import DiffusionTrainingInferer, ReconstructionInferer
+from scripts.engine.inferers import DiffusionTrainingInferer, ReconstructionInferer, bfloat16_pays
 from scripts.losses.diffusion import DiffusionLoss
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
@@ -93,3 +93,8 @@ def test_bfloat16_changes_the_loss_by_its_rounding_only(device):
 def test_autocast_ends_with_the_network():
     train(Network(), "cpu", amp=True)
     assert not torch.is_autocast_enabled("cpu")
+
+
+def test_bfloat16_is_the_default_on_gpus_and_on_the_cpus_that_compute_it():
+    assert bfloat16_pays(torch.device("cuda"))
+    assert bfloat16_pays(torch.device("cpu")) is bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

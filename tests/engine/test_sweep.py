@@ -70,6 +70,14 @@ def test_every_method_is_trained_under_the_same_budget_and_evaluated_with_its_ow
     ]  # fmt: skip
 
 
+def test_a_methods_own_options_reach_its_training_alone_and_stand_over_the_budget(tmp_path):
+    fake, methods = Fake(), {"short": {"options": {"max_epochs": 1, "phantom_share": 0.5}}}
+    Sweep("configs", tmp_path, methods, {"max_epochs": 3}, {"split": "val"}, lambda *_: None, run=fake)()
+    trained, evaluated = (command[6:] for command in fake.commands)
+    assert trained == ["--output_dir", f"{tmp_path}/short/training", "--max_epochs", "1", "--phantom_share", "0.5"]
+    assert "--phantom_share" not in evaluated
+
+
 def test_common_overlays_come_last_in_every_command(tmp_path):
     fake = Fake()
     sweep(tmp_path, fake, common=["grid"], only=["two"])()
