@@ -13,6 +13,7 @@ from scripts.data.augment import RandomDeformation, WholeBody
 from scripts.data.contrast import RandomContrast
 from scripts.data.datasets import RandomViews, StreamSampler
 from scripts.data.patients import FIRST_SEED, Always, EndlessPhantoms, Mixture, draw_phantom, mixture
+from scripts.data.scans import phantom_scans
 from scripts.geometry import preset
 from scripts.phantom.torso import torso
 
@@ -172,3 +173,9 @@ def test_a_share_that_is_none_is_refused(share):
 def test_numbers_that_leave_nothing_to_draw_are_refused(numbers):
     with pytest.raises(ValueError, match="need phantom_reuse >= 1, phantoms_at_once >= 1 and phantom_workers >= 0"):
         EndlessPhantoms(SPACING_MM, **numbers)
+
+
+def test_prepared_phantoms_have_none_of_the_seeds_that_training_draws():
+    assert len(phantom_scans(3, 2**31 - 3, 5.0, 0.0)) == 3
+    with pytest.raises(ValueError, match=r"seeds of prepared ones are 0 to 2\*\*31 - 1, .* got 3 from 2147483646 on"):
+        phantom_scans(3, 2**31 - 2, 5.0, 0.0)

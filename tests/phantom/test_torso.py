@@ -263,7 +263,7 @@ def test_metal_changes_nothing_but_its_own_neighbourhood(seed):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"seed": -1}, r"seed must be an integer in \[0, 2\*\*63\), got -1"),
+        ({"seed": -1}, r"seed must be an integer in \[0, 2\*\*32\), got -1"),
         ({"seed": 0.5}, "seed must be an integer"),
         ({"seed": True}, "seed must be an integer"),
         ({"seed": 0, "shape": (64, 64)}, r"shape must be three positive integers \(U, V, W\), got \(64, 64\)"),

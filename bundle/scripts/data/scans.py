@@ -68,12 +68,18 @@ def phantom_scans(
     """Phantoms of consecutive seeds; every 1 / ``metal_fraction``-th seed has metal, whatever the first seed.
 
     Raises:
-        ValueError: no numbers, a count below 1, a fraction outside [0, 1] or a scale outside [0.3, 1.3].
+        ValueError: no numbers, a count below 1, a fraction outside [0, 1], seeds that belong to training, or a scale
+            outside [0.3, 1.3].
     """
     require_whole(count=count, first_seed=first_seed)
     require_number(metal_fraction=metal_fraction, body_scale=body_scale)
     if count < 1 or not 0 <= metal_fraction <= 1:
         raise ValueError(f"phantoms: need count >= 1 and 0 <= metal_fraction <= 1, got {count} and {metal_fraction}")
+    if not 0 <= first_seed <= 2**31 - count:
+        raise ValueError(
+            f"phantoms: seeds of prepared ones are 0 to 2**31 - 1, training draws the others, got {count} from "
+            f"{first_seed} on; choose a smaller first_seed"
+        )
     if not 0.3 <= body_scale <= 1.3:
         raise ValueError(f"phantoms: need 0.3 <= body_scale <= 1.3, an infant to a giant, got {body_scale}")
     return [

@@ -93,8 +93,8 @@ def torso(
 
 def _check(seed: int, shape: Sequence[int], spacing_mm: float, centre_mm: float | None) -> None:
     """Refuse arguments that have no meaning, naming the rule, the value and the remedy."""
-    if not _is_integer(seed) or not 0 <= seed < 2**63:
-        raise ValueError(f"seed must be an integer in [0, 2**63), got {seed!r}; pass for instance 0.")
+    if not _is_integer(seed) or not 0 <= seed < 2**32:  # a generator takes no more
+        raise ValueError(f"seed must be an integer in [0, 2**32), got {seed!r}; pass for instance 0.")
     if not isinstance(shape, Sequence) or len(shape) != 3 or not all(_is_integer(n) and n > 0 for n in shape):
         raise ValueError(f"shape must be three positive integers (U, V, W), got {shape!r}; pass e.g. (64, 64, 64).")
     if not _is_finite(spacing_mm) or spacing_mm <= 0:
