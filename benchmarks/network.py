@@ -1,4 +1,4 @@
-"""What DiffuX2CT costs at the size of `train.json` and at the paper's: parameters, multiply-adds, memory.
+"""What the network of `train.json` costs, the paper's at that size and at its own: parameters, multiply-adds, memory.
 
     PYTHONPATH=bundle python benchmarks/network.py
 
@@ -25,13 +25,18 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 CONFIGS = Path(__file__).resolve().parents[1] / "bundle" / "configs"
-SIZES = {"small": ["train.json"], "paper": ["train.json", "methods/paper.json"]}
+SIZES = {
+    "default": ["train.json"],
+    "icm": ["train.json", "methods/icm.json"],
+    "paper": ["train.json", "methods/paper.json"],
+}
 PARTS = {
     "stem, interleaved convolution": ("conditioner.stem", "conditioner.interleaved"),
     "plane encoder": ("conditioner.encoder",),
     "view modulators, learnable embedding": ("conditioner.fusion", "conditioner.embedding"),
     "plane decoder": ("conditioner.decoder",),
     "implicit decoder": ("conditioner.implicit",),
+    "lifting": ("conditioner.lift",),
     "condition convolutions": ("denoiser.condition_down", "denoiser.condition_up"),
     "U-Net encoder": ("denoiser.time", "denoiser.stem", "denoiser.down"),
     "window attention": ("denoiser.attention",),
@@ -77,9 +82,10 @@ def build(files: list[str]) -> nn.Module:
 
 
 def parameters(network: nn.Module) -> dict[str, int]:
-    """Parameters of each part; every parameter belongs to one."""
+    """Parameters of each part, 0 of one that a network does not have; every parameter belongs to one."""
+    modules = dict(network.named_modules())
     counts = {
-        part: sum(p.numel() for name in names for p in network.get_submodule(name).parameters())
+        part: sum(p.numel() for name in names if name in modules for p in modules[name].parameters())
         for part, names in PARTS.items()
     }
     total = sum(p.numel() for p in network.parameters())
@@ -138,13 +144,14 @@ def measure(files: list[str]) -> dict[str, str]:
             if network(image).shape != x.shape:
                 raise RuntimeError("the network does not reconstruct a volume of its own shape")
             condition = network.condition(image)
+            estimate = network.first_estimate(condition)
         column["multiply-adds of condition(), once"] = f"{multiply_adds(lambda: network.condition(image)) / 1e9:.1f} G"
-        once = multiply_adds(lambda: network.denoise(x, t, condition, x))
+        once = multiply_adds(lambda: network.denoise(x, t, condition, estimate))
         column["multiply-adds of denoise(), per step"] = f"{once / 1e9:.1f} G"
         for name, amp in (("float32", False), ("bfloat16 autocast", True)):
             with torch.autocast("cpu", torch.bfloat16, enabled=amp):
                 network.eval()
-                inference = peak_bytes(lambda: network.denoise(x, t, network.condition(image), x))
+                inference = peak_bytes(lambda: network.denoise(x, t, network.condition(image), estimate))
                 network.train()
                 training = saved_bytes(network, lambda: network(image, x, t))
             column[f"inference, {name}"] = f"{inference / 2**30:.2f} GiB"
