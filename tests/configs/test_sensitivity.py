@@ -35,6 +35,7 @@ def files(tmp_path) -> list[str]:
     """The configuration of a tiny network, its random weights in ``model.pt``, and a case in ``data``."""
     (tmp_path / "tiny.json").write_text(json.dumps(TINY))
     files = [*FILES, str(tmp_path / "tiny.json")]
+    torch.manual_seed(0)
     network = ConfigParser(ConfigParser.load_config_files(files)).get_parsed_content("network_def")
     torch.save(network.state_dict(), tmp_path / "model.pt")
     hu = torso(0, GEOMETRY.volume_shape, GEOMETRY.volume_spacing_mm).hu

@@ -30,10 +30,16 @@ def read(folder):
     return np.stack([-np.log(film.pixels / AIR_COUNTS).T[::-1, ::-1] for film in find_exam(folder)[0].values()])
 
 
+def rounding(image):
+    """What half a count is as a line integral: an exported film counts photons, of which few pass much matter."""
+    return 0.55 * np.exp(image) / AIR_COUNTS + 1e-4
+
+
 def test_an_exported_case_is_read_as_the_two_views_it_was(tmp_path):
     export_case(DEMO, tmp_path / "out", FORMS["processing"])
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["frontal.dcm", "lateral.dcm"]
-    np.testing.assert_allclose(read(tmp_path / "out"), read_case(DEMO).image.numpy(), atol=0.006)
+    image = read_case(DEMO).image.numpy()
+    assert (np.abs(read(tmp_path / "out") - image) <= rounding(image)).all()
     assert {pydicom.dcmread(p).PatientID for p in (tmp_path / "out").iterdir()} == {"demo"}
 
 
@@ -44,7 +50,7 @@ def test_an_exported_case_brought_into_its_own_geometry_is_the_case(tmp_path):
         pixels = -np.log(film.pixels / AIR_COUNTS)
         image, covered = rectify(pixels, pixels < np.inf, acquire(film, view, {}), view, case.geometry)
         assert covered.all()
-        np.testing.assert_allclose(image, truth, atol=0.006)
+        assert (np.abs(image - truth) <= rounding(truth)).all()
 
 
 def test_noise_is_that_of_the_seed_and_of_as_many_photons(tmp_path):

@@ -179,7 +179,7 @@ def test_truth_and_samples_are_compared_in_the_range_of_the_network():
 
 def test_the_configuration_calibrates_a_network_on_prepared_cases(dataset_dir, tiny, tmp_path, monkeypatch):
     monkeypatch.setattr("sys.excepthook", lambda *_: None)
-    files = [str(CONFIGS / "inference.json"), str(CONFIGS / "calibrate.json"), str(tiny)]
+    files = [str(CONFIGS / name) for name in ("inference.json", "methods/icm.json", "calibrate.json")] + [str(tiny)]
     network = ConfigParser(ConfigParser.load_config_files(files)).get_parsed_content("network_def")
     for parameter in network.parameters():
         if not parameter.any():  # an untrained network answers zero, whatever the noise

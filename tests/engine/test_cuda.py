@@ -4,7 +4,6 @@ import math
 
 import pytest
 import torch
-from scripts.data.phantom import torso
 from torch.utils.data import DataLoader
 
 from scripts.data.augment import RandomDeformation, WholeBody
@@ -12,6 +11,7 @@ from scripts.data.contrast import RandomContrast
 from scripts.data.datasets import RandomViews, StreamSampler
 from scripts.data.patients import Always, EndlessPhantoms, Mixture
 from scripts.geometry import preset
+from scripts.phantom.torso import torso
 from scripts.physics.separable import SeparableProjector
 
 pytestmark = pytest.mark.cuda

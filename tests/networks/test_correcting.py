@@ -56,13 +56,24 @@ def make(request):
 
 
 @torch.no_grad()
-def test_untrained_it_answers_with_the_estimate_it_was_given(make) -> None:
+def test_untrained_it_draws_nothing_and_no_back_projection_passes_for_a_reconstruction(make) -> None:
     made, image, x = network(make, speaking=False), normal(2, 2, 16, 16), normal(2, 1, 8, 16, 8)
     estimate, t = normal(2, 1, 8, 16, 8, seed=1), torch.tensor([10, 900])
-    assert torch.equal(made(image, x, t, estimate), estimate)
-    condition = made.condition(image)
-    assert torch.equal(made(image, x, t), made.first_estimate(condition))
-    assert torch.equal(made(image), made.first_estimate(condition))
+    assert not made(image, x, t, estimate).any() and not made(image).any()
+
+
+@torch.no_grad()
+def test_its_output_is_added_to_the_estimate_and_the_first_one_is_the_back_projection(make) -> None:
+    made, image, x = network(make), normal(2, 2, 16, 16), normal(2, 1, 8, 16, 8)
+    estimate, t = normal(2, 1, 8, 16, 8, seed=1), torch.tensor([10, 900])
+    condition, shown = made.condition(image), []
+    made.denoiser.register_forward_hook(lambda module, arguments, output: shown.append((arguments[0], output)))
+    answer = made(image, x, t, estimate)
+    (volumes, correction), rest = shown[0], made.rest_gain * made.unexplained(image, estimate)
+    assert torch.equal(volumes, torch.cat([x, estimate, rest], dim=1))
+    assert torch.equal(answer, estimate + correction)
+    assert torch.equal(made(image, x, t), made(image, x, t, made.unexplained.first_estimate(image)))
+    assert torch.equal(made.first_estimate(condition), made.unexplained.first_estimate(image))
 
 
 @torch.no_grad()

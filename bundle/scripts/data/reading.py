@@ -185,7 +185,10 @@ class LoadExamd(MapTransform):
     def _view(self, radiograph: Radiograph, acquisition: Acquisition, name: str) -> _View:
         """One film: its values understood, resampled, and if they have no absolute scale, adapted."""
         film = linearise(replace(radiograph, scale=self.options.intensity or radiograph.scale), self.options.air_value)
-        resampled = self._resampled(film.pixels, useful_area(film.pixels), acquisition, name)
+        try:
+            resampled = self._resampled(film.pixels, useful_area(film.pixels), acquisition, name)
+        except ValueError as error:
+            raise ValueError(f"{radiograph.path}: {error}") from error
         steps = [*film.steps, *resampled.facts["steps"]]
         image = resampled.image
         if not film.is_absolute:

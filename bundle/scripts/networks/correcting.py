@@ -57,5 +57,6 @@ class SelfCorrecting(DiffuX2CT):
 
     def _output(self, x: Tensor, timesteps: Tensor, condition: list[Tensor], estimate: Tensor) -> Tensor:
         rest = self.rest_gain * self.unexplained(condition[0], estimate)
-        correction = self.denoiser(torch.cat([x, estimate, rest], dim=1), timesteps, condition[1:])
-        return estimate + correction.float()
+        correction = self.denoiser(torch.cat([x, estimate, rest], dim=1), timesteps, condition[1:]).float()
+        # An untrained network, whose last layer is zero, must not pass a back-projection off as a reconstruction.
+        return torch.where(correction.abs().amax() > 0, estimate, 0.0) + correction
