@@ -6,6 +6,8 @@ here the two planes that were seen stand side by side.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -99,7 +101,9 @@ class JointConditioner(nn.Module):
     """Both conditionings beside each other: of each h^(i) one half of the channels is the ICM's, the other lifted.
 
     Args:
-        geometry, grid_shapes, plane_channels, condition_channels, stem_stride, blocks, dropout: of both.
+        geometry, grid_shapes, plane_channels: of both.
+        condition_channels: channels of h^(i), multiples of four.
+        sizes, named: further arguments of both.
     """
 
     def __init__(
@@ -108,14 +112,13 @@ class JointConditioner(nn.Module):
         grid_shapes: list[tuple[int, int, int]],
         plane_channels: tuple[int, ...],
         condition_channels: tuple[int, ...],
-        stem_stride: int = 1,
-        blocks: int = 2,
-        dropout: float = 0.0,
+        *sizes: Any,
+        **named: Any,
     ) -> None:
         super().__init__()
-        halves = tuple(c // 2 for c in condition_channels)
-        arguments = (geometry, grid_shapes, plane_channels, halves, stem_stride, blocks, dropout)
-        self.implicit, self.lifted = TriplaneConditioner(*arguments), LiftedConditioner(*arguments)
+        arguments = (geometry, grid_shapes, plane_channels, tuple(c // 2 for c in condition_channels), *sizes)
+        self.implicit = TriplaneConditioner(*arguments, **named)
+        self.lifted = LiftedConditioner(*arguments, **named)
 
     def forward(self, image: Tensor, z: Tensor | None = None) -> list[Tensor]:
         """Conditions h^(i) ``[B, C_i, *grid_i]`` of ``image``; ``z`` disturbs the ICM's."""
