@@ -230,9 +230,9 @@ def test_what_is_written_is_read_back(reference, unseen, tmp_path):
     assert again.geometry == GEOMETRY and again.patients == 8
     for view in VIEWS:
         np.testing.assert_allclose(
-            again.quantiles(view, EVERYWHERE), reference.quantiles(view, EVERYWHERE), rtol=1e-3, atol=1e-3
+            again.quantiles(view, EVERYWHERE), reference.quantiles(view, EVERYWHERE), rtol=1e-3, atol=1e-6
         )
-        assert again.score(unseen[0])[view] == pytest.approx(reference.score(unseen[0])[view], rel=2e-2)
+        assert again.score(unseen[0])[view] == pytest.approx(reference.score(unseen[0])[view], rel=5e-3)
 
 
 def test_a_parallel_beam_survives_the_file(tmp_path):

@@ -204,6 +204,13 @@ def test_mistake_ends_in_one_clear_error(start, tmp_path, mistake):
 CHANGES = {
     "network": ({"network_def#channels": "[16,16]"}, "size mismatch"),
     "geometry": ({"geometry#source_to_isocentre_mm": "700.0"}, "geometry was BiplanarGeometry("),
+    "parametrisation": (
+        {
+            "parametrisation#_target_": "scripts.diffusion.parametrisation.V",
+            "network_def#network#_target_": "scripts.networks.diffux2ct.DiffuX2CT",
+        },
+        "was X0(), now V()",
+    ),
     "noise schedule": ({"alphas_cumprod#beta_end": "0.01"}, "alphas_cumprod was"),
     "length of an epoch": ({"iterations_per_epoch": "1"}, "iterations_per_epoch was 2, now 1"),
 }

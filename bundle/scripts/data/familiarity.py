@@ -387,10 +387,10 @@ def _quantiles(values: np.ndarray, weights: np.ndarray, probabilities: np.ndarra
 
 
 def _rounded(value: float | np.ndarray) -> Any:
-    """JSON-ready, to four significant digits."""
+    """JSON-ready, to five significant digits."""
     if isinstance(value, np.ndarray):
         return [_rounded(entry) for entry in value]
-    return float(f"{value:.4g}")
+    return float(f"{value:.5g}")
 
 
 def _checked_statistics(record: Mapping[str, Any]) -> ViewStatistics:
