@@ -27,7 +27,7 @@ test-label: $(VENV)/.installed-dev $(VENV_LABEL)/.installed  ## a real MONAI Lab
 	LABEL_PYTHON=$(abspath $(VENV_LABEL))/bin/python $(RUN) -m pytest -m slow -raP tests/integrations/label
 
 release: $(VENV)/.installed-dev  ## the zoo's folder, checked; SCHEMA, MODEL_INFO, LARGE_FILE_URL: see bundle/docs/release.md
-	$(RUN) -m monai.bundle run --config_file bundle/configs/release.json --output $(OUTPUT)/release \
+	PYTHONPATH=bundle $(RUN) -m monai.bundle run --config_file tools/release.json --output $(OUTPUT)/release \
 		$(if $(SCHEMA),--schema "$(SCHEMA)") $(if $(MODEL_INFO),--model_info "$(MODEL_INFO)") \
 		$(if $(LARGE_FILE_URL),--large_file_url "$(LARGE_FILE_URL)")
 

@@ -25,18 +25,18 @@ import torch
 from monai.bundle import ConfigParser
 from torch import Tensor
 
-from scripts.data.acquisition import Acquisition, acquisitions_of
+from scripts.cases.export_radiographs import export_case
 from scripts.data.datasets import PreparedCases
-from scripts.data.evaluation import case_folders
-from scripts.data.export import export_case
-from scripts.data.reading import LoadExamd
-from scripts.data.rectify import displacement_mm, fade_to_air, rectify
+from scripts.dicom.write_radiograph import FORMS
+from scripts.exam.acquisition import Acquisition, acquisitions_of
+from scripts.exam.load import LoadExamd
+from scripts.exam.rectify import displacement_mm, fade_to_air, rectify
 from scripts.geometry import VIEWS, BiplanarGeometry, preset
 from scripts.intensity import hu_to_mu, hu_to_network, radiograph_to_network
-from scripts.io.dx_image import FORMS
 from scripts.metrics.protocol import DATA_RANGE
 from scripts.metrics.volume import psnr
 from scripts.physics.raymarch import RayMarchProjector, rotate_pose, view_pose
+from scripts.studies.cases import case_folders
 
 CONFIG = Path(__file__).resolve().parents[1] / "bundle" / "configs" / "inference.json"
 WHOLE = slice(None)
@@ -86,7 +86,7 @@ class Films:
 
 @dataclass(frozen=True)
 class Exported:
-    """The case's radiographs by way of DICOM files of one of :data:`~scripts.io.dx_image.FORMS`."""
+    """The case's radiographs by way of DICOM files of one of :data:`~scripts.dicom.write_radiograph.FORMS`."""
 
     form: str
     load: LoadExamd

@@ -19,7 +19,7 @@ import torch
 from monai.bundle import ConfigParser
 from torch.utils.flop_counter import FlopCounterMode
 
-from scripts.engine.inferers import mixed_precision
+from scripts.inference.precision import mixed_precision
 
 CONFIGS = Path(__file__).resolve().parents[1] / "bundle" / "configs"
 SIZES = {"64³": ["train.json"], "paper": ["train.json", "methods/paper.json"]}

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from scripts.engine.tiles import in_tiles
+from scripts.inference.tiles import in_tiles
 from scripts.networks.upsampler import Upsampler
 
 

@@ -11,7 +11,7 @@ from scripts.data.augment import RandomDeformation, WholeBody
 from scripts.data.contrast import RandomContrast
 from scripts.data.datasets import RandomViews
 from scripts.data.patients import Always, Mixture
-from scripts.engine import inferers
+from scripts.training import inferers
 
 CONFIGS = Path(__file__).parents[2] / "bundle" / "configs"
 OF_OTHER_STAGES = {"axon_control.json", "axon_super_resolution.json"}

@@ -24,7 +24,7 @@ KNOWN_TO_MONAI |= {"name", "bundle_dir", "version", "private"}  # of push_to_hf_
 
 def options() -> set[str]:
     keys = set(KNOWN_TO_MONAI)
-    for path in (ROOT / "bundle" / "configs").rglob("*.json"):
+    for path in [*(ROOT / "bundle" / "configs").rglob("*.json"), *(ROOT / "tools").glob("*.json")]:
         values = json.loads(path.read_text())
         keys |= {key.lstrip("+") for key in values} | set(values.get("configs", {}))
     for path in (ROOT / "benchmarks").glob("*.py"):

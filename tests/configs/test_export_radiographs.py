@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from monai.bundle import ConfigParser
 
-from scripts.data.views import find_exam
+from scripts.exam.views import find_exam
 
 BUNDLE = Path(__file__).parents[2] / "bundle"
 CONFIG = BUNDLE / "configs" / "export_radiographs.json"

@@ -15,12 +15,12 @@ import pydicom
 import pytest
 from monai.bundle import ConfigWorkflow
 
-from scripts.engine.errors import stated_cause
+from scripts.dicom.read_ct import read_series
+from scripts.dicom.write_radiograph import FORMS, simulated_header, write_dx
 from scripts.geometry import VIEWS, read_geometry
 from scripts.io.case import read_case
-from scripts.io.dicom_series import read_series
 from scripts.io.digest import sha256
-from scripts.io.dx_image import FORMS, simulated_header, write_dx
+from scripts.io.errors import stated_cause
 
 BUNDLE = Path(__file__).parents[2] / "bundle"
 CONFIG = BUNDLE / "configs" / "inference.json"

@@ -9,7 +9,7 @@ import torch
 from scipy.ndimage import distance_transform_edt
 
 from scripts.data.film_effects import RandomFilms, RandomPoses
-from scripts.data.rectify import fade_to_air
+from scripts.exam.rectify import fade_to_air
 from scripts.geometry import preset
 
 N, EXAMS = 16, 400

@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from scripts.cases.phantoms import phantom_scans
 from scripts.data import patients
 from scripts.data.augment import RandomDeformation, WholeBody
 from scripts.data.contrast import RandomContrast
 from scripts.data.datasets import RandomViews, StreamSampler
 from scripts.data.patients import FIRST_SEED, Always, EndlessPhantoms, Mixture, draw_phantom, mixture
-from scripts.data.scans import phantom_scans
 from scripts.geometry import preset
 from scripts.phantom.torso import torso
 

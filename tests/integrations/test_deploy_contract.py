@@ -15,9 +15,9 @@ from pydicom.uid import CTImageStorage, EncapsulatedPDFStorage
 from tests.integrations import app_sdk
 from tests.integrations.samples import BUNDLE, trained, without_biases
 
-from scripts.data.export import export_case
-from scripts.engine.errors import stated_cause
-from scripts.io.dx_image import FORMS
+from scripts.cases.export_radiographs import export_case
+from scripts.dicom.write_radiograph import FORMS
+from scripts.io.errors import stated_cause
 
 DEPLOY = BUNDLE / "integrations" / "deploy"
 VARIES = {"ContentTime", "InstanceCreationTime", "SeriesTime", "ContentDate", "InstanceCreationDate", "SeriesDate"}

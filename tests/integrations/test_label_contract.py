@@ -17,10 +17,10 @@ from tests.integrations import label_server
 from tests.integrations.label_server import HTTPException
 from tests.integrations.samples import BUNDLE, DEMO, packed, trained, without_biases, zipped
 
-from scripts.data.export import export_case
+from scripts.cases.export_radiographs import export_case
+from scripts.dicom.read_ct import read_series
+from scripts.dicom.write_radiograph import FORMS
 from scripts.geometry import VIEWS
-from scripts.io.dicom_series import read_series
-from scripts.io.dx_image import FORMS
 
 APP = BUNDLE / "integrations" / "monailabel"
 SPACING_MM = 5.0

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tests.io.dicom_files import film
+from tests.dicom.dicom_files import film
 
 from scripts.io.picture import read_picture
 

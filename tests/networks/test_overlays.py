@@ -8,8 +8,8 @@ import torch
 from monai.bundle import ConfigParser
 
 from scripts.diffusion.parametrisation import Epsilon
-from scripts.engine.inferers import ReconstructionInferer, SuperResolvingInferer
 from scripts.geometry import preset
+from scripts.inference.reconstruct import ReconstructionInferer, SuperResolvingInferer
 from scripts.networks.axon import (
     BridgeDenoiser,
     ControlledBridge,

@@ -66,7 +66,7 @@ def open_bundle(folder: Path) -> ConfigParser:
     if len(roots) != 1:
         sys.exit(f"error: {folder}: {len(roots)} bundles with {CONFIG}; give one by --model or HOLOSCAN_MODEL_PATH")
     sys.path.insert(0, str(roots[0]))
-    instantiate("scripts.engine.errors.explain_errors", CompInitMode.DEFAULT)
+    instantiate("scripts.io.errors.explain_errors", CompInitMode.DEFAULT)
     parser = ConfigParser()
     parser.read_config(roots[0] / CONFIG)
     return parser

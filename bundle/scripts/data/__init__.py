@@ -1,1 +1,1 @@
-"""Data: the phantom, the datasets and their transforms."""
+"""What training draws: random views of patients and phantoms, and films made of their radiographs."""

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from scripts.data.acquisition import isocentre_pitch_mm
 from scripts.data.augment import rotation_matrix
-from scripts.data.rectify import FADE_MM
+from scripts.exam.acquisition import isocentre_pitch_mm
+from scripts.exam.rectify import FADE_MM
 from scripts.geometry import VIEWS, BiplanarGeometry
 from scripts.physics.detector import add_scatter, blur, collimate, contrast_curve, expose
 from scripts.physics.noise import poisson_noise

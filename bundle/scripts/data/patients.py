@@ -18,9 +18,9 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
+from scripts.cases.body import bounding_box
+from scripts.cases.phantoms import PhantomScan, has_metal
 from scripts.data.augment import WholeBody
-from scripts.data.body import bounding_box
-from scripts.data.scans import PhantomScan, has_metal
 from scripts.io.case import SOURCE_FILE
 from scripts.io.nifti import read_volume
 from scripts.io.options import require_number, require_whole

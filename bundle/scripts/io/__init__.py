@@ -1,1 +1,1 @@
-"""Reading and writing: DICOM and NIfTI files and case folders to arrays, geometry and provenance."""
+"""Files: case folders, NIfTI, pictures, archives, text; written whole or not at all, read with checks."""

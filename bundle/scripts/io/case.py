@@ -25,7 +25,7 @@ from torch import Tensor
 from scripts.geometry import VIEWS, BiplanarGeometry, read_geometry
 from scripts.io.atomic import whole_folder
 from scripts.io.nifti import read_image, read_volume, write_image, write_volume
-from scripts.io.radiographs import check_nifti
+from scripts.io.nifti_radiograph import check_nifti
 
 IMAGE_FILES = {view: f"{view}.nii.gz" for view in VIEWS}
 GEOMETRY_FILE = "geometry.json"

@@ -31,7 +31,7 @@ class Upsampler(nn.Module):
 
     Both grids cover the same field, see :meth:`~scripts.geometry.BiplanarGeometry.volume_affine`. There is
     no normalisation, which would depend on all of the volume: only ``halo`` voxels around count, so that a large volume
-    can be done in tiles (:func:`~scripts.engine.tiles.in_tiles`).
+    can be done in tiles (:func:`~scripts.inference.tiles.in_tiles`).
 
     Args:
         channels: of every convolution but the last.

@@ -26,10 +26,10 @@ import torch
 from monai.bundle import ConfigParser
 from tests.integrations.samples import BUNDLE, DEMO, SERVED, packed, trained, without_biases, zipped
 
-from scripts.data.export import export_case
+from scripts.cases.export_radiographs import export_case
+from scripts.dicom.read_ct import read_series
+from scripts.dicom.write_radiograph import FORMS
 from scripts.geometry import VIEWS
-from scripts.io.dicom_series import read_series
-from scripts.io.dx_image import FORMS
 
 SERVER = os.environ.get("LABEL_PYTHON")
 DICOM_EXAMS = ["demo"] + (["given"] if os.environ.get("LABEL_EXAM") else [])

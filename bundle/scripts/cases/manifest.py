@@ -1,0 +1,53 @@
+"""The tables of a prepared data set: one row per scan, and the case names of each split."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from scripts.cases.splits import SPLITS
+from scripts.io.text import write_text
+
+COLUMNS = (
+    "case", "patient", "split", "status", "reason", "source", "shape", "spacing_mm", "orientation", "hu_min", "hu_max",
+    "sha256",
+)  # fmt: skip
+MANIFEST_FILE = "manifest.csv"
+SPLITS_FILE = "splits.json"
+Row = dict[str, Any]
+
+
+def read_manifest(folder: str | Path) -> dict[str, Row]:
+    """``{case: row}`` of an earlier run; empty if there was none."""
+    path = Path(folder) / MANIFEST_FILE
+    if not path.is_file():
+        return {}
+    with path.open(newline="") as file:
+        return {row["case"]: row for row in csv.DictReader(file)}
+
+
+@contextmanager
+def saved_tables(folder: Path, rows: Mapping[str, Row]) -> Iterator[None]:
+    """Write both tables before and, whatever happens, after: the splits survive an interruption."""
+    _write_tables(folder, rows)
+    try:
+        yield
+    finally:
+        _write_tables(folder, rows)
+
+
+def _write_tables(folder: Path, rows: Mapping[str, Row]) -> None:
+    ordered = [rows[case] for case in sorted(rows)]
+    table = io.StringIO()
+    writer = csv.DictWriter(table, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(ordered)
+    write_text(folder / MANIFEST_FILE, table.getvalue())
+    done = [row for row in ordered if row["status"] == "ok"]
+    splits = {split: [row["case"] for row in done if row["split"] == split] for split in SPLITS}
+    write_text(folder / SPLITS_FILE, json.dumps(splits, indent=2))

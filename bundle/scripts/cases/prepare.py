@@ -1,0 +1,185 @@
+"""From CT scans to cases: body, standard volume, both radiographs, splits and a manifest.
+
+The processing itself is :func:`scripts.cases.standard.prepare_volume`. This file does the bookkeeping around it: many
+scans at once, resuming, and reporting the scans that failed without losing the others.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, Protocol
+
+import nibabel as nib
+import torch
+from tqdm import tqdm
+
+from scripts.cases.ct import CtVolume
+from scripts.cases.manifest import COLUMNS, read_manifest, saved_tables
+from scripts.cases.splits import decide_splits
+from scripts.cases.standard import Settings, prepare_volume
+from scripts.io.case import read_record, write_case
+from scripts.io.options import require_number, require_whole
+from scripts.io.text import write_text
+
+
+class Scan(Protocol):
+    """A CT that can be read later, in another process."""
+
+    name: str
+    patient: str
+    source: str
+
+    def read(self) -> CtVolume:
+        """The volume, checked."""
+
+    def sha256(self) -> str:
+        """Digest of its files; empty if it has none."""
+
+
+def prepare_case(scan: Scan, settings: Settings, folder: Path) -> dict[str, Any]:
+    """Read one scan, prepare it and write its case folder.
+
+    Returns:
+        Provenance: source, native shape, spacing, orientation and HU range, and the digest of the source files.
+
+    Raises:
+        ValueError: whatever is wrong with the scan.
+    """
+    ct = scan.read()
+    record = {
+        "source": scan.source,
+        "shape": "x".join(str(n) for n in ct.hu.shape),
+        "spacing_mm": "x".join(f"{s:.4f}" for s in nib.affines.voxel_sizes(ct.affine)),
+        "orientation": "".join(nib.aff2axcodes(ct.affine)),
+        "hu_min": round(float(ct.hu.min()), 2),
+        "hu_max": round(float(ct.hu.max()), 2),
+        "sha256": scan.sha256(),
+    }
+    prepared = prepare_volume(ct, settings, scan.source)
+    write_case(folder, settings.geometry, **prepared._asdict(), record=record | settings.to_dict())
+    return record
+
+
+def prepare(
+    scans: Sequence[Scan],
+    output: str | Path,
+    settings: Settings,
+    splits_csv: str | Path | None = None,
+    val: float = 0.1,
+    test: float = 0.1,
+    seed: int = 0,
+    workers: int = 1,
+) -> list[dict[str, Any]]:
+    """Prepare every scan into ``output/cases``, and write ``manifest.csv`` and ``splits.json``.
+
+    A finished case is not done again. A patient keeps the split of an earlier run into the same folder.
+
+    Args:
+        scans: with distinct names.
+        output: made if needed.
+        settings: must equal those of an earlier run into the same folder.
+        splits_csv: table of names and splits; without it patients are drawn at random.
+        val: share (below 1) or number (1 or more) of validation patients; unused with ``splits_csv``.
+        test: likewise for testing.
+        seed: of the random splits.
+        workers: processes; 1 works in this one.
+
+    Returns:
+        The manifest's rows of these scans.
+
+    Raises:
+        ValueError: contradictory settings or splits. A bad scan does not raise: its row says ``failed`` and why.
+    """
+    require_whole(seed=seed, workers=workers)
+    require_number(val=val, test=test)
+    output = Path(output)
+    known = read_manifest(output)
+    rows = {scan.name: {"case": scan.name, "patient": scan.patient, "source": scan.source} for scan in scans}
+    decide_splits(rows, known, splits_csv, val, test, seed)
+    (output / "cases").mkdir(parents=True, exist_ok=True)
+    _check_settings(output / "settings.json", settings)
+    todo = []
+    for scan in scans:
+        folder = output / "cases" / scan.name
+        rows[scan.name]["status"] = "pending"
+        if folder.is_dir():
+            record = read_record(folder)
+            rows[scan.name] |= {k: v for k, v in record.items() if k in COLUMNS} | {"status": "ok"}
+        else:
+            todo.append((scan, settings, folder))
+    with saved_tables(output, known | rows):
+        for name, result in tqdm(_run(todo, workers), total=len(todo), desc="prepare", unit="case"):
+            rows[name] |= result
+    return list(rows.values())
+
+
+def main(scans: Callable[[], Sequence[Scan]], output: str | Path | None, settings: Settings, **options: Any) -> None:
+    """:func:`prepare` as a command: prints a summary, and ends the program with exit code 1 if any scan failed.
+
+    Args:
+        scans: finds them.
+        output: folder to write.
+        settings: geometry and source spacing.
+        **options: the other arguments of :func:`prepare`.
+
+    Raises:
+        SystemExit: with the message for the user.
+    """
+    try:
+        if output is None:
+            raise ValueError("output folder: none given; add --output DIR")
+        rows = prepare(scans(), output, settings, **options)
+    except ValueError as error:
+        raise SystemExit(f"prepare: {error}") from error
+    failed = [row for row in rows if row["status"] != "ok"]
+    print(f"prepare: {len(rows) - len(failed)} of {len(rows)} cases in {output}")
+    if failed:
+        reasons = "\n".join(f"  {row['case']}: {row['reason']}" for row in failed)
+        raise SystemExit(f"prepare: {len(failed)} of {len(rows)} scans failed:\n{reasons}")
+
+
+def _attempt(scan: Scan, settings: Settings, folder: Path) -> dict[str, Any]:
+    """The columns that one scan's preparation adds; never raises, so that one bad scan does not lose the others."""
+    try:
+        return prepare_case(scan, settings, folder) | {"status": "ok"}
+    except ValueError as error:
+        return {"status": "failed", "reason": str(error)}
+    except Exception as error:
+        return {"status": "failed", "reason": f"{type(error).__name__}: {error}"}
+
+
+def _run(todo: Sequence[tuple[Scan, Settings, Path]], workers: int) -> Iterator[tuple[str, dict[str, Any]]]:
+    """``(name, columns)`` of each scan as it finishes."""
+    if workers <= 1:
+        for scan, settings, folder in todo:
+            yield scan.name, _attempt(scan, settings, folder)
+        return
+    # spawn: forking a process that has used torch's threads can hang
+    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        try:
+            futures = {pool.submit(_attempt, *job): job[0].name for job in todo}
+            for future in as_completed(futures):
+                error = future.exception()
+                lost = {"status": "failed", "reason": f"its process died ({error}); try again with fewer workers"}
+                yield futures[future], lost if error else future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _check_settings(path: Path, settings: Settings) -> None:
+    """Write the settings, or compare them with those of an earlier run."""
+    asked = json.loads(json.dumps(settings.to_dict()))
+    if not path.is_file():
+        write_text(path, json.dumps(asked, indent=2))
+        return
+    before = json.loads(path.read_text())
+    different = [f"{k} was {before.get(k)!r}, now {asked.get(k)!r}" for k in asked if before.get(k) != asked.get(k)]
+    if different:
+        raise ValueError(
+            f"{path.parent}: prepared with other settings: {'; '.join(different)}; use a new output folder or the "
+            "earlier settings"
+        )

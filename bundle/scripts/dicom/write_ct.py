@@ -1,0 +1,285 @@
+"""Reconstructed volumes as DICOM: CT Image Storage, one file per slice, marked as synthetic in every place there is.
+
+Slices are axial, columns run to the patient's left and rows to posterior, as for any CT. Positions are in a frame of
+reference of its own, whose origin is the isocentre of the radiographs; the patient is taken as lying head first and
+supine, which is nominal.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import NamedTuple
+
+import nibabel as nib
+import numpy as np
+from pydicom.dataset import Dataset
+from pydicom.uid import CTImageStorage
+from pydicom.valuerep import DSfloat
+
+from scripts.dicom.identity import NOTICE, code, identity, plain, save, uid
+
+BODY_PART = "CHESTABDPELVIS"
+"""Of a series whose sources state none: without one, the standard asks for a laterality."""
+_RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+_SHEAR_TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class CtDescription:
+    """What a series says about how it was made.
+
+    Attributes:
+        exam: what tells the inputs from all others, for example their digests and options: within a study, equal text
+            gives an equal frame of reference; where the inputs state no patient or study, it gives an equal one.
+        software: name of what made it.
+        version: of the software.
+        weights_sha256: of the network.
+        derivation: in words, how the volume was made: sampler, steps, seed, number of samples.
+        series_number: of the CT; its uncertainty has the next one.
+        is_lossy: whether a source is known to have been compressed with loss, though its header may not say so.
+        source: in words, which radiographs the volume was made from.
+        created: when, with time zone; a CT and its uncertainty have one description, so one moment.
+    """
+
+    exam: str
+    software: str
+    version: str
+    weights_sha256: str
+    derivation: str = ""
+    series_number: int = 9001
+    is_lossy: bool = False
+    source: str = "2 X-rays"
+    created: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
+
+
+class _Kind(NamedTuple):
+    """What the voxels of a series are and how they are stored; its texts have a place for ``source``."""
+
+    title: str
+    comment: str
+    image_type: tuple[str, ...]
+    dtype: type
+    slope: float
+    windows: dict[str, tuple[int, int]]
+    number_offset: int
+
+    def made_from(self, source: str) -> _Kind:
+        """With its texts complete."""
+        return self._replace(title=self.title.format(source=source), comment=self.comment.format(source=source))
+
+
+_CT = _Kind(
+    title=f"SYNTHETIC CT from {{source}}, {NOTICE}",
+    comment=f"{NOTICE}. Synthetic CT estimated from {{source}}. Research only.",
+    image_type=("DERIVED", "SECONDARY", "AXIAL"),
+    dtype=np.int16,
+    slope=1.0,
+    windows={"SOFT TISSUE": (40, 400), "LUNG": (-600, 1500), "BONE": (400, 1800)},
+    number_offset=0,
+)
+# CT Image Storage, as that is what every viewer can lay over a CT. The unit is HU, though 0 is not water. That this is
+# no CT is said by the texts, value 5 of Image Type (4 is for multi-energy CT) and the Real World Value Mapping.
+_UNCERTAINTY = _Kind(
+    title=f"UNCERTAINTY (SD in HU), not a CT, {NOTICE}",
+    comment=f"{NOTICE}. Not a CT: standard deviation, in HU, of a synthetic CT estimated from {{source}}.",
+    image_type=("DERIVED", "SECONDARY", "AXIAL", "", "STD_DEVIATION"),
+    dtype=np.uint16,
+    slope=0.1,
+    windows={"UNCERTAINTY": (150, 300)},
+    number_offset=1,
+)
+
+
+def write_ct_series(
+    folder: Path, hu: np.ndarray, affine: np.ndarray, sources: Mapping[str, Dataset], description: CtDescription
+) -> list[Path]:
+    """Write a volume in HU, rounded to whole numbers, as a CT series.
+
+    Args:
+        folder: exists, and is the series' own.
+        hu: ``[U, V, W]``.
+        affine: RAS voxel-to-mm ``[4, 4]``, without shear, in any orientation.
+        sources: headers of the radiographs by view, as :class:`~scripts.io.radiograph.Radiograph` has them; empty for
+            those that were not DICOM.
+        description: how it was made.
+
+    Returns:
+        The files, from inferior to superior.
+
+    Raises:
+        ValueError: NaN, values beyond 16 bits, a sheared affine, or sources of two patients.
+    """
+    return _write(folder, hu, affine, sources, description, _CT)
+
+
+def write_uncertainty_series(
+    folder: Path, std_hu: np.ndarray, affine: np.ndarray, sources: Mapping[str, Dataset], description: CtDescription
+) -> list[Path]:
+    """Write the voxel-wise standard deviation in HU, to 0.1 HU, as a series beside the CT of the same description.
+
+    It shares the CT's study and frame of reference, and says of itself that it is not a CT. Arguments, result and
+    errors are those of :func:`write_ct_series`.
+    """
+    return _write(folder, std_hu, affine, sources, description, _UNCERTAINTY)
+
+
+def _write(
+    folder: Path,
+    values: np.ndarray,
+    affine: np.ndarray,
+    sources: Mapping[str, Dataset],
+    description: CtDescription,
+    kind: _Kind,
+) -> list[Path]:
+    kind = kind.made_from(description.source)
+    voxels, lps = _as_slices(folder, values, affine)
+    stored = _stored(folder, voxels, kind)
+    dataset = identity(sources.values(), description.exam, description.created)
+    _describe(dataset, sources.values(), description, kind)
+    _set_grid(dataset, stored.shape, lps, kind)
+    content = hashlib.sha256(stored.tobytes() + lps.tobytes()).hexdigest()
+    made_by = (description.software, description.version, description.weights_sha256, description.derivation)
+    dataset.SeriesInstanceUID = uid("series", dataset.StudyInstanceUID, description.exam, kind.title, *made_by, content)
+    paths = []
+    for k, pixels in enumerate(np.moveaxis(stored, 2, 0)):
+        position = lps[:3, :3] @ [0, 0, k] + lps[:3, 3]
+        dataset.SOPInstanceUID = uid(dataset.SeriesInstanceUID, str(k))
+        dataset.InstanceNumber = k + 1
+        dataset.ImagePositionPatient = _decimals(position)
+        dataset.SliceLocation = _decimals([position @ lps[:3, 2] / np.linalg.norm(lps[:3, 2])])
+        dataset.PixelData = pixels.T.tobytes()
+        paths.append(folder / f"{k + 1:04d}.dcm")
+        save(paths[-1], dataset)
+    return paths
+
+
+def _as_slices(folder: Path, values: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Voxels whose axes run, as nearly as they can, to left, posterior and superior, and their LPS affine."""
+    if not np.isfinite(affine).all():
+        raise ValueError(f"{folder}: the affine holds NaN or infinity: {affine.tolist()}; nothing is written")
+    turn = nib.orientations.ornt_transform(nib.io_orientation(affine), nib.orientations.axcodes2ornt("LPS"))
+    voxels = nib.orientations.apply_orientation(values, turn)
+    lps = _RAS_TO_LPS @ affine @ nib.orientations.inv_ornt_aff(turn, values.shape)
+    directions = lps[:3, :3] / np.linalg.norm(lps[:3, :3], axis=0)
+    if np.abs(directions.T @ directions - np.eye(3)).max() > _SHEAR_TOLERANCE:
+        raise ValueError(
+            f"{folder}: the axes of a CT series are at right angles, got the affine {affine.tolist()}; resample the "
+            "volume to an even grid"
+        )
+    return voxels, lps
+
+
+def _stored(folder: Path, values: np.ndarray, kind: _Kind) -> np.ndarray:
+    limits = np.iinfo(kind.dtype)
+    if not np.isfinite(values).all():
+        raise ValueError(
+            f"{folder}: {int((~np.isfinite(values)).sum())} voxels are NaN or infinite; nothing is written"
+        )
+    stored = np.rint(values / kind.slope)
+    if stored.min() < limits.min or stored.max() > limits.max:
+        raise ValueError(
+            f"{folder}: {kind.title!r} holds values within [{limits.min * kind.slope:g}, {limits.max * kind.slope:g}] "
+            f"HU, got [{values.min():g}, {values.max():g}]; clip what no tissue can have"
+        )
+    return stored.astype(kind.dtype)
+
+
+def _describe(dataset: Dataset, sources: Iterable[Dataset], description: CtDescription, kind: _Kind) -> None:
+    """Set everything that is neither identity nor pixels."""
+    dataset.SOPClassUID = CTImageStorage
+    dataset.Modality = "CT"
+    dataset.ImageType = list(kind.image_type)
+    dataset.SyntheticData = "YES"
+    dataset.ContentQualification = "RESEARCH"
+    dataset.SeriesDescription = kind.title
+    dataset.SeriesNumber = description.series_number + kind.number_offset
+    dataset.ImageComments = kind.comment
+    dataset.DerivationDescription = plain(
+        f"{kind.comment} Made by {description.software} {description.version}, weights sha256 "
+        f"{description.weights_sha256}. {description.derivation}",
+        1024,
+    )
+    dataset.PatientPosition = "HFS"
+    dataset.FrameOfReferenceUID = uid("frame", dataset.StudyInstanceUID, description.exam)
+    dataset.PositionReferenceIndicator = None
+    dataset.BurnedInAnnotation = "NO"
+    dataset.KVP = None
+    dataset.AcquisitionNumber = None
+    _set_equipment(dataset, description)
+    _set_sources(dataset, list(sources), description.is_lossy)
+
+
+def _set_equipment(dataset: Dataset, description: CtDescription) -> None:
+    item = Dataset()
+    item.PurposeOfReferenceCodeSequence = code("109102", "DCM", "Processing Equipment")
+    item.ContributionDateTime = description.created.strftime("%Y%m%d%H%M%S%z")
+    item.ContributionDescription = dataset.DerivationDescription
+    dataset.ContributingEquipmentSequence = [item]
+    for equipment in (dataset, item):
+        equipment.Manufacturer = plain(description.software, 64)
+        equipment.ManufacturerModelName = plain(description.software, 64)
+        equipment.SoftwareVersions = plain(description.version, 64)
+
+
+def _set_sources(dataset: Dataset, sources: list[Dataset], is_lossy: bool) -> None:
+    """Refer to the radiographs, and hand on what they say about the body part and lossy compression."""
+    references = [_reference(s) for s in sources if s.get("SOPClassUID") and s.get("SOPInstanceUID")]
+    if references:
+        dataset.SourceImageSequence = references
+    dataset.BodyPartExamined = next((s.BodyPartExamined for s in sources if s.get("BodyPartExamined")), BODY_PART)
+    lossy = [s for s in sources if s.get("LossyImageCompression") == "01"]
+    dataset.LossyImageCompression = "01" if lossy or is_lossy else "00"
+    rated = [s for s in lossy if s.get("LossyImageCompressionRatio") and s.get("LossyImageCompressionMethod")]
+    if rated:
+        worst = max(rated, key=lambda s: np.prod(s.LossyImageCompressionRatio))
+        for keyword in ("LossyImageCompressionRatio", "LossyImageCompressionMethod"):
+            dataset[keyword] = worst[keyword]
+
+
+def _reference(source: Dataset) -> Dataset:
+    item = Dataset()
+    item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = source.SOPClassUID, source.SOPInstanceUID
+    item.PurposeOfReferenceCodeSequence = code("121322", "DCM", "Source image for image processing operation")
+    return item
+
+
+def _set_grid(dataset: Dataset, shape: tuple[int, ...], lps: np.ndarray, kind: _Kind) -> None:
+    """Set what the pixels of every slice have in common: where they are and what their values mean."""
+    column_mm, row_mm, slice_mm = np.linalg.norm(lps[:3, :3], axis=0)
+    dataset.ImageOrientationPatient = _decimals((lps[:3, :2] / [column_mm, row_mm]).T.ravel())
+    dataset.PixelSpacing = _decimals([row_mm, column_mm])
+    dataset.SliceThickness = dataset.SpacingBetweenSlices = _decimals([slice_mm])
+    dataset.Columns, dataset.Rows = shape[:2]
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 16, 16, 15
+    dataset.PixelRepresentation = int(np.iinfo(kind.dtype).min < 0)
+    dataset.RescaleIntercept, dataset.RescaleSlope, dataset.RescaleType = 0, kind.slope, "HU"
+    dataset.WindowCenter = [centre for centre, _ in kind.windows.values()]
+    dataset.WindowWidth = [width for _, width in kind.windows.values()]
+    dataset.WindowCenterWidthExplanation = list(kind.windows)
+    if kind.image_type == _UNCERTAINTY.image_type:
+        dataset.RealWorldValueMappingSequence = [_mapping(kind)]
+
+
+def _mapping(kind: _Kind) -> Dataset:
+    """That the values are a standard deviation in HU, PS3.3 C.7.6.16.2.11."""
+    quantity = Dataset()
+    quantity.ValueType = "CODE"
+    quantity.ConceptNameCodeSequence = code("246205007", "SCT", "Quantity")
+    quantity.ConceptCodeSequence = code("386136009", "SCT", "Standard Deviation")
+    item = Dataset()
+    item.RealWorldValueFirstValueMapped, item.RealWorldValueLastValueMapped = 0, int(np.iinfo(kind.dtype).max)
+    item.RealWorldValueIntercept, item.RealWorldValueSlope = 0.0, kind.slope
+    item.LUTExplanation, item.LUTLabel = "Standard deviation in HU", "SD"
+    item.MeasurementUnitsCodeSequence = code("[hnsf'U]", "UCUM", "Hounsfield unit")
+    item.QuantityDefinitionSequence = [quantity]
+    return item
+
+
+def _decimals(values: Iterable[float]) -> list[DSfloat]:
+    """Numbers in the sixteen characters that DICOM has for one."""
+    return [DSfloat(float(x) + 0.0, auto_format=True) for x in values]

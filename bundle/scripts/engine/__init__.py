@@ -1,1 +1,0 @@
-"""Engine parts: batches, inferers and handlers. They know no concrete network, loss or data set."""

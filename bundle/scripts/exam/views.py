@@ -1,0 +1,357 @@
+"""Which radiographs make an exam, which of them is the frontal and which the lateral view, and which are used."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.ndimage import gaussian_filter1d
+
+from scripts.dicom.identity import IDENTITY, contradictions
+from scripts.dicom.read_radiograph import is_dicom, stored_class
+from scripts.exam.acquisition import isocentre_pitch_mm
+from scripts.exam.read import read_radiographs
+from scripts.geometry import VIEWS, BiplanarGeometry
+from scripts.io.archive import unpacked
+from scripts.io.nifti import SUFFIXES
+from scripts.io.nifti_radiograph import NIFTI_ORIENTATION
+from scripts.io.picture import is_picture
+from scripts.io.radiograph import Radiograph
+from scripts.io.text import read_json
+
+ACQUISITION_FILE = "acquisition.json"
+"""With the radiographs of an exam: how they were taken, under the names of the options."""
+
+NAME_WORDS = {"frontal": {"frontal", "ap", "pa"}, "lateral": {"lateral", "lat"}}
+"""Words in a file's name that tell its view, if nothing else does."""
+MIN_WIDTH_RATIO = 0.97
+"""A body is wider than it is deep, and so is its frontal shadow: 1.09 to 1.58 times in 16 adult CTs, 1.16 to 1.54 times
+in 60 phantoms, hence less than 1 if the views are swapped. None of these 76 exams is warned of as it is, all are once
+swapped; with grey values adapted view by view, none and 78 %. Not known for real films."""
+MAX_HEIGHT_OFFSET_MM = 20.0
+"""More than the estimate is off on those 76 exams: at most 6 mm, 16 mm with adapted grey values. A lateral view that
+is 10, 20 and 40 mm too high costs the shipped model 1.1, 2.8 and 5.2 dB (``benchmarks/deviations.py``)."""
+_SEARCHED_MM = 60.0
+_DICOM_SUFFIXES = (".dcm", ".dicom")
+_HEAD_BYTES = 2**14
+"""A DICOM file says within the first few hundred bytes what it is; a hostile one may go on saying so."""
+_NAMED = 6
+
+
+_Source = str | Path | Sequence[str | Path] | Mapping[str, str | Path]
+
+
+@dataclass(frozen=True)
+class ViewChoice:
+    """Which views of an exam a network gets.
+
+    Attributes:
+        used: ``frontal``, ``lateral`` or both, in this order.
+        one_view: whether the network was trained to take a single one, too.
+    """
+
+    used: tuple[str, ...] = VIEWS
+    one_view: bool = False
+
+    @property
+    def is_both(self) -> bool:
+        """Whether no view is left out."""
+        return self.used == VIEWS
+
+    @property
+    def options(self) -> str:
+        """The options that name the files."""
+        return " and ".join(f"--{view}" for view in self.used)
+
+    @property
+    def hint(self) -> str:
+        """What else can be done about a view that is missing, to end a refusal with."""
+        if not (self.is_both and self.one_view):
+            return ""
+        return "; this network also takes one view: choose it by " + " or ".join(f"--views {view}" for view in VIEWS)
+
+
+BOTH = ViewChoice()
+
+
+def choose_views(views: str | Sequence[str], one_view: bool) -> ViewChoice:
+    """The choice of views given as a list or as one text with commas.
+
+    Args:
+        views: their names, in any order.
+        one_view: whether the network was trained to take a single one.
+
+    Raises:
+        ValueError: no such view, none, one twice, or a single one for a network that needs both.
+    """
+    wanted = [name.strip() for name in views.split(",")] if isinstance(views, str) else list(views)
+    used = tuple(view for view in VIEWS if view in wanted)
+    if not used or len(used) != len(wanted):
+        raise ValueError(f"--views: choose {' or '.join(VIEWS)}, or both with a comma between them; got {views!r}")
+    if used != VIEWS and not one_view:
+        raise ValueError(
+            f"--views: this network was trained with both views and would take a missing one for air, got {used[0]!r}; "
+            "give both, or use a method whose configuration says one_view, with its weights"
+        )
+    return ViewChoice(used, one_view)
+
+
+def find_exam(
+    source: _Source, frame: int | None = None, choice: ViewChoice = BOTH
+) -> tuple[dict[str, Radiograph], dict[str, Any]]:
+    """Read the radiographs of one exam, tell the frontal from the lateral one, and how they were taken.
+
+    The view of a file is what the mapping says; else what the file itself says; else what a word of its name says.
+    Where a single view is used the other one may be there or not; nothing is asked of it but that it is not another
+    patient's.
+
+    Args:
+        source: a folder or a zip with the two files, at most one level further down, besides any files that are no
+            images; two files; a mapping of ``frontal`` and ``lateral`` to files; or one file with both.
+        frame: which one of a multi-frame file, counted from 0.
+        choice: which views are used.
+
+    Returns:
+        The views that are used, frontal first, and what an :data:`ACQUISITION_FILE` with them says, which lies wherever
+        in a folder or zip the radiographs may; files that are named one by one have none.
+
+    Raises:
+        ValueError: not exactly these views; the same image twice; two patients; views that contradict the files; a file
+            that cannot be read; two acquisition files, or one that is no JSON object. Of identities only the attribute
+            is named: logs are no place for their values.
+    """
+    if isinstance(source, Mapping):
+        return _checked(_read_told(source, frame, choice), choice), {}
+    if not isinstance(source, (str, Path)):
+        return _recognised(source, frame, "the list", choice), {}
+    path = Path(source)
+    if path.is_dir():
+        files = _files(path)
+        films = _recognised(filter(_is_image, files), frame, path, choice)
+        return films, _read_acquisition([file for file in files if file.name == ACQUISITION_FILE])
+    if path.suffix.lower() == ".zip":
+        return _unzipped(path, frame, choice)
+    return _recognised([path], frame, path, choice), {}
+
+
+def _unzipped(path: Path, frame: int | None, choice: ViewChoice) -> tuple[dict[str, Radiograph], dict[str, Any]]:
+    """The exam in a zip, whose files go by the zip's path instead of that of the folder they vanish with."""
+    with unpacked(path) as folder:
+
+        def renamed(text: str) -> str:
+            return text.replace(str(folder), str(path))
+
+        try:
+            films, told = find_exam(folder, frame, choice)
+        except ValueError as error:
+            raise ValueError(renamed(str(error))) from error
+    named = {
+        view: replace(film, path=renamed(film.path), warnings=tuple(map(renamed, film.warnings)))
+        for view, film in films.items()
+    }
+    return named, told
+
+
+def _read_acquisition(paths: Sequence[Path]) -> dict[str, Any]:
+    """What the file says; empty if there is none."""
+    if not paths:
+        return {}
+    if len(paths) > 1:
+        raise ValueError(
+            f"{', '.join(map(str, paths[:_NAMED]))}: an exam has one {ACQUISITION_FILE}, got {len(paths)}; put what "
+            "differs between the views under their names into one"
+        )
+    told = read_json(paths[0])
+    if not isinstance(told, dict):
+        raise ValueError(f"{paths[0]}: expected an object with the names of options, got {type(told).__name__}")
+    return told
+
+
+def _files(folder: Path) -> list[Path]:
+    """Files of a folder and of the folders in it.
+
+    A folder that holds but one other folder stands for that one, as in exports by patient, study and series.
+    """
+    inside = _visible(folder)
+    told = [p for p in inside if p.name == ACQUISITION_FILE]
+    others = [p for p in inside if p not in told]
+    if len(others) == 1 and others[0].is_dir():
+        return told + _files(others[0])
+    nested = [p for child in inside if child.is_dir() for p in _visible(child)]
+    return [p for p in (*inside, *nested) if p.is_file()]
+
+
+def _visible(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if not p.name.startswith(".") and p.name != "__MACOSX")
+
+
+def _is_image(path: Path) -> bool:
+    """Whether a file is an image, or claims to be; DICOM's reports, presentation states and directories are not."""
+    with path.open("rb") as file:
+        head = file.read(_HEAD_BYTES)
+    if not is_dicom(head):
+        return is_picture(head) or path.name.lower().endswith((*SUFFIXES, *_DICOM_SUFFIXES))
+    try:
+        sop_class = stored_class(head)
+    except Exception:  # on hostile bytes pydicom raises errors of any kind; reading the file will name them
+        return True
+    return sop_class.is_private or "Image" in sop_class.name
+
+
+def _recognised(
+    paths: Iterable[str | Path], frame: int | None, where: str | Path, choice: ViewChoice
+) -> dict[str, Radiograph]:
+    """The views that are used, from files that nobody named by view."""
+    return _checked(_told_apart(_read_all(paths, frame, where, choice), choice), choice)
+
+
+def _read_all(
+    paths: Iterable[str | Path], frame: int | None, where: str | Path, choice: ViewChoice
+) -> list[Radiograph]:
+    """The radiographs in some files; more files than an exam has are not even read."""
+    paths = [Path(path) for path in paths]
+    found = paths
+    if len(paths) <= len(VIEWS):
+        films = [film for path in paths for film in read_radiographs(path, frame)]
+        if len(choice.used) <= len(films) <= len(VIEWS):
+            return films
+        found = [film.path for film in films]
+    names = ", ".join(map(str, found[:_NAMED])) + (", ..." if len(found) > _NAMED else "")
+    if choice.is_both:
+        rule, remedy = "two radiographs, a frontal and a lateral one", "leave the two alone, or name them"
+    else:
+        rule = f"a {choice.used[0]} radiograph, with or without that of the other view"
+        remedy = "leave it alone, or name it"
+    raise ValueError(
+        f"{where}: an exam is {rule}, got {len(found)}{names and f' ({names})'}; {remedy} by {choice.options}"
+        f"{choice.hint if len(found) == 1 else ''}"
+    )
+
+
+def _told_apart(films: Sequence[Radiograph], choice: ViewChoice) -> dict[str | None, Radiograph]:
+    """Films by view, frontal first; None for one that nothing tells and nobody needs."""
+    views = [film.view or _view_of_name(film.path) for film in films]
+    told = dict(zip(views, films, strict=True))
+    if None in told and not told.keys() >= {*choice.used}:
+        raise ValueError(
+            f"{films[views.index(None)].path}: neither the file nor its name tells whether this is the frontal or the "
+            f"lateral view; give {'the two files' if choice.is_both else 'the file'} by {choice.options}"
+        )
+    if len(told) < len(films):
+        raise ValueError(
+            f"{films[0].path}, {films[1].path}: both are {views[0]} views; an exam is one frontal and one lateral view"
+        )
+    if not told.keys() >= {*choice.used}:
+        raise ValueError(
+            f"{films[0].path}: a {views[0]} view, but --views asks for the {choice.used[0]} one; give that file, or "
+            f"choose --views {views[0]}"
+        )
+    return {view: told[view] for view in (*VIEWS, None) if view in told}
+
+
+def _read_told(paths: Mapping[str, str | Path], frame: int | None, choice: ViewChoice) -> dict[str, Radiograph]:
+    if not {*choice.used} <= set(paths) <= {*VIEWS} or not all(paths.values()):
+        raise ValueError(
+            f"views: give a file as {' and one as '.join(f'--{view}' for view in choice.used)}, got {dict(paths)!r}"
+            f"{choice.hint}"
+        )
+    films = {}
+    for view in choice.used:
+        found = read_radiographs(paths[view], frame)
+        if len(found) != 1:
+            raise ValueError(f"{paths[view]}: holds {len(found)} radiographs; give it alone, not as the {view} view")
+        films[view] = found[0]
+        if films[view].view not in (None, view):
+            raise ValueError(
+                f"{paths[view]}: given as the {view} view, but by its own account a {films[view].view} one; exchange "
+                "--frontal and --lateral, or correct the file"
+            )
+    return films
+
+
+def _view_of_name(path: str) -> str | None:
+    words = set(re.findall("[a-z]+", Path(path).name.lower()))
+    views = [view for view in VIEWS if words & NAME_WORDS[view]]
+    return views[0] if len(views) == 1 else None
+
+
+def _checked(films: Mapping[str | None, Radiograph], choice: ViewChoice) -> dict[str, Radiograph]:
+    """The views that are used, after all that the files of one exam can contradict each other in."""
+    paths, headers = ", ".join(film.path for film in films.values()), [film.header for film in films.values()]
+    if len(films) == 2 and np.array_equal(*(film.pixels for film in films.values())):
+        raise ValueError(f"{paths}: the same image twice; give two different views")
+    if differing := contradictions(headers, IDENTITY):
+        raise ValueError(f"{paths}: two patients, by {', '.join(differing)}; give two views of one patient")
+    views = {view: _completed(films[view], view) for view in choice.used}
+    if choice.is_both and contradictions(headers, ["StudyInstanceUID"]):
+        apart = f"{paths}: from two studies; the patient may have changed in between"
+        views["frontal"] = replace(views["frontal"], warnings=(*views["frontal"].warnings, apart))
+    return views
+
+
+def _completed(film: Radiograph, view: str) -> Radiograph:
+    named, warnings = _view_of_name(film.path), film.warnings
+    if named not in (None, view):
+        warnings = (*warnings, f"{film.path}: taken as the {view} view, though its name says {named}")
+    is_nifti = film.path.lower().endswith(SUFFIXES)
+    orientation = film.orientation or (NIFTI_ORIENTATION[view] if is_nifti else None)
+    return replace(film, view=view, orientation=orientation, warnings=warnings)
+
+
+def disagreements(image: np.ndarray, geometry: BiplanarGeometry) -> list[str]:
+    """What two views of one patient, in the network's frame, must agree in but do not; nothing if there is but one.
+
+    The frontal shadow is the wider one, and at any height both views see the same matter: the sum over a row is, but
+    for perspective, the attenuation of one axial slice.
+
+    Args:
+        image: line integrals ``[2, N, N]`` or any image that grows with them, frontal (u, w) and lateral (v, w); one
+            that is missing is zero.
+        geometry: of the network.
+    """
+    bodies = [np.clip(view - np.percentile(view, 5), 0, None) for view in image]
+    if not all(body.any() for body in bodies):
+        return []
+    pitch_mm = isocentre_pitch_mm(geometry)
+    ratio = _width(bodies[0]) / _width(bodies[1])
+    offset_mm = _height_offset(*bodies, most=round(_SEARCHED_MM / pitch_mm)) * pitch_mm
+    warnings = []
+    if ratio < MIN_WIDTH_RATIO:
+        warnings.append(
+            f"the frontal view's shadow is {ratio:.2f} times as wide as the lateral one's, but a body's at least "
+            f"{MIN_WIDTH_RATIO}: are the views swapped?"
+        )
+    if abs(offset_mm) > MAX_HEIGHT_OFFSET_MM:
+        warnings.append(
+            f"by what each row attenuates, the lateral view seems {abs(offset_mm):.0f} mm too "
+            f"{'high' if offset_mm > 0 else 'low'} for the frontal one, more than the {MAX_HEIGHT_OFFSET_MM:.0f} mm "
+            "that this estimate may be off: is --centre right for both?"
+        )
+    return warnings
+
+
+def _width(body: np.ndarray) -> float:
+    """Standard deviation of a shadow across the patient's axis, in pixels."""
+    weights = body.sum(axis=1)
+    across = np.arange(len(weights))
+    mean = np.average(across, weights=weights)
+    return math.sqrt(np.average((across - mean) ** 2, weights=weights))
+
+
+def _height_offset(frontal: np.ndarray, lateral: np.ndarray, most: int) -> int:
+    """By how many pixels the lateral view lies higher, by the correlation of the slopes of both profiles along w."""
+    first, second = (np.gradient(gaussian_filter1d(body.sum(axis=0), 1.0)) for body in (frontal, lateral))
+
+    def agreement(offset: int) -> float:
+        a, b = (
+            first[max(0, -offset) : len(first) - max(0, offset)],
+            second[max(0, offset) : len(second) + min(0, offset)],
+        )
+        return float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b) + 1e-12))
+
+    return max(sorted(range(-most, most + 1), key=abs), key=agreement)

@@ -1,0 +1,157 @@
+"""How an engine calls a diffusion network: one noisy evaluation to train, a sampler's loop to reconstruct."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from monai.inferers import Inferer
+from monai.utils import convert_to_tensor
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from scripts.diffusion.samplers import Sampler, draw_noise
+from scripts.diffusion.schedules import respaced_timesteps
+from scripts.inference.precision import mixed_precision
+from scripts.inference.tiles import in_tiles
+from scripts.io.options import require_number, require_whole
+
+
+class ReconstructionInferer(Inferer):
+    """Samples volumes from radiographs: the condition once, then one denoiser evaluation per step and group of samples.
+
+    Sample k of an exam depends on the exam and on ``seed + k`` alone: neither on the other exams of the batch, nor on
+    how samples are grouped, up to the rounding of the device's kernels for different batch sizes.
+
+    Args:
+        sampler: the solver.
+        alphas_cumprod: the schedule of training, float64 ``[T]``.
+        steps: timesteps to visit.
+        power: how they are spaced; see :func:`~scripts.diffusion.schedules.respaced_timesteps`.
+        seed: of the initial noise and of all that the sampler draws; sample k of every exam uses ``seed + k``.
+        samples: volumes per exam.
+        sample_batch: samples that go through the network together; memory grows with it, see docs/uncertainty.md.
+        amp: evaluate the network in bfloat16.
+        callback: called as ``callback(step, steps)`` after every step of every group.
+    """
+
+    def __init__(
+        self,
+        sampler: Sampler,
+        alphas_cumprod: Tensor,
+        steps: int = 10,
+        power: float = 1.0,
+        seed: int = 0,
+        samples: int = 1,
+        sample_batch: int = 1,
+        amp: bool = False,
+        callback: Callable[[int, int], None] | None = None,
+    ) -> None:
+        require_whole(steps=steps, seed=seed, samples=samples, sample_batch=sample_batch)
+        require_number(power=power)
+        if min(samples, sample_batch) < 1:
+            raise ValueError(f"samples and sample_batch must be at least 1, got {samples} and {sample_batch}")
+        self.sampler, self.alphas_cumprod = sampler, alphas_cumprod
+        self.timesteps = respaced_timesteps(len(alphas_cumprod), steps, power)
+        self.seeds, self.sample_batch = range(seed, seed + samples), sample_batch
+        self.amp, self.callback = amp, callback
+
+    @torch.no_grad()
+    def __call__(self, inputs: Tensor, network: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
+        """Volumes ``[B, samples, U, V, W]`` of images ``[B, 2, N, N]``; with one sample ``[B, 1, U, V, W]``."""
+        inputs = convert_to_tensor(inputs)  # metadata would be carried through every operation of the network
+        with mixed_precision(inputs.device, self.amp):
+            condition = network.condition(inputs)
+        groups = [self.seeds[i : i + self.sample_batch] for i in range(0, len(self.seeds), self.sample_batch)]
+        return torch.cat([self._sample(inputs, network, condition, group) for group in groups], dim=1)
+
+    def _sample(self, inputs: Tensor, network: nn.Module, condition: list[Tensor], seeds: Sequence[int]) -> Tensor:
+        """One sample per seed and exam; in the network's batch all exams with the first seed come first."""
+        exams, size = len(inputs), len(seeds)
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds for _ in range(exams)]
+        x_T = draw_noise(torch.empty(size * exams, *network.volume_shape, device=inputs.device), generators)
+        # Views for a single exam or sample: the memory is not taken again.
+        shared = [c.expand(size, *c.shape).flatten(0, 1) for c in condition]
+
+        def denoise(x: Tensor, t: Tensor, estimate: Tensor) -> Tensor:
+            with mixed_precision(x.device, self.amp):
+                return network.predict_x0(x, t, shared, estimate)
+
+        def report(step: int, steps: int, x: Tensor, x0: Tensor) -> None:
+            if self.callback is not None:
+                self.callback(step, steps)
+
+        first = network.first_estimate(shared)
+        volumes = self.sampler(denoise, x_T, self.timesteps, self.alphas_cumprod, generators, report, first)
+        return volumes.unflatten(0, (size, exams)).transpose(0, 1).flatten(1, 2)
+
+
+class SuperResolvingInferer(ReconstructionInferer):
+    """Samples volumes from the stages in ``network.base``, and has ``network.upsampler`` draw each on a finer grid.
+
+    Args:
+        tile: voxels of a sampled volume along each side of the tiles that are drawn at a time.
+        sampling: arguments of :class:`ReconstructionInferer`.
+    """
+
+    def __init__(self, *, tile: int = 64, **sampling: Any) -> None:
+        super().__init__(**sampling)
+        self.tile = tile
+
+    @torch.no_grad()
+    def __call__(self, inputs: Tensor, network: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
+        """Volumes ``[B, samples, f U, f V, f W]`` in [-1, 1] of images ``[B, 2, N, N]``."""
+        coarse, upsampler = super().__call__(inputs, network.base), network.upsampler
+        with mixed_precision(coarse.device, self.amp):
+            samples = [
+                in_tiles(upsampler, sample, self.tile, upsampler.halo, upsampler.factor).float()
+                for sample in coarse.split(1, dim=1)
+            ]
+        return torch.cat(samples, dim=1).clamp(-1.0, 1.0)
+
+
+def choose(options: Mapping[str, Sampler], name: str) -> Sampler:
+    """The sampler called ``name``.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    if name not in options:
+        raise ValueError(f"unknown sampler {name!r}; choose one of {', '.join(sorted(options))}")
+    return options[name]
+
+
+class StepProgress:
+    """A progress bar over a sampler's steps, one per reconstruction; on a terminal only."""
+
+    def __init__(self) -> None:
+        self.bar: tqdm | None = None
+
+    def __call__(self, step: int, steps: int) -> None:
+        """Show that ``step`` (counted from zero) of ``steps`` is done."""
+        if self.bar is None:
+            self.bar = tqdm(total=steps, desc="sampling", unit="step", leave=False, disable=None)
+        self.bar.update()
+        if step + 1 == steps:
+            self.bar.close()
+            self.bar = None
+
+
+class DirectInferer(Inferer):
+    """Reconstructs with one evaluation of the network, clipped to its range.
+
+    Args:
+        amp: evaluate the network in bfloat16.
+    """
+
+    def __init__(self, amp: bool = False) -> None:
+        self.amp = amp
+
+    @torch.no_grad()
+    def __call__(self, inputs: Tensor, network: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
+        """Volumes ``[B, 1, U, V, W]`` in [-1, 1] of images ``[B, 2, N, N]``."""
+        inputs = convert_to_tensor(inputs)  # metadata would be carried through every operation of the network
+        with mixed_precision(inputs.device, self.amp):
+            volume = network(inputs)
+        return volume.float().clamp(-1.0, 1.0)

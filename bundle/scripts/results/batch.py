@@ -1,0 +1,123 @@
+"""Reconstructing many exams: one that fails does not lose the others, and what is done already is not done again."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ignite.engine import Engine, Events
+from monai.data import DataLoader
+from monai.engines import Evaluator
+from tqdm import tqdm
+
+from scripts.io.atomic import require_replaceable, whole_file
+from scripts.io.errors import stated_cause
+from scripts.io.text import write_text
+from scripts.metrics.tables import to_csv
+from scripts.results.record import RECORD_FILE, SaveReconstructions
+
+logger = logging.getLogger(__name__)
+COLUMNS = ("exam", "status", "folder", "seconds", "reprojection_frontal", "reprojection_lateral", "warnings", "error")
+SUMMARY_FILE = "summary.csv"
+INDEX_FILE = "index.html"
+
+
+class ReconstructAll:
+    """Runs an evaluator exam by exam and keeps account of each: ``summary.csv`` and ``index.html`` in ``output_dir``.
+
+    Status ``done``, ``kept`` (an earlier result of the same inputs and settings was there) or ``failed`` (with the
+    error). Both files are written anew after every exam, so that a run that is killed has accounted for what it did.
+
+    Args:
+        evaluator: reconstructs; its handlers include ``saver``.
+        exams: a data set of items with an ``image``; reading one may fail.
+        names: what the exams are called, in the same order.
+        saver: writes the results, and knows those that are there.
+        overwrite: do everything again.
+        write_index: ``write_index(path, rows)`` for the index; None for none.
+    """
+
+    def __init__(
+        self,
+        evaluator: Evaluator,
+        exams: Sequence[Mapping[str, Any]],
+        names: Sequence[str],
+        saver: SaveReconstructions,
+        overwrite: bool = False,
+        write_index: Callable[[Path, Sequence[Mapping[str, Any]]], None] | None = None,
+    ) -> None:
+        self.evaluator, self.exams, self.names, self.saver = evaluator, exams, list(names), saver
+        self.overwrite, self.write_index = overwrite, write_index
+        self.rows: list[dict[str, Any]] = []
+        self.error: Exception | None = None
+        # An engine that an exception has left once does not run again.
+        evaluator.add_event_handler(Events.EXCEPTION_RAISED, self._remember)
+
+    def __call__(self) -> None:
+        """Reconstruct every exam.
+
+        Raises:
+            ValueError: the only exam cannot be reconstructed.
+            SystemExit: with status 1 and the errors, if some of several exams failed.
+        """
+        several = len(self.names) > 1
+        for index, name in enumerate(tqdm(self.names, "exams", unit="exam", disable=None if several else True)):
+            try:
+                row = self._one(index)
+            except Exception as error:  # whatever one exam does, the others go on
+                if not several:
+                    raise
+                row = {"status": "failed", "error": _message(error)}
+                logger.error("%s: %s", name, row["error"])
+            self.rows.append(dict.fromkeys(COLUMNS, "") | {"exam": name} | row)
+            self._account()
+        failed = [row["error"] for row in self.rows if row["status"] == "failed"]
+        if failed:
+            raise SystemExit(f"{len(failed)} of {len(self.rows)} exams failed:\n" + "\n".join(failed))
+
+    def _one(self, index: int) -> dict[str, Any]:
+        item = self.exams[index]
+        record = None if self.overwrite else self.saver.found(item["image"])
+        status = "done" if record is None else "kept"
+        if record is None:
+            self._reconstruct(item)
+            record = self.saver.found(item["image"])
+        return _row(status, self.saver.folder(item["image"]).name, record)
+
+    def _reconstruct(self, item: Mapping[str, Any]) -> None:
+        require_replaceable(self.saver.folder(item["image"]), RECORD_FILE)
+        self.error = None
+        self.evaluator.data_loader = DataLoader([item], batch_size=1)
+        self.evaluator.state.epoch_length = 1
+        self.evaluator.run()
+        if self.error is not None:
+            raise self.error
+
+    def _remember(self, engine: Engine, error: Exception) -> None:
+        self.error = error
+
+    def _account(self) -> None:
+        folder = self.saver.output_dir
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / SUMMARY_FILE, to_csv(self.rows))
+        if self.write_index is not None:
+            with whole_file(folder / INDEX_FILE) as partial:
+                self.write_index(partial, self.rows)
+
+
+def _row(status: str, folder: str, record: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "status": status,
+        "folder": folder,
+        "seconds": record["seconds"],
+        **{f"reprojection_{view}": error for view, error in record["reprojection_error"].items()},
+        "warnings": len(record["warnings"]),
+    }
+
+
+def _message(error: Exception) -> str:
+    """What the user is told: our own stated cause, else the error's kind and text."""
+    cause = stated_cause(error)
+    return str(cause) if cause is not None else f"unexpected {type(error).__name__}: {error}"

@@ -1,0 +1,108 @@
+"""The files of a result: each writer puts one kind of them into the exam's folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from pydicom.dataset import Dataset
+
+from scripts.dicom.write_ct import CtDescription, write_ct_series, write_uncertainty_series
+from scripts.io.nifti import write_volume
+from scripts.results.record import Result
+
+Writer = Callable[[Path, Result], None]
+
+
+def chosen(writers: Mapping[str, Writer], names: str | Sequence[str]) -> list[Writer]:
+    """The writers of these names, given as a list or as one text with commas.
+
+    Raises:
+        ValueError: there is none of a name.
+    """
+    wanted = [name.strip() for name in names.split(",")] if isinstance(names, str) else list(names)
+    unknown = [name for name in wanted if name not in writers]
+    if unknown:
+        raise ValueError(f"--outputs: unknown {', '.join(map(repr, unknown))}; choose from {', '.join(writers)}")
+    return [writers[name] for name in wanted]
+
+
+class WriteNifti:
+    """``ct.nii.gz``, int16 HU (of several samples the mean), and ``std.nii.gz``, float32 HU, if there are several."""
+
+    def __call__(self, folder: Path, result: Result) -> None:
+        """Write them."""
+        write_volume(folder / "ct.nii.gz", np.rint(result.mean).astype(np.int16), result.affine)
+        if result.std is not None:
+            write_volume(folder / "std.nii.gz", result.std, result.affine)
+
+
+@dataclass(frozen=True)
+class DrawFigure:
+    """``figure.png``: inputs, re-projections, slices and the skeleton, beside the truth where it is known.
+
+    Attributes:
+        draw: ``draw(path, hu, measured, reprojected, spacing_mm, title, truth)``; the last is None if not known.
+    """
+
+    draw: Callable[..., None]
+
+    def __call__(self, folder: Path, result: Result) -> None:
+        """Draw it."""
+        images = (result.mean, result.measured, result.reprojected)
+        self.draw(folder / "figure.png", *images, result.spacing_mm, result.name, result.truth)
+
+
+class WriteDicom:
+    """``dicom/ct``, a DICOM CT series, and ``dicom/std``, that of the standard deviation, if there are several samples.
+
+    Patient and study are those of the radiographs; of inputs that are not DICOM they are anonymous.
+    """
+
+    def __call__(self, folder: Path, result: Result) -> None:
+        """Write them."""
+        sources = {view: Dataset.from_json(header) for view, header in result.exam["headers"].items()}
+        description = _description(result)
+        series = {"ct": (write_ct_series, result.mean), "std": (write_uncertainty_series, result.std)}
+        for name, (write, volume) in series.items():
+            if volume is not None:
+                (folder / "dicom" / name).mkdir(parents=True)
+                write(folder / "dicom" / name, volume, result.affine, sources, description)
+
+
+@dataclass(frozen=True)
+class WriteReport:
+    """The page to look at.
+
+    Attributes:
+        write: ``write(folder, record, images, volumes, affine)``, which names the file.
+    """
+
+    write: Callable[..., None]
+
+    def __call__(self, folder: Path, result: Result) -> None:
+        """Write it."""
+        images = {"measured": result.measured, "reprojected": result.reprojected}
+        images |= {f"{view}_film": pixels for view, pixels in result.films.items()}
+        volumes = {"ct": result.mean, "std": result.std, "truth": result.truth}
+        known = {name: volume for name, volume in volumes.items() if volume is not None}
+        self.write(folder, result.record, images, known, result.affine)
+
+
+def _description(result: Result) -> CtDescription:
+    record = result.record
+    decisive = {"inputs": sorted(record["inputs_sha256"].values()), "options": record["options"]}
+    how = {key: record[key] for key in ("sampler", "steps", "power", "seed", "samples") if key in record}
+    views = record["views"]
+    return CtDescription(
+        exam=json.dumps(decisive, sort_keys=True),
+        software=record["bundle"]["name"],
+        version=record["bundle"]["version"],
+        weights_sha256=record["weights_sha256"],
+        derivation=", ".join(f"{key} {value}" for key, value in how.items()),
+        is_lossy=result.exam["is_lossy"],
+        source="2 X-rays" if len(views) > 1 else f"1 X-ray ({views[0]})",
+    )

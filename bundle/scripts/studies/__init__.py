@@ -1,0 +1,1 @@
+"""Measurements over many cases: accuracy, calibration, sensitivity, segmentation, and all methods compared."""

@@ -1,0 +1,175 @@
+"""The calibration study: does the spread of several samples tell the error of their mean, and what factor mends it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from monai.inferers import Inferer
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from scripts.inference.measured import prepare_measured
+from scripts.intensity import NETWORK_HU_RANGE, network_to_hu
+from scripts.metrics.calibration import NOTES, Spread, coverage, fit_temperature, measure_calibration, spread_of
+from scripts.metrics.tables import summarise, to_markdown
+from scripts.studies.tables import page, write_tables
+
+RAW, TEMPERED = "raw", "tempered"
+BODY, EVERYWHERE = "body", "everywhere"
+ABOUT = (
+    "Mean ± standard deviation over cases. *raw* is the samples as they are, *tempered* with their standard deviation "
+    "times the temperature below. Truth and samples are clipped to [{:g}, {:g}] HU.".format(*NETWORK_HU_RANGE)
+)
+CURVE_LEVELS = (*(i / 20 for i in range(1, 20)), 0.99)
+"""Nominal coverages of the reliability diagram."""
+
+
+class Voxels(NamedTuple):
+    """Voxels of one case in HU: samples ``[K, N]`` and truth ``[N]``."""
+
+    samples: Tensor
+    truth: Tensor
+
+    @property
+    def spread(self) -> Spread:
+        """Error of the samples' mean, and their standard deviation."""
+        return spread_of(*self)
+
+
+class CalibrationStudy:
+    """Fits a temperature on one split and measures what the intervals cover on another, without it and with it.
+
+    The temperature is fitted in the bodies of the first split's cases, every voxel counting alike; see
+    :func:`~scripts.metrics.calibration.fit_temperature`. Measured is in the bodies of the second split's cases, and
+    everywhere.
+
+    Writes into ``output_dir``, each file atomically: ``cases.csv`` (a row per case, temperature and region),
+    ``summary.csv`` and ``summary.json`` (mean, standard deviation, n; the temperature), ``summary.md`` and
+    ``reliability.png``.
+
+    Args:
+        network: makes the samples, by way of ``inferer``.
+        inferer: ``inferer(image, network)`` is samples ``[1, K, U, V, W]`` in network range, K at least 2.
+        device: of the network.
+        fit_split: name of the split to fit on.
+        fitting: its cases, with ``name``, ``image`` and ``hu``.
+        split: name of the split to measure.
+        measured: its cases, likewise.
+        failures: cases of either that are lost already, to their errors.
+        body: the patient's voxels ``[U, V, W]`` by the true HU ``[U, V, W]``.
+        output_dir: made if needed.
+        settings: JSON-ready facts about the run, for the summaries.
+        draw: makes the picture: ``draw(path, levels, coverages, title)``; None for no picture.
+        prepare: makes (image, target) in network units of a batch.
+
+    Raises:
+        ValueError: one split for both.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        inferer: Inferer,
+        device: torch.device,
+        fit_split: str,
+        fitting: Iterable[Mapping[str, Any]],
+        split: str,
+        measured: Iterable[Mapping[str, Any]],
+        failures: Mapping[str, str],
+        body: Callable[[np.ndarray], np.ndarray],
+        output_dir: str | Path,
+        settings: Mapping[str, Any],
+        draw: Callable[..., None] | None = None,
+        prepare: Callable[..., tuple[Tensor, Tensor]] = prepare_measured,
+    ) -> None:
+        if fit_split == split:
+            raise ValueError(f"split {split!r} is both fitted on and measured; choose another --fit_split or --split")
+        self.network, self.inferer, self.device, self.body = network.eval(), inferer, device, body
+        self.fit_split, self.fitting, self.split, self.measured = fit_split, fitting, split, measured
+        self.failures, self.settings = dict(failures), dict(settings)
+        self.output_dir, self.draw, self.prepare = Path(output_dir), draw, prepare
+
+    def __call__(self) -> None:
+        """Sample all cases, write the tables and the picture, and print the summary.
+
+        Raises:
+            ValueError: no case could be fitted, or none measured.
+            SystemExit: with status 1 and the errors, if a case was lost.
+        """
+        fitted = {name: voxels[BODY].spread for name, voxels in self._sample(self.fit_split, self.fitting)}
+        temperature = self._fit(list(fitted.values()))
+        factors = {RAW: 1.0, TEMPERED: temperature}
+        rows: list[dict[str, Any]] = []
+        curves: dict[str, list[list[float]]] = {method: [] for method in factors}
+        for name, voxels in self._sample(self.split, self.measured):
+            rows += [
+                {"case": name, "method": method, "estimate": region} | measure_calibration(*chosen, factor)
+                for region, chosen in voxels.items()
+                for method, factor in factors.items()
+            ]
+            for method, factor in factors.items():
+                curves[method].append(coverage(voxels[BODY].spread.tempered(factor), CURVE_LEVELS))
+        self._require(rows, self.split)
+        alone = {name: fit_temperature([spread]) for name, spread in fitted.items()}
+        self._write(rows, {"temperature": temperature, "temperature_of_each_fitted_case_alone": alone})
+        if self.draw is not None:
+            title = f"{len(curves[RAW])} {self.split} cases, voxels in the body; temperature {temperature:.2f}"
+            self.draw(self.output_dir / "reliability.png", CURVE_LEVELS, curves, title)
+        if self.failures:
+            raise SystemExit(f"{len(self.failures)} cases failed:\n{self._lost}")
+
+    def _sample(self, split: str, cases: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, dict[str, Voxels]]]:
+        """Name and voxels by region of every case; those that fail are noted and left out."""
+        for case in tqdm(cases, desc=f"sample {split}", unit="case"):
+            try:
+                voxels = self._voxels(case)
+            except ValueError as error:
+                self.failures[case["name"]] = f"{case['name']}: {error}"
+            else:
+                yield case["name"], voxels
+
+    def _voxels(self, case: Mapping[str, Any]) -> dict[str, Voxels]:
+        """Samples and truth in the body and everywhere, on the CPU."""
+        batch = {key: case[key][None] for key in ("image", "hu")}
+        image, target = self.prepare(batch, self.device)
+        samples = network_to_hu(self.inferer(image, self.network)[0].float()).flatten(1).cpu()
+        if not torch.isfinite(samples).all():
+            raise ValueError("the samples hold NaN or infinity; check the weights, or switch --amp off")
+        truth = network_to_hu(target).flatten().cpu()
+        body = torch.from_numpy(self.body(case["hu"][0].numpy())).flatten()
+        return {BODY: Voxels(samples[:, body], truth[body]), EVERYWHERE: Voxels(samples, truth)}
+
+    def _fit(self, spreads: list[Spread]) -> float:
+        self._require(spreads, self.fit_split)
+        temperature = fit_temperature(spreads)
+        if not 0 < temperature < math.inf:
+            raise ValueError(
+                f"no temperature fits split {self.fit_split!r}: the samples are all the same, or the truth itself, in "
+                "too many voxels; choose a sampler or weights whose samples vary"
+            )
+        return temperature
+
+    def _require(self, found: list[Any], split: str) -> None:
+        if not found:
+            raise ValueError(f"no case of split {split!r} could be used:\n{self._lost}")
+
+    @property
+    def _lost(self) -> str:
+        return "\n".join(self.failures.values())
+
+    def _write(self, rows: list[dict[str, Any]], found: Mapping[str, Any]) -> None:
+        summary = summarise(rows)
+        table = to_markdown(summary)
+        measured = len({row["case"] for row in rows})
+        record = {**found, **self.settings, "cases": measured, "failures": self.failures}
+        write_tables(self.output_dir, rows, summary, record, page("Calibration", table, ABOUT, record, NOTES))
+        print(
+            f"\n{table}\n\ntemperature {found['temperature']:.3f}, fitted on {self.fit_split}; {measured} {self.split} "
+            f"cases measured; tables in {self.output_dir}",
+            flush=True,
+        )

@@ -1,0 +1,127 @@
+"""Data for an evaluation: the cases of a split, none of them skipped in silence, and the mean training volume."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.utils.data import Subset
+from tqdm import tqdm
+
+from scripts.cases.manifest import SPLITS_FILE
+from scripts.cases.splits import SPLITS
+from scripts.data.datasets import PreparedCases
+from scripts.geometry import BiplanarGeometry
+from scripts.intensity import hu_to_network, network_to_hu
+from scripts.io.case import CT_FILE
+from scripts.io.nifti import read_volume, write_volume
+from scripts.io.text import write_text
+
+logger = logging.getLogger(__name__)
+
+
+def case_folders(dataset_dir: str | Path, split: str) -> list[Path]:
+    """All case folders that a prepared data set lists for one split, whether they exist or not.
+
+    Raises:
+        ValueError: not a prepared data set, an unknown split, or one without cases.
+    """
+    path = Path(dataset_dir) / SPLITS_FILE
+    if split not in SPLITS:
+        raise ValueError(f"split: choose one of {', '.join(SPLITS)} with --split, got {split!r}")
+    if not path.is_file():
+        raise ValueError(f"{path}: not found; --dataset_dir must be the output folder of prepare.json")
+    names = json.loads(path.read_text()).get(split, [])
+    if not names:
+        raise ValueError(f"{path}: split {split!r} has no case; choose another split or another data set")
+    return [Path(dataset_dir) / "cases" / name for name in names]
+
+
+class ReadableCases(Subset):
+    """The cases of a split that can be read.
+
+    Attributes:
+        failures: name of each other case to what is wrong with it.
+    """
+
+    def __init__(self, cases: PreparedCases, failures: dict[str, str]) -> None:
+        super().__init__(cases, [i for i, folder in enumerate(cases.folders) if Path(folder).name not in failures])
+        self.failures = failures
+
+
+def readable_cases(dataset_dir: str | Path, split: str, geometry: BiplanarGeometry) -> ReadableCases:
+    """Read every case of a split once before the evaluation, so that a bad one costs no other.
+
+    Raises:
+        ValueError: as :func:`case_folders`, or no case can be read.
+    """
+    cases = PreparedCases(case_folders(dataset_dir, split), geometry)
+    failures: dict[str, str] = {}
+    for index, folder in enumerate(tqdm(cases.folders, desc=f"check {split} cases", unit="case")):
+        try:
+            cases[index]
+        except ValueError as error:
+            failures[folder.name] = str(error)
+    if len(failures) == len(cases):
+        first = next(iter(failures.values()))
+        raise ValueError(f"{dataset_dir}: none of the {len(cases)} cases of split {split!r} can be used; {first}")
+    return ReadableCases(cases, failures)
+
+
+def mean_training_volume(dataset_dir: str | Path, geometry: BiplanarGeometry, path: str | Path) -> Tensor:
+    """The mean of the training cases, clipped to the network's range, and its copy as NIfTI.
+
+    The file holds HU, float32; ``<path without suffixes>.json`` records which cases it is the mean of. A file of the
+    very same cases, by the digest of their CTs and the geometry, is read instead of computed again.
+
+    Args:
+        dataset_dir: prepared data set whose train split to average.
+        geometry: of the network.
+        path: the NIfTI file.
+
+    Returns:
+        ``[1, U, V, W]`` in network range.
+
+    Raises:
+        ValueError: no train split, a case that cannot be read, or one of another geometry.
+    """
+    path = Path(path)
+    try:
+        folders = case_folders(dataset_dir, "train")
+    except ValueError as error:
+        raise ValueError(
+            f"mean training volume: {error}. Give --training_dir, the data the network was trained on, or --baselines "
+            "'{}' to go without"
+        ) from None
+    record = path.with_name(path.name.split(".")[0] + ".json")
+    made_of = json.dumps({"cases": [f.name for f in folders], "sha256": _digest(folders, geometry)}, indent=2)
+    if path.is_file() and record.is_file() and record.read_text() == made_of:
+        logger.info("mean training volume: reusing %s", path)
+        return hu_to_network(torch.from_numpy(read_volume(path)[0]))[None]
+    mean = _mean(PreparedCases(folders, geometry))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    record.unlink(missing_ok=True)  # the old record must not vouch for the new volume
+    write_volume(path, network_to_hu(mean)[0].numpy(), geometry.volume_affine())
+    write_text(record, made_of)
+    return mean
+
+
+def _mean(cases: PreparedCases) -> Tensor:
+    total = torch.zeros(1, *cases.geometry.volume_shape, dtype=torch.float64)
+    for index in tqdm(range(len(cases)), desc="mean training volume", unit="case"):
+        total += hu_to_network(cases[index]["hu"])
+    return (total / len(cases)).float()
+
+
+def _digest(folders: Sequence[Path], geometry: BiplanarGeometry) -> str:
+    """SHA-256 over a geometry and the names and CT files of cases; a file that is missing counts as empty."""
+    digest = hashlib.sha256(geometry.to_json().encode())
+    for folder in folders:
+        path = folder / CT_FILE
+        digest.update(folder.name.encode() + b"\0" + (path.read_bytes() if path.is_file() else b""))
+    return digest.hexdigest()

@@ -1,0 +1,176 @@
+"""Evaluation: a method and its baselines measured alike, on the same cases, in one run."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from ignite.engine import Engine, Events
+from monai.engines import IterationEvents
+from torch import Tensor, nn
+
+from scripts.intensity import network_to_radiograph
+from scripts.metrics.perceptual import NOTES as PERCEPTUAL_NOTES
+from scripts.metrics.perceptual import Perceptual, SliceFeatures
+from scripts.metrics.protocol import NOTES, measure
+from scripts.metrics.tables import (
+    SINGLE,
+    Statistic,
+    Summary,
+    summarise,
+    to_markdown,
+)
+from scripts.studies.tables import page, write_tables
+
+
+class Estimate(NamedTuple):
+    """Volumes ``[B, 1, U, V, W]`` in network range, how they were made, and the seconds that each took."""
+
+    method: str
+    estimate: str
+    volumes: Tensor
+    seconds: float
+
+
+class CompareMethods:
+    """Measures the evaluator's predictions and those of baselines, case by case, and writes the tables.
+
+    The primary estimate is a ``single`` volume: of several samples, the first. Their mean is measured too, under its
+    own name: averaging raises PSNR and lowers sharpness, so the two are never mixed. A case that one method fails on
+    counts for none, so that all are compared on the same cases.
+
+    :meth:`finish` writes into ``output_dir``, each file atomically: ``cases.csv`` (a row per case, method and
+    estimate), ``summary.csv`` and ``summary.json`` (mean, standard deviation, n) and ``summary.md``.
+
+    MONAI's ``MetricsSaver`` is not used: it writes one file per metric, and knows of one method only.
+
+    Args:
+        output_dir: made if needed.
+        projector: attenuation in 1/mm to line integrals, in the geometry of the cases.
+        method: what the tables call the evaluator's network.
+        baselines: further networks by name, each called as ``network(image)`` for volumes ``[B, 1, U, V, W]``.
+        failures: cases that are lost already, to their errors.
+        settings: JSON-ready facts about the run, for the summaries.
+        lpips: measures every case; by default nothing, and its columns stay empty.
+        fid: measures all cases together, likewise; only in the summaries.
+    """
+
+    def __init__(
+        self,
+        output_dir: str | Path,
+        projector: nn.Module,
+        method: str,
+        baselines: Mapping[str, nn.Module],
+        failures: Mapping[str, str],
+        settings: Mapping[str, Any],
+        lpips: Perceptual | None = None,
+        fid: SliceFeatures | None = None,
+    ) -> None:
+        if method in baselines:
+            raise ValueError(f"method {method!r} is also the name of a baseline; choose another with --method")
+        self.output_dir, self.projector = Path(output_dir), projector
+        self.method, self.baselines = method, {name: network.eval() for name, network in baselines.items()}
+        self.failures, self.settings = dict(failures), dict(settings)
+        self.lpips, self.fid = lpips or Perceptual(), fid or SliceFeatures()
+        self.rows: list[dict[str, Any]] = []
+        self.started = self.seconds = 0.0
+
+    def attach(self, engine: Engine) -> None:
+        """Measure after every iteration of ``engine``, a MONAI evaluator with ``decollate=False``."""
+        engine.add_event_handler(Events.ITERATION_STARTED, self._start)
+        engine.add_event_handler(IterationEvents.FORWARD_COMPLETED, self._stop)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._publish)
+
+    @torch.no_grad()
+    def __call__(self, engine: Engine) -> None:
+        """Measure every case of the batch that ``engine`` has just reconstructed."""
+        image, target, samples = (engine.state.output[key].float() for key in ("image", "label", "pred"))
+        estimates = self._estimates(image, samples)
+        projector, line_integrals = self.projector.to(image.device), network_to_radiograph(image)
+        for i, case in enumerate(engine.state.batch["name"]):
+            one = slice(i, i + 1)
+            try:
+                rows = [
+                    {"case": case, "method": e.method, "estimate": e.estimate}
+                    | measure(e.volumes[one], target[one], line_integrals[one], projector)
+                    | self.lpips.measure(e.volumes[one], target[one])
+                    | {"seconds": e.seconds}
+                    for e in estimates
+                ]
+                self.fid.add(target[one], {(e.method, e.estimate): e.volumes[one] for e in estimates})
+                self.rows += rows
+            except ValueError as error:
+                self.failures[case] = f"{case}: {error}"
+
+    def finish(self) -> None:
+        """Write the tables and print the summary.
+
+        Raises:
+            ValueError: no case was measured.
+            SystemExit: with status 1 and the errors, if a case was lost.
+        """
+        lost = "\n".join(self.failures.values())
+        if not self.rows:
+            raise ValueError(f"no case could be evaluated:\n{lost}")
+        measured = len({row["case"] for row in self.rows})
+        summary = self._summary(measured)
+        record = {**self.settings, "cases": measured, "failures": self.failures}
+        table = to_markdown(summary)
+        about, notes = "Mean ± standard deviation over cases.", NOTES + PERCEPTUAL_NOTES
+        text = page(f"Evaluation of {self.method}", table, about, record, notes)
+        write_tables(self.output_dir, self.rows, summary, record, text)
+        print(f"\n{table}\n\n{measured} cases; tables in {self.output_dir}", flush=True)
+        if self.failures:
+            raise SystemExit(f"{len(self.failures)} of {measured + len(self.failures)} cases failed:\n{lost}")
+
+    def _summary(self, cases: int) -> Summary:
+        """The statistics over cases, and FID, which all cases have together."""
+        distances = self.fid.finish()
+        return {
+            key: statistics | {name: _of_all(value, cases) for name, value in distances[key].items()}
+            for key, statistics in summarise(self.rows).items()
+        }
+
+    def _estimates(self, image: Tensor, samples: Tensor) -> list[Estimate]:
+        seconds, count = self.seconds / len(image), samples.shape[1]
+        estimates = [Estimate(self.method, SINGLE, samples[:, :1], seconds / count)]
+        if count > 1:
+            mean = samples.mean(dim=1, keepdim=True)
+            estimates.append(Estimate(self.method, f"mean of {count} samples", mean, seconds))
+        for name, network in self.baselines.items():
+            volumes, elapsed = _timed(network.to(image.device), image)
+            estimates.append(Estimate(name, SINGLE, volumes, elapsed / len(image)))
+        return estimates
+
+    def _start(self, engine: Engine) -> None:
+        self.started = _now(engine.state.device)
+
+    def _stop(self, engine: Engine) -> None:
+        self.seconds = _now(engine.state.device) - self.started
+
+    def _publish(self, engine: Engine) -> None:
+        """The method's means as the engine's metrics, for its loggers."""
+        statistics = summarise(self.rows).get((self.method, SINGLE), {})
+        engine.state.metrics |= {metric: statistic.mean for metric, statistic in statistics.items()}
+
+
+def _of_all(value: float, cases: int) -> Statistic:
+    return Statistic(value, math.nan, 0 if math.isnan(value) else cases)
+
+
+def _timed(network: Callable[[Tensor], Tensor], image: Tensor) -> tuple[Tensor, float]:
+    started = _now(image.device)
+    volumes = network(image)
+    return volumes, _now(image.device) - started
+
+
+def _now(device: torch.device) -> float:
+    """Seconds, once the device has done all it was asked to."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()

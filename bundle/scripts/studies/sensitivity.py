@@ -1,0 +1,165 @@
+"""The sensitivity study: what a reconstruction loses when the radiographs were not taken as the network believes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.inferers import Inferer
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from scripts.geometry import VIEWS, BiplanarGeometry
+from scripts.inference.measured import KeepViews
+from scripts.metrics.protocol import DATA_RANGE
+from scripts.metrics.tables import SINGLE, Summary, summarise
+from scripts.metrics.volume import psnr, ssim3d
+from scripts.physics.detector import expose
+from scripts.physics.raymarch import RayMarchProjector, rotate_pose, view_pose
+from scripts.studies.tables import page, write_tables
+from scripts.training.prepare_batch import PrepareSimulated
+
+UNPERTURBED = "unperturbed"
+METRICS = {"psnr3d_db": psnr, "ssim3d": ssim3d}
+
+
+@dataclass(frozen=True)
+class Perturbed:
+    """Radiographs that deviate from what the network believes of them.
+
+    Attributes:
+        projector: mu in 1/mm to line integrals, in the poses in which they were taken.
+        gain: factor on all line integrals, of another beam energy.
+        exposure: factor on the open beam.
+    """
+
+    projector: nn.Module
+    gain: float = 1.0
+    exposure: float = 1.0
+
+    def __call__(self, mu: Tensor) -> Tensor:
+        """Line integrals ``[B, 2, N, N]`` of ``mu [B, 1, U, V, W]``."""
+        return expose(self.gain * self.projector(mu), self.exposure)
+
+
+def perturbations(
+    geometry: BiplanarGeometry,
+    device: torch.device,
+    turns_deg: Sequence[float],
+    exposures: Sequence[float],
+    gains: Sequence[float],
+) -> dict[str, Perturbed]:
+    """One perturbation at a time, by name, the unperturbed radiographs first; all by the same ray march.
+
+    Args:
+        geometry: what the network believes.
+        device: of the projections.
+        turns_deg: of the lateral view, and of both views as if the patient lay turned, right-handed about w.
+        exposures: factors on the open beam.
+        gains: factors on the line integrals.
+    """
+    straight = RayMarchProjector(geometry).to(device)
+    found = {UNPERTURBED: Perturbed(straight)}
+    for name, turned in (("lateral view", VIEWS[1:]), ("both views", VIEWS)):
+        for turn in turns_deg:
+            poses = [
+                rotate_pose(view_pose(geometry, view), (0.0, 0.0, math.radians(turn) if view in turned else 0.0))
+                for view in VIEWS
+            ]
+            found[f"{name} turned by {turn:+g} deg"] = Perturbed(RayMarchProjector(geometry, tuple(poses)).to(device))
+    found |= {f"exposure x {factor:.3g}": Perturbed(straight, exposure=factor) for factor in exposures}
+    return found | {f"gain x {factor:.3g}": Perturbed(straight, gain=factor) for factor in gains}
+
+
+class SensitivityStudy:
+    """Reconstructs every case from its own CT's radiographs, as they should be and perturbed, with the same seed.
+
+    Writes into ``output_dir`` what :func:`~scripts.studies.tables.write_tables` does: a row per case and perturbation,
+    and the statistics over the cases, of their differences to the unperturbed radiographs too.
+
+    Args:
+        network: makes the volumes, by way of ``inferer``.
+        inferer: ``inferer(image, network)`` is volumes ``[1, K, U, V, W]`` in network range, of which the first counts.
+        device: of the network.
+        perturbations: mu in 1/mm to line integrals ``[1, 2, N, N]``, by name; the unperturbed ones among them.
+        views: those that the network is shown.
+        cases: with ``name`` and ``hu``.
+        failures: cases that are lost already, to their errors.
+        output_dir: made if needed.
+        settings: facts about the run.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        inferer: Inferer,
+        device: torch.device,
+        perturbations: Mapping[str, Callable[[Tensor], Tensor]],
+        views: Sequence[str],
+        cases: Iterable[Mapping[str, Any]],
+        failures: Mapping[str, str],
+        output_dir: str | Path,
+        settings: Mapping[str, Any],
+    ) -> None:
+        self.network, self.inferer, self.device = network.eval(), inferer, device
+        self.prepare = {name: KeepViews(views, PrepareSimulated(seen)) for name, seen in perturbations.items()}
+        self.cases, self.failures, self.settings = cases, dict(failures), dict(settings)
+        self.output_dir = Path(output_dir)
+
+    def __call__(self) -> None:
+        """Reconstruct, write the tables and print the summary.
+
+        Raises:
+            ValueError: no case could be used.
+            SystemExit: with status 1 and the errors, if a case was lost.
+        """
+        rows: list[dict[str, Any]] = []
+        for case in tqdm(self.cases, desc="sensitivity", unit="case"):
+            try:
+                rows += self._measure(case)
+            except ValueError as error:
+                self.failures[case["name"]] = f"{case['name']}: {error}"
+        lost = "\n".join(self.failures.values())
+        if not rows:
+            raise ValueError(f"no case could be used:\n{lost}")
+        self._write(rows)
+        if self.failures:
+            raise SystemExit(f"{len(self.failures)} cases failed:\n{lost}")
+
+    def _measure(self, case: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """A row per perturbation."""
+        measured = {}
+        for name, prepare in self.prepare.items():
+            image, target = prepare({"hu": case["hu"][None]}, self.device)
+            volume = self.inferer(image, self.network)[:, :1].float()
+            if not torch.isfinite(volume).all():
+                raise ValueError("the volume holds NaN or infinity; check the weights, or switch --amp off")
+            measured[name] = {metric: of(volume, target, DATA_RANGE).item() for metric, of in METRICS.items()}
+        usual = measured[UNPERTURBED]
+        return [
+            {"case": case["name"], "method": name, "estimate": SINGLE}
+            | values
+            | {f"{metric}_change": value - usual[metric] for metric, value in values.items()}
+            for name, values in measured.items()
+        ]
+
+    def _write(self, rows: list[dict[str, Any]]) -> None:
+        summary, cases = summarise(rows), len({row["case"] for row in rows})
+        table, record = _table(summary), {**self.settings, "cases": cases, "failures": self.failures}
+        about = "Means over cases, of all radiographs simulated from the prepared CT by one ray march."
+        write_tables(self.output_dir, rows, summary, record, page("Sensitivity", table, about, record))
+        print(f"\n{table}\n\n{cases} cases; tables in {self.output_dir}", flush=True)
+
+
+def _table(summary: Summary) -> str:
+    lines = ["| radiographs | PSNR3D (dB) | change | SSIM3D | change |", "| --- | ---: | ---: | ---: | ---: |"]
+    for (name, _), found in summary.items():
+        value, change, similarity, its_change = (
+            found[key].mean for metric in METRICS for key in (metric, f"{metric}_change")
+        )
+        lines.append(f"| {name} | {value:.2f} | {change:+.2f} | {similarity:.3f} | {its_change:+.3f} |")
+    return "\n".join(lines)

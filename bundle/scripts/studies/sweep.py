@@ -1,0 +1,219 @@
+"""The comparison of all methods: each is trained and evaluated by the bundle's own commands, under one budget.
+
+Nothing here knows a network: a method is a list of overlays over the configurations that a user would run by hand.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from scripts.io.text import write_text
+from scripts.training.checkpoints import saved_checkpoints
+
+RECORD = "record.json"
+"""In a step's folder: its command, and once it has succeeded what it used."""
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a command took: seconds of wall time and the largest resident memory in bytes."""
+
+    seconds: float
+    peak_bytes: int
+
+
+def run_logged(command: Sequence[str], log: Path) -> Usage:
+    """Run ``command``, its output appended to ``log``.
+
+    Raises:
+        RuntimeError: it fails; with the error that it stated, or else with its last line.
+    """
+    started, before = time.perf_counter(), log.stat().st_size if log.exists() else 0
+    with log.open("ab") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+        _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        lines = log.read_bytes()[before:].decode(errors="replace").strip().splitlines() or ["no output"]
+        stated = [line for line in lines if line.startswith("error: ")]
+        raise RuntimeError(f"status {process.returncode}: {(stated or lines)[-1]} (log: {log})")
+    return Usage(time.perf_counter() - started, used.ru_maxrss * 1024)
+
+
+@dataclass(frozen=True)
+class Method:
+    """One row of the comparison.
+
+    Attributes:
+        overlays: of ``configs/methods``, over the training, inference and evaluation configurations.
+        training: further overlays for training only, e.g. an adversarial one.
+        evaluation: further overlays for evaluation only.
+        options: of the training, beside the budget's and over them.
+        upon: options of the training that name the weights of other methods, which must come before; by option.
+        trained_as: the method whose weights are evaluated; this one is not trained itself.
+    """
+
+    overlays: Sequence[str] = ()
+    training: Sequence[str] = ()
+    evaluation: Sequence[str] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+    upon: Mapping[str, str] = field(default_factory=dict)
+    trained_as: str | None = None
+
+
+class Sweep:
+    """Trains and evaluates every method, skipping what is done, and hands the results to ``publish``.
+
+    In ``output_dir`` each method has a folder with ``training/`` (the training run), ``evaluation/`` (its tables and
+    volumes) and ``log.txt``. A step that has succeeded is not repeated while its command stays the same
+    (:data:`RECORD`); an interrupted training goes on from its checkpoint, but not under other settings, which would
+    give it another budget than the table says. A method that fails does not stop the others.
+
+    Args:
+        configs: the bundle's ``configs`` folder.
+        output_dir: made if needed.
+        methods: by name, the attributes of :class:`Method`.
+        budget: options of every training run, the same for all but for a method's own.
+        evaluation: options of every evaluation run.
+        publish: called as ``publish(output_dir, rows, costs)``: the measurements of all cases and methods, and for each
+            method its costs.
+        common: overlays over every method's own, in training and evaluation, e.g. another grid.
+        only: names of the methods to run, all by default.
+        tracking: options for an experiment tracker, which ``--tracking`` puts here. Every command gets them, with the
+            method as the name of its run: training leaves the run open, evaluation goes on with it and closes it. They
+            are no part of what is compared: what is done without them is not repeated with them.
+        run: executes a command; for tests.
+    """
+
+    def __init__(
+        self,
+        configs: str | Path,
+        output_dir: str | Path,
+        methods: Mapping[str, Mapping[str, Any]],
+        budget: Mapping[str, Any],
+        evaluation: Mapping[str, Any],
+        publish: Callable[[Path, list[dict[str, str]], dict[str, dict[str, Any]]], None],
+        common: Sequence[str] = (),
+        only: Sequence[str] | None = None,
+        tracking: Sequence[Mapping[str, Any]] = (),
+        run: Callable[[Sequence[str], Path], Usage] = run_logged,
+    ) -> None:
+        unknown = set(only or ()) - set(methods)
+        if unknown:
+            raise ValueError(f"unknown method {sorted(unknown)[0]!r}; choose from {', '.join(methods)}")
+        self.configs, self.output_dir = Path(configs), Path(output_dir)
+        self.methods = {name: Method(**method) for name, method in methods.items()}
+        self.common = list(common)
+        self.names = [name for name in methods if not only or name in only]
+        self.tracking = {key: value for options in tracking for key, value in options.items()}
+        self.budget, self.evaluation, self.publish, self.run = dict(budget), dict(evaluation), publish, run
+
+    def __call__(self) -> None:
+        """Run all that is not done, then publish.
+
+        Raises:
+            SystemExit: with status 1 and the errors, if a method failed.
+        """
+        failures = {}
+        for i, name in enumerate(self.names):
+            try:
+                self._method(f"[{i + 1}/{len(self.names)}] {name}", name)
+            except RuntimeError as error:
+                failures[name] = f"{name}: {error}"
+                print(failures[name], flush=True)
+        done = [name for name in self.names if name not in failures]
+        if done:
+            rows = collect_rows([self.output_dir / name / "evaluation" for name in done])
+            self.publish(self.output_dir, rows, {name: self._costs(name) for name in done})
+        if failures:
+            raise SystemExit(f"{len(failures)} of {len(self.names)} methods failed:\n" + "\n".join(failures.values()))
+
+    def _method(self, label: str, name: str) -> None:
+        folder, method = self.output_dir / name, self.methods[name]
+        evaluation = folder / "evaluation"
+        tracking = self.tracking and {**self.tracking, "run_name": name}
+        if method.trained_as is None:
+            self._train(label, name, tracking and {**tracking, "close_run": False})
+        options = {"weights": self._weights(method.trained_as or name), "method": name, **self.evaluation}
+        overlays = [*method.overlays, *self.common, *method.evaluation]
+        evaluate = self._command(["inference", "evaluate"], overlays, evaluation, options)
+        self._step(f"{label}: evaluation", evaluate, evaluation, folder / "log.txt", tracking)
+
+    def _train(self, label: str, name: str, tracking: Mapping[str, Any]) -> None:
+        folder, method = self.output_dir / name, self.methods[name]
+        training = self._weights(name).parent
+        upon = {option: self._weights(other) for option, other in method.upon.items()}
+        overlays = [*method.overlays, *method.training, *self.common]
+        train = self._command(["train"], overlays, training, {**self.budget, **method.options, **upon})
+        begun = _record(training).get("command", train)
+        if begun != train and saved_checkpoints(training / "checkpoints"):
+            raise RuntimeError(f"{training}: was begun with other settings; choose another --output_dir or delete it")
+        if self._step(f"{label}: training", train, training, folder / "log.txt", tracking):
+            for other, its in self.methods.items():  # what is there measured other weights
+                if name in (other, its.trained_as):
+                    (self.output_dir / other / "evaluation" / RECORD).unlink(missing_ok=True)
+
+    def _weights(self, name: str) -> Path:
+        return self.output_dir / name / "training" / "model.pt"
+
+    def _command(
+        self, bases: Sequence[str], overlays: Sequence[str], output_dir: Path, options: Mapping[str, Any]
+    ) -> list[str]:
+        files = [self.configs / f"{name}.json" for name in bases]
+        files += [self.configs / "methods" / f"{name}.json" for name in overlays]
+        command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str([str(file) for file in files])]
+        return command + _arguments({"output_dir": output_dir, **options})
+
+    def _step(self, label: str, command: list[str], folder: Path, log: Path, tracking: Mapping[str, Any]) -> bool:
+        """Run a step, with the options ``tracking``, unless it is done; tells whether it ran."""
+        record = _record(folder)
+        if record.get("command") == command and "seconds" in record:
+            print(f"{label}: done before", flush=True)
+            return False
+        print(f"{label} ... ({log})", flush=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / RECORD, json.dumps({"command": command}, indent=2) + "\n")
+        used = self.run(command + _arguments(tracking), log)
+        # An interrupted training has used time before; its log tells, this record does not.
+        write_text(folder / RECORD, json.dumps({"command": command, **asdict(used)}, indent=2) + "\n")
+        print(f"{label}: {used.seconds:.0f} s", flush=True)
+        return True
+
+    def _costs(self, name: str) -> dict[str, Any]:
+        used = _record(self._weights(self.methods[name].trained_as or name).parent)
+        summary = json.loads((self.output_dir / name / "evaluation" / "summary.json").read_text())
+        distances = next((m["metrics"] for m in summary["methods"] if m["method"] == name), {})
+        return {
+            **{metric: value["mean"] for metric, value in distances.items() if metric.startswith("fid_")},
+            "parameters": summary["parameters"],
+            "training_seconds": used["seconds"],
+            "training_peak_bytes": used["peak_bytes"],
+        }
+
+
+def collect_rows(folders: Sequence[Path]) -> list[dict[str, str]]:
+    """The rows of every ``cases.csv``; a baseline that all evaluations measured is taken once."""
+    rows: dict[tuple[str, str, str], dict[str, str]] = {}
+    for folder in folders:
+        with (folder / "cases.csv").open(newline="") as file:
+            for row in csv.DictReader(file):
+                rows.setdefault((row["case"], row["method"], row["estimate"]), row)
+    return list(rows.values())
+
+
+def _arguments(options: Mapping[str, Any]) -> list[str]:
+    return [text for key, value in options.items() if value is not None for text in (f"--{key}", str(value))]
+
+
+def _record(folder: Path) -> dict[str, Any]:
+    path = folder / RECORD
+    return json.loads(path.read_text()) if path.is_file() else {}

@@ -1,0 +1,85 @@
+"""What MONAI's ``AdversarialTrainer`` needs to train a *conditional* GAN on pairs of radiographs and volumes.
+
+That trainer shows its inputs to the discriminator as the real examples. So the volume is the input here, and the
+radiographs travel beside it to both networks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from monai.inferers import Inferer
+from torch import Tensor, nn
+
+from scripts.diffusion.training import Prediction
+from scripts.inference.precision import mixed_precision
+
+
+@dataclass(frozen=True)
+class WithCondition:
+    """Turns (image, x0) into what the adversarial trainer expects.
+
+    Args:
+        prepare: makes (image, x0).
+    """
+
+    prepare: Callable[..., tuple[Tensor, Tensor]]
+
+    def __call__(
+        self, batch: dict[str, Tensor], device: torch.device, non_blocking: bool = False, **kwargs: Any
+    ) -> tuple[Tensor, Tensor, tuple, dict[str, Tensor]]:
+        """(x0 as the real example, x0 as the target, no further arguments, ``{"image": image}``)."""
+        image, x0 = self.prepare(batch, device, non_blocking, **kwargs)
+        return x0, x0, (), {"image": image}
+
+
+class GeneratorInferer(Inferer):
+    """The generator's volume of the radiographs; it never sees the real one.
+
+    Args:
+        amp: evaluate the network in bfloat16.
+    """
+
+    def __init__(self, amp: bool = False) -> None:
+        self.amp = amp
+
+    def __call__(self, inputs: Tensor, network: nn.Module, *args: Any, image: Tensor, **kwargs: Any) -> Tensor:
+        """Volumes ``[B, 1, U, V, W]`` of ``image [B, 2, N, N]``."""
+        with mixed_precision(image.device, self.amp):
+            volume = network(image)
+        return volume.float()
+
+
+class DiscriminatorInferer(Inferer):
+    """The discriminator's logits of a volume and the radiographs it should belong to.
+
+    Args:
+        amp: evaluate the network in bfloat16.
+    """
+
+    def __init__(self, amp: bool = False) -> None:
+        self.amp = amp
+
+    def __call__(self, inputs: Tensor, network: nn.Module, *args: Any, image: Tensor, **kwargs: Any) -> Tensor:
+        """Logits of volumes ``inputs [B, 1, U, V, W]`` with ``image [B, 2, N, N]``."""
+        with mixed_precision(image.device, self.amp):
+            logits = network(inputs, image)
+        return logits.float()
+
+
+@dataclass(frozen=True)
+class OfVolume:
+    """A loss on :class:`Prediction` as one on the volume itself.
+
+    Args:
+        loss: takes (prediction, x0).
+    """
+
+    loss: Callable[[Prediction, Tensor], Tensor]
+
+    def __call__(self, volume: Tensor, x0: Tensor) -> Tensor:
+        """The loss of ``volume`` against ``x0``, both ``[B, 1, U, V, W]``."""
+        return self.loss(Prediction(volume, x0, volume), x0)

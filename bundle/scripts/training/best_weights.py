@@ -1,0 +1,92 @@
+"""The weights worth keeping: those of the best validation."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+from ignite.engine import Engine, Events
+from monai.engines import Evaluator
+from torch import nn
+
+from scripts.training.checkpoints import save_atomically
+
+logger = logging.getLogger(__name__)
+
+
+class BestWeights:
+    """Writes a network's raw ``state_dict`` whenever the validator's key metric improves.
+
+    The best value is part of the training checkpoint, so a resumed run never replaces better weights by worse ones.
+
+    Args:
+        network: whose weights to keep, usually the moving average.
+        path: the file, replaced atomically.
+        better: whether the first value beats the second; larger is better by default. NaN never does.
+        dtype: floating-point type on disk of the float32 weights.
+        is_writer: whether this process writes; one of a distributed run does.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        path: str | Path,
+        better: Callable[[float, float], bool] = lambda new, best: new > best,
+        dtype: torch.dtype = torch.float32,
+        is_writer: bool = True,
+    ) -> None:
+        self.network, self.path, self.better = network, Path(path), better
+        self.dtype, self.is_writer = dtype, is_writer
+        self.best: float | None = None
+
+    def attach(self, engine: Engine) -> None:
+        """Compare after every run of the validator ``engine``."""
+        engine.add_event_handler(Events.COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        """Save if the key metric of ``engine`` is the best so far."""
+        value = float(engine.state.metrics[engine.state.key_metric_name])
+        if math.isnan(value) or (self.best is not None and not self.better(value, self.best)):
+            return
+        self.best = value
+        if self.is_writer:
+            save_weights(self.network, self.path, self.dtype)
+            logger.info("best %s so far: %.4f, weights in %s", engine.state.key_metric_name, value, self.path)
+
+    def state_dict(self) -> dict[str, float | None]:
+        """The best value, for the training checkpoint."""
+        return {"best": self.best}
+
+    def load_state_dict(self, state: Mapping[str, float | None]) -> None:
+        """Take up the best value of an earlier run."""
+        self.best = state["best"]
+
+
+class ValidateStart:
+    """Validates the weights that a training starts from, so that it keeps none that are worse.
+
+    Attached after the handler that resumes: a resumed training has done so before.
+    """
+
+    def __init__(self, validator: Evaluator) -> None:
+        self.validator = validator
+
+    def attach(self, engine: Engine) -> None:
+        """Validate when ``engine`` starts anew."""
+        engine.add_event_handler(Events.STARTED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        """Run the validator if ``engine`` has not trained yet."""
+        if engine.state.epoch == 0:
+            self.validator.run()
+            name, metrics = self.validator.state.key_metric_name, self.validator.state.metrics
+            logger.info("before training: %s %.4f", name, metrics[name])
+
+
+def save_weights(network: nn.Module, path: Path, dtype: torch.dtype = torch.float32) -> None:
+    """Write a raw ``state_dict`` that MONAI's loaders take, atomically; float32 entries are stored as ``dtype``."""
+    state = {k: v.to(dtype) if v.dtype == torch.float32 else v for k, v in network.state_dict().items()}
+    save_atomically(state, path)

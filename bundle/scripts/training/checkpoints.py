@@ -1,0 +1,123 @@
+"""Training checkpoints: written atomically after every epoch, and resumed from exactly."""
+
+from __future__ import annotations
+
+import logging
+import re
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+
+from scripts.io.atomic import whole_file
+
+logger = logging.getLogger(__name__)
+
+
+class Checkpoints:
+    """Saves everything a training run needs after every epoch, and starts from the newest checkpoint if there is one.
+
+    A run that is killed at any moment and started again repeats the epoch it was in; with
+    :class:`~scripts.training.seeding.SeedIterations` and a data set whose items depend on their index alone it ends
+    with the very weights of an unbroken run. MONAI's ``CheckpointSaver`` cannot promise that: it writes in place, and
+    it deletes an old checkpoint before the new one is complete.
+
+    Args:
+        folder: for the checkpoints, ``checkpoint_epoch=<n>.pt``.
+        state: objects with ``state_dict`` and ``load_state_dict``, restored in this order; the engine itself is added.
+        unchanged: settings without which the weights mean something else; a run resumes with equal ones or not at all.
+        n_saved: how many checkpoints to keep.
+        map_location: device to load to.
+        is_writer: whether this process saves; one of a distributed run does.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        state: Mapping[str, Any],
+        unchanged: Mapping[str, Any] | None = None,
+        n_saved: int = 2,
+        map_location: torch.device | str | None = None,
+        is_writer: bool = True,
+    ) -> None:
+        self.folder, self.state, self.n_saved = Path(folder), dict(state), n_saved
+        self.unchanged = {name: repr(value) for name, value in (unchanged or {}).items()}
+        self.map_location, self.is_writer = map_location, is_writer
+
+    def attach(self, engine: Engine) -> None:
+        """Resume when ``engine`` starts and save after each of its epochs."""
+        engine.add_event_handler(Events.STARTED, self.resume)
+        if self.is_writer:
+            engine.add_event_handler(Events.EPOCH_COMPLETED, self.save)
+
+    def save(self, engine: Engine) -> None:
+        """Write the checkpoint of the epoch that ``engine`` has completed, then delete those that are too old."""
+        checkpoint = {name: part.state_dict() for name, part in self.state.items()}
+        checkpoint |= {"trainer": engine.state_dict(), "unchanged": self.unchanged}
+        save_atomically(checkpoint, self.folder / f"checkpoint_epoch={engine.state.epoch}.pt")
+        for old in saved_checkpoints(self.folder)[: -self.n_saved]:
+            old.unlink()
+
+    def resume(self, engine: Engine) -> None:
+        """Restore the newest checkpoint, if any.
+
+        Raises:
+            ValueError: it is damaged, or of a run with other settings or another network.
+        """
+        engine.state_dict_user_keys.clear()  # an adversarial trainer would add its networks as whole objects
+        saved = saved_checkpoints(self.folder)
+        if not saved:
+            logger.info("no checkpoint in %s: training starts from scratch", self.folder)
+            return
+        checkpoint, planned = read_checkpoint(saved[-1], self.map_location), engine.state.max_epochs
+        try:
+            self._restore(engine, checkpoint)
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise ValueError(
+                f"{saved[-1]}: cannot resume: {error}; use the configuration this run was started with, or start "
+                "another run with another --output_dir"
+            ) from None
+        engine.state.max_epochs = planned
+        outlook = "resuming" if engine.state.epoch < planned else "nothing left to do; raise --max_epochs to continue"
+        logger.info("%s: %d of %d epochs are done, %s", saved[-1], engine.state.epoch, planned, outlook)
+
+    def _restore(self, engine: Engine, checkpoint: Mapping[str, Any]) -> None:
+        before = checkpoint["unchanged"]
+        different = [f"{k} was {before.get(k)}, now {v}" for k, v in self.unchanged.items() if before.get(k) != v]
+        if different:
+            raise ValueError("; ".join(different))
+        for name, part in self.state.items():
+            part.load_state_dict(checkpoint[name])
+        engine.load_state_dict(checkpoint["trainer"])
+
+
+def saved_checkpoints(folder: Path) -> list[Path]:
+    """Complete checkpoints in ``folder``, by the epoch in their names, oldest first."""
+    epochs = {int(m[1]): p for p in folder.glob("*.pt") if (m := re.fullmatch(r"checkpoint_epoch=(\d+)\.pt", p.name))}
+    return [epochs[epoch] for epoch in sorted(epochs)]
+
+
+def read_checkpoint(path: Path, map_location: torch.device | str | None = None) -> dict[str, Any]:
+    """Load a checkpoint, after checking that every byte of it is what was written.
+
+    Raises:
+        ValueError: it is not.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()  # torch.load does not compare the checksums
+    except (OSError, zipfile.BadZipFile) as error:
+        damaged = error
+    if damaged is not None:
+        raise ValueError(f"{path}: damaged checkpoint ({damaged}); delete it to resume from the one before it")
+    return torch.load(path, map_location=map_location, weights_only=True)
+
+
+def save_atomically(value: Any, path: Path) -> None:
+    """``torch.save`` to a file that appears, or is replaced, only when it is complete."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path) as partial:
+        torch.save(value, partial)

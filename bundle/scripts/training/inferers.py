@@ -1,0 +1,114 @@
+"""How a trainer calls a diffusion network: noise at random timesteps, and one evaluation or two."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from monai.inferers import Inferer
+from torch import Tensor, nn
+
+from scripts.diffusion.parametrisation import Parametrisation
+from scripts.diffusion.schedules import marginal, q_sample
+from scripts.diffusion.training import Prediction
+from scripts.inference.precision import mixed_precision
+
+
+class DiffusionTrainingInferer(Inferer):
+    """Adds noise to the targets at random timesteps and asks the network about it, eq (1).
+
+    The random numbers come from the global generators, which the trainer seeds at every iteration
+    (:class:`~scripts.training.seeding.SeedIterations`).
+
+    A sampler never adds noise to the truth, but to what the network took for it, and errors that the network was never
+    shown accumulate. With ``rollout`` some batches are made that way: noise is added to the network's own estimate from
+    pure noise, and the target stays the truth (scheduled sampling, Bengio et al. 2015, arXiv:1506.03099).
+
+    Args:
+        parametrisation: what the network's output means.
+        alphas_cumprod: the schedule, float64 ``[T]``.
+        amp: evaluate the network in bfloat16.
+        rollout: the probability of a batch of own estimates; the paper's is zero.
+    """
+
+    def __init__(
+        self, parametrisation: Parametrisation, alphas_cumprod: Tensor, amp: bool = False, rollout: float = 0.0
+    ) -> None:
+        self.parametrisation, self.alphas_cumprod, self.amp = parametrisation, alphas_cumprod, amp
+        self.rollout = rollout
+
+    def __call__(self, inputs: Tensor, network: nn.Module, *args: Any, x0: Tensor, **kwargs: Any) -> Prediction:
+        """Evaluate ``network(image, x_t, t)`` on volumes ``x0 [B, 1, U, V, W]`` at random t."""
+        t = torch.randint(len(self.alphas_cumprod), (len(x0),), device=x0.device)
+        alpha, sigma = marginal(self.alphas_cumprod, t, x0.ndim)
+        noise = torch.randn_like(x0)
+        x_t = q_sample(x0, noise, alpha, sigma)
+        if torch.rand(()) < self.rollout:
+            x_t = q_sample(self._own_estimate(inputs, network, x0), noise, alpha, sigma)
+            noise = (x_t - alpha * x0) / sigma  # what must be taken away to reach the truth
+        output, x0_hat = self._evaluate(inputs, network, x_t, t)
+        return Prediction(output, self.parametrisation.target(x0, noise, alpha, sigma), x0_hat)
+
+    def _evaluate(self, inputs: Tensor, network: nn.Module, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        alpha, sigma = marginal(self.alphas_cumprod, t, x_t.ndim)
+        with mixed_precision(x_t.device, self.amp):
+            output = network(inputs, x_t, t)
+        output = output.float()
+        return output, self.parametrisation.to_x0(output, x_t, alpha, sigma)
+
+    @torch.no_grad()
+    def _own_estimate(self, inputs: Tensor, network: nn.Module, like: Tensor) -> Tensor:
+        bare = getattr(network, "module", network)  # nothing to synchronise between processes
+        last = torch.full((len(like),), len(self.alphas_cumprod) - 1, device=like.device)
+        return self._evaluate(inputs, bare, torch.randn_like(like), last)[1].clamp(-1.0, 1.0)
+
+
+class CorrectingTrainingInferer(Inferer):
+    """Asks a network that carries its estimate about every exam twice, as a sampler does: at first, and later.
+
+    At first it sees pure noise and the first estimate. Later it sees its own first answer as the estimate, through
+    which no gradient flows, and noise at a random timestep on a volume that is for some exams the truth, for the others
+    that answer: a sampler adds noise to answers, and only noise on the truth teaches what the radiographs leave open.
+
+    Args:
+        alphas_cumprod: the schedule, float64 ``[T]``.
+        amp: evaluate the network in bfloat16.
+        power: how timesteps are drawn, T u^power with u uniform; 1 evenly, larger prefers clean ones.
+        from_truth: the share of exams whose later x_t is made of the truth.
+    """
+
+    def __init__(self, alphas_cumprod: Tensor, amp: bool = False, power: float = 2.0, from_truth: float = 0.5) -> None:
+        self.alphas_cumprod, self.amp, self.power, self.from_truth = alphas_cumprod, amp, power, from_truth
+
+    def __call__(self, inputs: Tensor, network: nn.Module, *args: Any, x0: Tensor, **kwargs: Any) -> Prediction:
+        """Both answers for volumes ``x0 [B, 1, U, V, W]``, the first B of 2 B being the first ones."""
+        count, device, steps = len(x0), x0.device, len(self.alphas_cumprod)
+        last = torch.full((count,), steps - 1, device=device)
+        with mixed_precision(device, self.amp):
+            first = network(inputs, torch.randn_like(x0), last).float()
+        estimate = first.detach().clamp(-1.0, 1.0)
+        t = (steps * torch.rand(count, device=device) ** self.power).long().clamp(max=steps - 1)
+        truthful = (torch.rand(count, device=device) < self.from_truth).reshape(-1, 1, 1, 1, 1)
+        x_t = q_sample(x0.where(truthful, estimate), torch.randn_like(x0), *marginal(self.alphas_cumprod, t, x0.ndim))
+        with mixed_precision(device, self.amp):
+            later = network(inputs, x_t, t, estimate).float()
+        answers = torch.cat([first, later])
+        return Prediction(answers, torch.cat([x0, x0]), answers)
+
+
+class DirectTrainingInferer(Inferer):
+    """Asks the network for the volume; what it says and what is wanted is a :class:`Prediction` as in diffusion.
+
+    Args:
+        amp: evaluate the network in bfloat16.
+    """
+
+    def __init__(self, amp: bool = False) -> None:
+        self.amp = amp
+
+    def __call__(self, inputs: Tensor, network: nn.Module, *args: Any, x0: Tensor, **kwargs: Any) -> Prediction:
+        """Evaluate ``network(image)`` on images ``[B, 2, N, N]`` whose volumes are ``x0 [B, 1, U, V, W]``."""
+        with mixed_precision(inputs.device, self.amp):
+            volume = network(inputs)
+        volume = volume.float()
+        return Prediction(volume, x0, volume)

@@ -1,0 +1,104 @@
+import gzip
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from scripts.cases.find import find_scans, read_ct
+
+
+def hounsfield():
+    return np.linspace(-1000, 400, 6 * 5 * 4, dtype=np.float32).reshape(6, 5, 4)
+
+
+def save(path, voxels, affine=None):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(nib.Nifti1Image(voxels, np.eye(4) if affine is None else affine), path)
+    return path
+
+
+def test_a_nifti_ct_is_read_with_its_scaling_and_its_affine(tmp_path):
+    affine = np.array([[0, -2, 0, 5], [0, 0, 3, -7], [1.5, 0, 0, 11], [0, 0, 0, 1.0]])
+    image = nib.Nifti1Image(((hounsfield() + 1000) / 2).astype(np.int16), affine)
+    image.header.set_slope_inter(2, -1000)
+    image.to_filename(tmp_path / "ct.nii")
+    ct = read_ct([tmp_path / "ct.nii"])
+    np.testing.assert_allclose(ct.hu, hounsfield(), atol=2)
+    np.testing.assert_allclose(ct.affine, affine)
+
+
+def with_nan():
+    hu = hounsfield()
+    hu[1, 2, 3] = np.nan
+    return hu
+
+
+@pytest.mark.parametrize(
+    ("voxels", "message"),
+    [
+        (with_nan(), "1 voxels are NaN or infinite"),
+        (np.full((4, 4, 4), -1000.0), "every voxel is -1000.0"),
+        (hounsfield() + 1024, r"\[24, 1424\] never fall below -200, so they are not HU"),
+        (hounsfield()[..., None].repeat(2, -1), r"one 3D volume, got shape \(6, 5, 4, 2\)"),
+        (hounsfield()[..., 0], r"one 3D volume, got shape \(6, 5\)"),
+    ],
+)
+def test_voxels_that_are_not_one_ct_in_hu_are_refused_by_rule_and_value(tmp_path, voxels, message):
+    path = save(tmp_path / "ct.nii.gz", voxels)
+    with pytest.raises(ValueError, match=message) as refusal:
+        read_ct([path])
+    assert str(path) in str(refusal.value)
+
+
+def test_an_unknown_orientation_is_refused(tmp_path):
+    image = nib.Nifti1Image(hounsfield(), None)
+    image.set_sform(None, code=0)
+    image.set_qform(None, code=0)
+    image.to_filename(tmp_path / "ct.nii")
+    with pytest.raises(ValueError, match="left and right are unknown"):
+        read_ct([tmp_path / "ct.nii"])
+
+
+def test_micrometres_are_refused(tmp_path):
+    image = nib.Nifti1Image(hounsfield(), np.eye(4))
+    image.header.set_xyzt_units("micron")
+    image.to_filename(tmp_path / "ct.nii")
+    with pytest.raises(ValueError, match="affine is in microns"):
+        read_ct([tmp_path / "ct.nii"])
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[: len(b) // 2], lambda b: b"not nifti", lambda b: gzip.compress(b"no")])
+def test_a_damaged_file_is_refused_by_name(tmp_path, damage):
+    path = save(tmp_path / "ct.nii.gz", np.random.default_rng(0).normal(size=(20, 20, 20)))
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(ValueError, match="ct.nii.gz: not a readable NIfTI file"):
+        read_ct([path])
+
+
+def test_scans_are_named_after_their_path_and_excluded_by_pattern(tmp_path):
+    save(tmp_path / "a" / "ct.nii.gz", hounsfield())
+    save(tmp_path / "b" / "ct.nii", hounsfield())
+    save(tmp_path / "b" / "Labels" / "ct.nii", hounsfield())
+    save(tmp_path / ".hidden.nii", hounsfield())
+    assert [s.name for s in find_scans(tmp_path, exclude=["*labels*"])] == ["a_ct", "b_ct"]
+
+
+def test_two_scans_with_one_name_are_refused(tmp_path):
+    save(tmp_path / "a" / "ct.nii", hounsfield())
+    save(tmp_path / "a_ct.nii", hounsfield())
+    with pytest.raises(ValueError, match="'a_ct': both a/ct.nii and a_ct.nii"):
+        find_scans(tmp_path)
+
+
+def test_a_prepared_case_is_not_mistaken_for_a_scan(tmp_path):
+    save(tmp_path / "case" / "ct.nii", hounsfield())
+    (tmp_path / "case" / "geometry.json").write_text("{}")
+    with pytest.raises(ValueError, match="a prepared case, not a scan"):
+        find_scans(tmp_path)
+
+
+def test_an_empty_or_missing_input_folder_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="no NIfTI file"):
+        find_scans(tmp_path)
+    with pytest.raises(ValueError, match="give --input DIR"):
+        find_scans(None)

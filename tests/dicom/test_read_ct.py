@@ -1,0 +1,170 @@
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+import SimpleITK as sitk
+from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from scipy.spatial.transform import Rotation
+
+from scripts.cases.find import find_scans
+from scripts.dicom.read_ct import MIN_SLICES, group_series, read_series
+
+REAL = Path(__file__).resolve().parents[3] / "shared" / "data" / "dicom"
+SHAPE = (9, 7, 12)
+
+
+def hounsfield(seed=0, shape=SHAPE):
+    return np.random.default_rng(seed).integers(-1000, 2000, shape).astype(np.float32)
+
+
+def lps_affine(rotation=None, spacing=(0.8, 1.1, 2.5), origin=(-20.0, 31.0, 4.0)):
+    affine = np.eye(4)
+    affine[:3, :3] = (rotation.as_matrix() if rotation else np.eye(3)) * spacing
+    affine[:3, 3] = origin
+    return affine
+
+
+def write_series(folder, hu, affine, order=None, **changes):
+    """One file per slice, named in a shuffled order; ``changes`` are ``tag=value`` or ``tag=function(slice index)``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    uid = generate_uid()
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    for k in range(hu.shape[2]) if order is None else order:
+        meta = FileMetaDataset()
+        meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        meta.MediaStorageSOPClassUID = CTImageStorage
+        meta.MediaStorageSOPInstanceUID = generate_uid()
+        s = FileDataset(None, {}, file_meta=meta, preamble=b"\0" * 128)
+        s.SOPClassUID, s.SOPInstanceUID = CTImageStorage, meta.MediaStorageSOPInstanceUID
+        s.SeriesInstanceUID, s.PatientID, s.Modality = uid, "P1", "CT"
+        s.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
+        s.ImagePositionPatient = [f"{x:.9g}" for x in affine[:3, :] @ [0, 0, k, 1]]
+        s.ImageOrientationPatient = [f"{x:.9g}" for x in (affine[:3, :2] / spacing[:2]).T.ravel()]
+        s.PixelSpacing = [float(spacing[1]), float(spacing[0])]
+        s.SliceThickness = float(spacing[2])
+        s.Columns, s.Rows = hu.shape[:2]
+        s.SamplesPerPixel, s.PhotometricInterpretation = 1, "MONOCHROME2"
+        s.BitsAllocated, s.BitsStored, s.HighBit, s.PixelRepresentation = 16, 16, 15, 0
+        s.RescaleSlope, s.RescaleIntercept = 2, -1024 - 2 * k  # differs by slice, as some scanners do
+        s.PixelData = np.round((hu[:, :, k].T - s.RescaleIntercept) / 2).astype(np.uint16).tobytes()
+        for tag, value in changes.items():
+            setattr(s, tag, value(k) if callable(value) else value)
+        s.save_as(folder / f"{(k * 7) % 101:03d}.dcm", enforce_file_format=True)
+    return sorted(folder.iterdir())
+
+
+def assert_same_as_simpleitk(folder, tolerance_hu):
+    """Every voxel's physical point has the HU that SimpleITK reads there."""
+    reader = sitk.ImageSeriesReader()
+    reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(folder)))
+    image = reader.Execute()
+    hu, affine = read_series(sorted(folder.iterdir()))
+    for index in np.random.default_rng(0).integers(0, hu.shape, (50, 3)):
+        lps = (affine @ [*index, 1])[:3] * [-1, -1, 1]
+        found = image.TransformPhysicalPointToContinuousIndex(lps.tolist())
+        np.testing.assert_allclose(found, np.round(found), atol=0.02)
+        assert abs(image[[round(i) for i in found]] - hu[tuple(index)]) <= tolerance_hu
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_voxel_of_a_randomly_oriented_series_lies_where_simpleitk_puts_it(tmp_path, seed):
+    write_series(tmp_path / "ct", hounsfield(seed), lps_affine(Rotation.random(random_state=seed)))
+    assert_same_as_simpleitk(tmp_path / "ct", tolerance_hu=1e-3)
+
+
+@pytest.mark.parametrize("name", ["ct_cip_64", "ct_crlm_1004", "ct_totalsegmentator_j2k"])
+def test_a_voxel_of_a_real_series_lies_where_simpleitk_puts_it(name):
+    if not (REAL / name).is_dir():
+        pytest.skip(f"sample series {name} is not beside the repository")
+    assert_same_as_simpleitk(REAL / name, tolerance_hu=0)
+
+
+def test_slices_are_sorted_by_position_not_by_name_and_rescaled_one_by_one(tmp_path):
+    hu = hounsfield()
+    files = write_series(tmp_path, hu, lps_affine())
+    read, affine = read_series(reversed(files))
+    np.testing.assert_allclose(read, hu, atol=1)  # stored with a slope of 2
+    np.testing.assert_allclose(affine, np.diag([-1, -1, 1, 1]) @ lps_affine())
+
+
+def test_gantry_tilt_becomes_a_shear_of_the_affine(tmp_path):
+    tilted = lps_affine()
+    tilted[:3, 2] = [0, 0.7, 2.5]
+    _, affine = read_series(write_series(tmp_path, hounsfield(), tilted, SliceThickness=2.5))
+    np.testing.assert_allclose(affine, np.diag([-1, -1, 1, 1]) @ tilted, atol=1e-6)
+
+
+def without(k):
+    return [i for i in range(SHAPE[2]) if i != k]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"Modality": "MR"}, "Modality is 'MR', expected 'CT'"),
+        ({"ImageType": lambda k: ["ORIGINAL", "PRIMARY", "LOCALIZER" if k == 3 else "AXIAL"]}, "a localizer"),
+        ({"PatientID": lambda k: f"P{k // 6}"}, r"one PatientID, got \['P0', 'P1'\]"),
+        ({"PixelSpacing": lambda k: [0.5, 0.5] if k else [1, 1]}, "one PixelSpacing"),
+        ({"ImageOrientationPatient": lambda k: [1, 0, 0, 0, 1 if k else -1, 0]}, "differ in ImageOrientationPatient"),
+        ({"ImageOrientationPatient": None}, "ImageOrientationPatient missing"),
+        ({"NumberOfFrames": 4}, "4 frames in one file.*convert it to NIfTI"),
+        ({"order": without(5)}, r"missing or unevenly.*2.50 mm within 10%, got 5.00 mm between 14.00 and 19.00"),
+        ({"order": range(MIN_SLICES - 1)}, f"at least {MIN_SLICES} slices, got {MIN_SLICES - 1}"),
+        ({"ImagePositionPatient": lambda k: [0, 0, 2 * min(k, 10)]}, r"two slices at position \[0.0, 0.0, 20.0\]"),
+        ({"ImagePositionPatient": lambda k: [3 * (k > 5), 0, 2 * k]}, "not lie on a straight, even stack"),
+        ({"PixelData": b"\0\0"}, "cannot decode its pixels, stored as Explicit VR Little Endian"),
+    ],
+)
+def test_what_is_not_one_complete_ct_volume_is_refused_with_the_rule(tmp_path, changes, message):
+    files = write_series(tmp_path, hounsfield(), lps_affine(), **changes)
+    with pytest.raises(ValueError, match=message) as refusal:
+        read_series(files)
+    assert str(tmp_path) in str(refusal.value)
+
+
+def test_slices_of_two_shapes_are_refused(tmp_path):
+    files = write_series(tmp_path, hounsfield(), lps_affine())
+    odd = pydicom.dcmread(files[0])
+    odd.Rows, odd.PixelData = 3, odd.PixelData[: 3 * odd.Columns * 2 + 3 * odd.Columns * 2 % 2]
+    odd.save_as(files[0])
+    with pytest.raises(ValueError, match="one series has one Rows, got"):
+        read_series(files)
+
+
+def test_the_real_series_with_gaps_is_refused_with_the_positions():
+    folder = REAL / "ct_tcgalihc_BCA10X_gaps"
+    if not folder.is_dir():
+        pytest.skip("sample series with gaps is not beside the repository")
+    with pytest.raises(ValueError, match=r"16.00 mm between -349.00 and -333.00, 16.00 mm between -333.00 and -317.00"):
+        read_series(sorted(folder.iterdir()))
+
+
+def test_files_are_grouped_by_series_and_foreign_files_are_left_out(tmp_path):
+    first = write_series(tmp_path / "a", hounsfield(), lps_affine())
+    second = write_series(tmp_path / "b", hounsfield(), lps_affine(), PatientID="../P2")
+    (tmp_path / "notes.txt").write_text("not an image")
+    mixed = [tmp_path / "notes.txt", *first, *second]
+    assert [(s.patient, s.modality, len(s.files)) for s in group_series(mixed)] == [
+        ("P1", "CT", 12),
+        ("../P2", "CT", 12),
+    ]
+    names = [scan.name for scan in find_scans(tmp_path)]
+    assert [name[:-9] for name in names] == ["P1", "P2"]
+
+
+def test_without_a_series_uid_a_folder_is_a_series_whose_name_does_not_depend_on_where_it_lies(tmp_path):
+    for place in ("here", "there"):
+        write_series(tmp_path / place / "a", hounsfield(), lps_affine(), SeriesInstanceUID="", PatientID="")
+        write_series(tmp_path / place / "b", hounsfield(), lps_affine(), SeriesInstanceUID="", PatientID="")
+    here, there = find_scans(tmp_path / "here"), find_scans(tmp_path / "there")
+    assert [(scan.patient, len(scan.files)) for scan in here] == [("a", 12), ("b", 12)]
+    assert [scan.name for scan in here] == [scan.name for scan in there]
+
+
+def test_a_damaged_dicom_file_is_a_scan_that_fails_and_is_never_lost(tmp_path):
+    (tmp_path / "broken.dcm").write_bytes(b"\0" * 300)
+    (scan,) = find_scans(tmp_path)
+    with pytest.raises(ValueError, match="broken.dcm: not a readable DICOM file"):
+        scan.read()

@@ -1,0 +1,138 @@
+"""Weights load strictly or not at all."""
+
+import pytest
+import torch
+from torch import nn
+
+from scripts.inference.weights import load_weights
+from scripts.training.initial_weights import freeze, learning, start_from
+
+
+class Small(nn.Module):
+    def __init__(self, width=3, geometry=1.0):
+        super().__init__()
+        self.layer = nn.Linear(2, width)
+        self.register_buffer("geometry", torch.tensor([geometry], dtype=torch.float64))
+
+
+def saved(tmp_path, state):
+    torch.save(state, tmp_path / "model.pt")
+    return tmp_path / "model.pt"
+
+
+def test_loading_restores_every_tensor_and_puts_the_network_into_evaluation_mode(tmp_path):
+    trained, fresh = Small(), Small()
+    loaded = load_weights(fresh.train(), saved(tmp_path, trained.state_dict()))
+    assert not loaded.training
+    state = loaded.state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in trained.state_dict().items())
+
+
+def test_half_precision_files_fill_a_float32_network(tmp_path):
+    trained = Small()
+    half = {k: v.half() if v.dtype == torch.float32 else v for k, v in trained.state_dict().items()}
+    loaded = load_weights(Small(), saved(tmp_path, half))
+    assert loaded.layer.weight.dtype == torch.float32
+    torch.testing.assert_close(loaded.layer.weight, trained.layer.weight, atol=1e-3, rtol=1e-3)
+
+
+def with_nan(state):
+    state["layer.bias"] = torch.full_like(state["layer.bias"], float("nan"))
+    return state
+
+
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        (Small(width=4).state_dict(), r"2 of another shape \['layer.bias', 'layer.weight'\]"),
+        (Small(geometry=2.0).state_dict(), r"trained for geometry \[2.0\], the configuration says \[1.0\]"),
+        ({"other": torch.zeros(1)}, "3 tensors missing .* 1 unknown"),
+        ([1, 2], "state_dict of tensors, got list"),
+        ({"layer.weight": 3}, "state_dict of tensors"),
+        (with_nan(Small().state_dict()), "1 tensors hold NaN or infinity, e.g. layer.bias"),
+    ],
+)
+def test_wrong_weights_are_refused_and_leave_the_network_untouched(tmp_path, state, message):
+    network = Small()
+    before = {k: v.clone() for k, v in network.state_dict().items()}
+    with pytest.raises(ValueError, match=message):
+        load_weights(network, saved(tmp_path, state))
+    assert all(torch.equal(before[k], v) for k, v in network.state_dict().items())
+
+
+def test_a_missing_or_unsafe_file_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="no weights; train them"):
+        load_weights(Small(), tmp_path / "absent.pt")
+    torch.save(Small(), tmp_path / "pickled.pt")
+    with pytest.raises(ValueError, match="not a weights file that torch can load safely"):
+        load_weights(Small(), tmp_path / "pickled.pt")
+
+
+def test_a_parallel_beams_infinite_distances_are_not_damage(tmp_path):
+    trained = Small(geometry=float("inf"))
+    loaded = load_weights(Small(geometry=float("inf")), saved(tmp_path, trained.state_dict()))
+    assert torch.equal(loaded.layer.weight, trained.layer.weight)
+
+
+def test_training_starts_from_given_weights_and_from_its_own_without(tmp_path):
+    trained, fresh = Small(), Small()
+    before = fresh.layer.weight.clone()
+    assert start_from(fresh, None) is fresh and torch.equal(fresh.layer.weight, before)
+    started = start_from(fresh, saved(tmp_path, trained.state_dict()))
+    assert started.training and torch.equal(started.layer.weight, trained.layer.weight)
+    with pytest.raises(ValueError, match="no weights"):
+        start_from(fresh, tmp_path / "missing.pt")
+
+
+class Parts(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Conv1d(1, 2, 1), nn.BatchNorm1d(2))
+        self.head = nn.Conv1d(2, 1, 1)
+
+    def forward(self, x):
+        return self.head(self.encoder(x))
+
+
+@pytest.mark.parametrize("parts", ["encoder", ["encoder"], "encoder.0, encoder.1"])
+def test_training_changes_no_bit_of_a_frozen_part_and_its_statistics_still_serve_evaluation(parts):
+    network = Parts()
+    network.encoder[1].running_mean.fill_(3.0)
+    frozen = {name: value.clone() for name, value in network.encoder.state_dict().items()}
+    assert freeze(network, parts) is network
+    assert [id(p) for p in learning(network)] == [id(p) for p in network.head.parameters()]
+    optimizer = torch.optim.SGD(learning(network), lr=0.1)
+    network.train()(torch.randn(4, 1, 5)).square().sum().backward()
+    optimizer.step()
+    assert all(torch.equal(value, frozen[name]) for name, value in network.encoder.state_dict().items())
+    zero = network.eval().encoder(torch.zeros(1, 1, 1))
+    shift = network.encoder[1].bias[:, None] + (network.encoder[0].bias[:, None] - 3.0) / (1 + 1e-5) ** 0.5
+    torch.testing.assert_close(zero[0], shift)
+
+
+@pytest.mark.parametrize("nothing", ["", [], " , "])
+def test_with_nothing_frozen_everything_learns(nothing):
+    network = Parts()
+    assert len(learning(freeze(network, nothing))) == len(list(network.parameters()))
+
+
+def test_freezing_leaves_frozen_what_the_network_itself_has_frozen():
+    network = Parts()
+    network.head.requires_grad_(False)
+    assert len(learning(freeze(network, "encoder.1"))) == 2
+
+
+def test_a_part_that_is_not_there_and_freezing_all_are_refused():
+    with pytest.raises(ValueError, match="the network has no part 'decoder'; choose from encoder, head or their parts"):
+        freeze(Parts(), "decoder")
+    with pytest.raises(ValueError, match="leaves nothing to learn; freeze less"):
+        freeze(Parts(), "encoder,head")
+
+
+def test_training_may_start_from_another_geometry_if_asked_and_keeps_its_own(tmp_path):
+    path = saved(tmp_path, Small(geometry=1.0).state_dict())
+    with pytest.raises(ValueError, match="weights were trained for geometry"):
+        start_from(Small(geometry=2.0), path)
+    started = start_from(Small(geometry=2.0).eval(), path, any_geometry=True)
+    assert started.training and started.geometry.item() == 2.0
+    assert torch.equal(started.layer.weight, torch.load(path)["layer.weight"])

@@ -1,0 +1,129 @@
+"""Many exams in one run: a bad one does not lose the others, and what is done is not done again."""
+
+import csv
+import json
+
+import pytest
+import torch
+from monai.data import Dataset, MetaTensor
+from monai.engines import SupervisedEvaluator
+from monai.inferers import Inferer
+
+from scripts.exam.load import ToHounsfieldd
+from scripts.geometry import preset
+from scripts.io.errors import stated_cause
+from scripts.physics.separable import SeparableProjector
+from scripts.results.batch import ReconstructAll
+from scripts.results.record import SaveReconstructions
+from scripts.results.writers import WriteNifti
+
+GEOMETRY = preset("carm", (8, 8, 8), 40.0, 12)
+
+
+class Reader:
+    """Items are names; ``broken`` ones cannot be read."""
+
+    def __init__(self, broken=()):
+        self.broken = broken
+
+    def __call__(self, item):
+        if item["image"] in self.broken:
+            raise ValueError(f"{item['image']}: damaged; export it again")
+        found = {"files": {item["image"]: "digest"}, "options": {}, "inputs": {}, "warnings": []}
+        found |= {"truth": None, "views": ["frontal", "lateral"]}
+        meta = {"name": item["image"], "volume_affine": GEOMETRY.volume_affine(), "exam": json.dumps(found)}
+        return {"image": MetaTensor(torch.ones(2, 12, 12), meta=meta)}
+
+
+class Water(Inferer):
+    """A volume of water; counts its calls and fails on the exams of ``bad``."""
+
+    def __init__(self, bad=()):
+        self.bad, self.seen = bad, []
+
+    def __call__(self, inputs, network, *args, **kwargs):
+        (name,) = inputs.meta["name"]
+        self.seen.append(name)
+        if name in self.bad:
+            raise RuntimeError("out of memory")
+        return torch.linspace(-0.01, 0.01, 512).reshape(1, 1, 8, 8, 8)
+
+
+def batch(output_dir, names, inferer, broken=(), provenance=None, **options):
+    saver = SaveReconstructions(output_dir, SeparableProjector(GEOMETRY), provenance or {}, [WriteNifti()])
+    exams = Dataset([{"image": name} for name in names], Reader(broken))
+    evaluator = SupervisedEvaluator(
+        torch.device("cpu"),
+        exams,
+        torch.nn.Identity(),
+        inferer=inferer,
+        postprocessing=ToHounsfieldd(),
+        val_handlers=[saver],
+    )
+    return ReconstructAll(evaluator, exams, names, saver, **options)
+
+
+def summary(output_dir):
+    with open(output_dir / "summary.csv") as file:
+        return {row["exam"]: row for row in csv.DictReader(file)}
+
+
+def test_every_exam_is_reconstructed_and_accounted_for(tmp_path):
+    batch(tmp_path, ["a", "b", "c"], Water())()
+    assert {exam: row["status"] for exam, row in summary(tmp_path).items()} == {"a": "done", "b": "done", "c": "done"}
+    assert all((tmp_path / name / "ct.nii.gz").exists() for name in "abc")
+
+
+def test_exams_that_cannot_be_read_or_reconstructed_do_not_lose_the_others(tmp_path):
+    with pytest.raises(SystemExit) as stopped:
+        batch(tmp_path, ["a", "b", "c", "d"], Water(bad=["c"]), broken=["a"])()
+    assert "2 of 4 exams failed" in str(stopped.value)
+    rows = summary(tmp_path)
+    assert {exam: row["status"] for exam, row in rows.items()} == {
+        "a": "failed", "b": "done", "c": "failed", "d": "done",
+    }  # fmt: skip
+    assert rows["a"]["error"] == "a: damaged; export it again"
+    assert "out of memory" in rows["c"]["error"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["b", "d", "summary.csv"]
+
+
+def test_an_exam_in_the_place_of_its_result_is_refused_before_the_network_runs(tmp_path):
+    film = tmp_path / "a" / "frontal.dcm"
+    film.parent.mkdir()
+    film.touch()
+    water = Water()
+    with pytest.raises(SystemExit, match="1 of 2 exams failed"):
+        batch(tmp_path, ["a", "b"], water)()
+    assert "exists and holds no result.json, so it is not replaced" in summary(tmp_path)["a"]["error"]
+    assert water.seen == ["b"] and film.is_file()
+
+
+def test_a_second_run_does_only_what_is_missing(tmp_path):
+    first, second = Water(bad=["b"]), Water()
+    with pytest.raises(SystemExit):
+        batch(tmp_path, ["a", "b"], first)()
+    before = (tmp_path / "a" / "ct.nii.gz").stat().st_mtime_ns
+    batch(tmp_path, ["a", "b"], second)()
+    assert first.seen == ["a", "b"] and second.seen == ["b"]
+    assert {exam: row["status"] for exam, row in summary(tmp_path).items()} == {"a": "kept", "b": "done"}
+    assert (tmp_path / "a" / "ct.nii.gz").stat().st_mtime_ns == before
+
+
+def test_other_settings_and_overwrite_do_everything_again(tmp_path):
+    batch(tmp_path, ["a", "b"], Water(), provenance={"seed": 0})()
+    other, again = Water(), Water()
+    batch(tmp_path, ["a", "b"], other, provenance={"seed": 1})()
+    batch(tmp_path, ["a", "b"], again, provenance={"seed": 1}, overwrite=True)()
+    assert other.seen == again.seen == ["a", "b"]
+
+
+def test_the_only_exam_fails_with_its_own_error(tmp_path):
+    with pytest.raises(RuntimeError) as caught:
+        batch(tmp_path, ["a"], Water(), broken=["a"])()
+    assert str(stated_cause(caught.value)) == "a: damaged; export it again"
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_index_is_written_anew_after_every_exam(tmp_path):
+    batch(tmp_path, ["a", "b"], Water(), write_index=lambda path, rows: path.write_text(str(len(rows))))()
+    assert (tmp_path / "index.html").read_text() == "2"

@@ -1,0 +1,45 @@
+"""Pictures of a comparison: of every case that all methods have reconstructed, and of no other."""
+
+import numpy as np
+import pytest
+
+from scripts.geometry import preset
+from scripts.io.case import Volume, write_case
+from scripts.io.nifti import write_volume
+from scripts.studies.pictures import DrawComparison
+
+GEOMETRY = preset("carm", (8, 8, 8), 10.0, 8)
+TRUTH = np.arange(512, dtype=np.int16).reshape(8, 8, 8)
+
+
+@pytest.fixture
+def sweep(tmp_path):
+    """Two cases; method a has reconstructed both, b only the first."""
+    ct = Volume(TRUTH, GEOMETRY.volume_affine())
+    for name in ("one", "two"):
+        image = np.linspace(0, 5, 128, dtype=np.float32).reshape(2, 8, 8)
+        write_case(tmp_path / "data" / "cases" / name, GEOMETRY, image, ct, ct, labels=None, record={})
+    for method, cases in {"a": ["one", "two"], "b": ["one"]}.items():
+        folder = tmp_path / "run" / method / "evaluation" / "volumes"
+        folder.mkdir(parents=True)
+        for case in cases:
+            write_volume(folder / f"{case}.nii.gz", TRUTH + (1 if method == "b" else 0), GEOMETRY.volume_affine())
+    return tmp_path
+
+
+def test_cases_of_all_methods_are_drawn_with_their_own_volumes(sweep):
+    panels, renderings = [], []
+    draw = DrawComparison(sweep / "data", lambda *a: panels.append(a), lambda *a: renderings.append(a))
+    draw(sweep / "run", ["a", "b"])
+    ((path, image, truth, volumes, spacing_mm, title),) = panels
+    assert path == sweep / "run" / "pictures" / "one_panel.png" and title == "one" and spacing_mm == 10.0
+    assert image.shape == (2, 8, 8) and np.array_equal(truth, TRUTH)
+    assert np.array_equal(volumes["a"], TRUTH) and np.array_equal(volumes["b"], TRUTH + 1)
+    ((path, volumes, spacing_mm),) = renderings
+    assert path == sweep / "run" / "pictures" / "one_rendering.png" and list(volumes) == ["a", "b", "truth"]
+
+
+def test_one_method_alone_is_drawn_for_all_its_cases(sweep):
+    panels = []
+    DrawComparison(sweep / "data", lambda *a: panels.append(a[0].name), lambda *a: None)(sweep / "run", ["a"])
+    assert panels == ["one_panel.png", "two_panel.png"]

@@ -1,0 +1,102 @@
+"""With ``amp`` the network computes in bfloat16, and everything around it in float32."""
+
+import pytest
+import torch
+from torch import nn
+
+from scripts.diffusion.parametrisation import V
+from scripts.diffusion.samplers import DPMSolverPP2M
+from scripts.diffusion.schedules import linear_alphas_cumprod
+from scripts.inference.precision import bfloat16_pays
+from scripts.inference.reconstruct import ReconstructionInferer
+from scripts.losses.diffusion import DiffusionLoss
+from scripts.training.inferers import DiffusionTrainingInferer
+
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
+ALPHAS_CUMPROD = linear_alphas_cumprod(100)
+
+
+class Network(nn.Module):
+    """A convolution of x with the interface the inferers need; remembers the types its convolution computed in."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.volume_shape, self.conv, self.seen = [1, 4, 4, 4], nn.Conv3d(1, 1, 3, padding=1), set()
+        self.conv.register_forward_hook(lambda module, inputs, output: self.seen.add(output.dtype))
+
+    def forward(self, image, x, timesteps):
+        return self.conv(x)
+
+    def condition(self, image):
+        return [image]
+
+    def first_estimate(self, condition):
+        return torch.zeros(len(condition[0]), *self.volume_shape)
+
+    def predict_x0(self, x, timesteps, condition, estimate):
+        return self.conv(x).float()
+
+
+def train(network: nn.Module, device: str, amp: bool) -> tuple:
+    """Prediction and loss of one training evaluation, seeded."""
+    torch.manual_seed(0)
+    image, x0 = torch.rand(2, 2, 4, 4, device=device), torch.rand(2, 1, 4, 4, 4, device=device)
+    prediction = DiffusionTrainingInferer(V(), ALPHAS_CUMPROD, amp)(image, network, x0=x0)
+    return prediction, DiffusionLoss(0.5)(prediction, x0)
+
+
+def reconstruct(network: nn.Module, device: str, amp: bool) -> torch.Tensor:
+    inferer = ReconstructionInferer(DPMSolverPP2M(), ALPHAS_CUMPROD, steps=3, amp=amp)
+    return inferer(torch.rand(2, 2, 4, 4, device=device), network)
+
+
+@pytest.mark.parametrize(
+    ("amp", "dtype"), [("true", torch.bfloat16), ("false", torch.float32), ("False", torch.float32)]
+)
+def test_the_command_lines_words_are_switches(amp, dtype):
+    network = Network()
+    train(network, "cpu", amp)
+    assert network.seen == {dtype}
+
+
+def test_another_word_is_refused():
+    with pytest.raises(ValueError, match="a switch is true or false, got 'maybe'"):
+        reconstruct(Network(), "cpu", "maybe")
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize(("amp", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_training_computes_the_network_alone_in_bfloat16(device, amp, dtype):
+    network = Network().to(device)
+    prediction, loss = train(network, device, amp)
+    assert network.seen == {dtype}
+    assert {part.dtype for part in prediction} == {torch.float32} and loss.dtype == torch.float32
+    loss.backward()
+    assert network.conv.weight.grad.dtype == torch.float32 and network.conv.weight.grad.abs().max() > 0
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize(("amp", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_sampling_computes_the_network_alone_in_bfloat16(device, amp, dtype):
+    network = Network().to(device)
+    volume = reconstruct(network, device, amp)
+    assert network.seen == {dtype}
+    assert volume.dtype == torch.float32 and volume.shape == (2, 1, 4, 4, 4) and volume.isfinite().all()
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_bfloat16_changes_the_loss_by_its_rounding_only(device):
+    network = Network().to(device)
+    with torch.no_grad():
+        losses = [train(network, device, amp)[1].item() for amp in (False, True)]
+    assert losses[0] != losses[1] and losses[1] == pytest.approx(losses[0], rel=0.01)
+
+
+def test_autocast_ends_with_the_network():
+    train(Network(), "cpu", amp=True)
+    assert not torch.is_autocast_enabled("cpu")
+
+
+def test_bfloat16_is_the_default_on_gpus_and_on_the_cpus_that_compute_it():
+    assert bfloat16_pays(torch.device("cuda"))
+    assert bfloat16_pays(torch.device("cpu")) is bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
