@@ -1,35 +1,30 @@
 """Skin, bone and metal of several volumes in three dimensions, beside each other.
 
-A small ray caster of our own: each volume is resampled along parallel rays, and each surface lies where a ray first
-meets its threshold. Tried beside it, off-screen on the CPU at 64³: VTK (through PyVista) draws bone as well, but no
-faster, and is 0.6 GB with OpenGL for one picture; marching cubes (scikit-image) with matplotlib's ``Poly3DCollection``
-need nothing new, but are slower and shaded flat, and sort triangles, which mixes up translucent skin and bone. The rays
-need numpy and scipy, no display and half a second per volume and view, and blend exactly.
+This is a small ray caster: it resamples each volume along parallel rays, and finds each surface where a ray first meets
+the surface's threshold. It needs numpy and scipy, no display and half a second per volume and view, and it blends
+translucent surfaces exactly. Two libraries were tried at 64³ voxels, off-screen on the CPU. VTK (through PyVista) draws
+bone as well, but no faster, and is 0.6 GB with OpenGL. Marching cubes (scikit-image) with matplotlib's
+``Poly3DCollection`` is slower, shades flatly, and sorts triangles, which mixes up skin and bone.
 
-Networks yield at most 1500 HU, below the threshold of metal: metal shows in a true CT, never in a reconstruction.
+Networks yield at most 1500 HU, which is below the threshold of metal: only true CTs show metal.
 """
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.ndimage import affine_transform, gaussian_filter, map_coordinates
 
-from scripts.report.panel import (
-    NOTICE,
-    Sheet,
-    checked_spacing,
-    checked_suffix,
-    checked_volumes,
-    mark,
-    save_whole,
-    wrapped,
-)
+from scripts.report.checks import checked_spacing, checked_volumes
+from scripts.report.grid import Tile, grid
+from scripts.report.saving import save_whole
+from scripts.report.sheet import NOTICE, mark
 
 AIR_HU = -1000.0
 
@@ -49,69 +44,63 @@ VIEWS = {"frontal": 0.0, "oblique": 40.0}
 """Degrees by which the eye moves from the front of the patient to the patient's left."""
 PIXELS = 256
 """Pixels along the longest edge of a volume."""
-
-COLUMNS = 7
-"""Volumes side by side; more start a new band."""
-
-# Inches: the longest edge of a volume, the white between pictures, and a line of text.
-TILE, GAP, LINE = 1.7, 0.12, 0.16
+EDGE = 1.7
+"""Inches of the longest edge of a volume."""
 
 
 def draw_rendering(path: str | Path, volumes: Mapping[str, np.ndarray], spacing_mm: float | Sequence[float]) -> None:
-    """Save a picture with a column per volume and a row per view, as PNG, PDF or SVG by the suffix of ``path``.
+    """Save a picture with a column per volume and a row per view.
 
-    Superior is up; the patient's right is on the left. Skin is translucent, and metal shines through bone. All
-    volumes have the same scale in mm. A surface that a volume lacks is left out.
+    Superior is up; the patient's right is on the left. Skin is translucent, and metal shines through bone. All volumes
+    have the same scale in mm. A volume that lacks a surface is drawn without it.
 
     Args:
-        path: file to write; it appears whole or not at all.
+        path: file to write, PNG, PDF or SVG by its suffix; it appears whole or not at all.
         volumes: ``[U, V, W]`` in HU, by the name that stands above.
         spacing_mm: voxel spacing, one number or three (u, v, w).
 
     Raises:
-        ValueError: a suffix, shape, value or spacing that cannot be drawn.
+        ValueError: a suffix, shape, value or spacing cannot be drawn.
     """
-    path = checked_suffix(path)
     save_whole(rendering(volumes, spacing_mm), path)
 
 
 def rendering(volumes: Mapping[str, np.ndarray], spacing_mm: float | Sequence[float]) -> Figure:
-    """The figure of :func:`draw_rendering`; the label of each axes tells what it shows, e.g. ``"oblique, truth"``."""
-    if not volumes:
-        raise ValueError(f"a rendering needs at least one volume, got {volumes!r}; pass {{name: volume}}")
+    """Return the figure of :func:`draw_rendering`; axes have labels such as ``"oblique, truth"``."""
     volumes, spacing = checked_volumes(volumes), checked_spacing(spacing_mm)
-    views = [_trimmed([render(hu, spacing, degrees) for hu in volumes.values()]) for degrees in VIEWS.values()]
-    heads = [wrapped(name) for name in volumes]
-    bands = -(-len(heads) // COLUMNS)
-    columns = -(-len(heads) // bands)
-    inch, head = TILE / PIXELS, (1.5 + max(head.count("\n") for head in heads)) * LINE
-    height, column = views[0][0].shape[0] * inch, max(TILE, *(row[0].shape[1] * inch for row in views))
-    width, band = 2 * LINE + columns * (column + GAP), head + len(views) * (height + GAP)
+    columns: dict[str, dict[str, Tile]] = {name: {} for name in volumes}
+    for view, degrees in VIEWS.items():
+        pictures = _trimmed([render(hu, spacing, degrees) for hu in volumes.values()])
+        for tiles, picture in zip(columns.values(), pictures, strict=True):
+            tiles[view] = _tile(picture)
     key = (
         f"Skin (translucent): {SKIN.threshold_hu:g} HU. Bone: {BONE.threshold_hu:g} HU. Metal (red): "
         f"{METAL.threshold_hu:g} HU, more than a reconstruction can reach. R: patient's right."
     )
-    notes = textwrap.wrap(key, int(18 * width)) + textwrap.wrap(NOTICE, int(18 * width))
-    sheet = Sheet(width, bands * band + (len(notes) + 0.5) * LINE)
-    sheet.text(LINE, bands * band, "\n".join(notes), 7, ha="left", va="top")
-    for i, name in enumerate(volumes):
-        top, middle = i // columns * band + head, 2 * LINE + i % columns * (column + GAP) + column / 2
-        sheet.text(middle, top - LINE / 4, heads[i], 9)
-        for row, (view, pictures) in enumerate(zip(VIEWS, views, strict=True)):
-            y, across = top + row * (height + GAP), pictures[i].shape[1] * inch
-            axes = sheet.axes(middle - across / 2, y, across, height, f"{view}, {name}")
-            axes.imshow(pictures[i], aspect="auto")
-            axes.set_axis_off()
-            mark(axes, 0.03, 0.5, "R", "black", "white")
-            if i % columns == 0:
-                sheet.text(1.5 * LINE, y + height / 2, view, 9, rotation=90, ha="right", va="center")
-    return sheet.figure
+    return grid(columns, [key, NOTICE])
+
+
+def _tile(picture: np.ndarray) -> Tile:
+    height, width = np.array(picture.shape[:2]) * EDGE / PIXELS
+    return Tile(width, height, partial(_draw, picture=picture))
+
+
+def _draw(axes: Axes, picture: np.ndarray) -> None:
+    axes.imshow(picture, aspect="auto")
+    axes.set_axis_off()
+    mark(axes, 0.03, 0.5, "R", "black", "white")
 
 
 def render(hu: np.ndarray, spacing: np.ndarray, degrees: float) -> np.ndarray:
-    """A volume ``[U, V, W]`` seen from ``degrees`` to the left of its front, on white: RGB ``[rows, columns, 3]``."""
+    """Render a volume on white, RGB ``[rows, columns, 3]`` in [0, 1].
+
+    Args:
+        hu: the volume ``[U, V, W]``.
+        spacing: of its voxels in mm, ``[3]``.
+        degrees: by which the eye moves from the front of the patient to the patient's left.
+    """
     field, step = _along_rays(hu, spacing, degrees)
-    # Half a voxel of blur hides the grid of the interpolation. It would hide thin metal too, which therefore has none.
+    # Half a voxel of blur hides the grid of the interpolation; metal is not blurred, because blur hides thin metal.
     across = spacing[:2].min()
     smooth = gaussian_filter(field, 0.5 * np.array([spacing[2], across, across]) / step, truncate=2.5)
     skin, bone = (_first_hit(smooth, surface.threshold_hu) for surface in (SKIN, BONE))
@@ -134,14 +123,14 @@ def _along_rays(hu: np.ndarray, spacing: np.ndarray, degrees: float) -> tuple[np
     angle, size = np.deg2rad(degrees), hu.shape * spacing
     turn = np.array([[-np.cos(angle), np.sin(angle)], [-np.sin(angle), -np.cos(angle)]])
     columns, depth = np.ceil(np.abs(turn.T) @ size[:2] / step[1:]).astype(int)
-    # A view turns about w alone: the slices, from superior to inferior, are turned first, then rows put between them.
+    # A view turns about w alone, so turn the slices, from superior to inferior, then interpolate rows between them.
     matrix = np.zeros((3, 3))
     matrix[2, 0], matrix[:2, 1:] = -1, turn * step[1:] / spacing[:2, None]
     slices = hu.shape[2], columns, depth
     offset = (np.array(hu.shape) - 1 - matrix @ (np.array(slices) - 1)) / 2
     field = affine_transform(hu, matrix, offset, slices, order=1, cval=AIR_HU)
     at = np.arange(0, len(field) - 1, pixel / spacing[2])
-    share = np.float32(at % 1)[:, None, None]
+    share = (at % 1).astype(np.float32)[:, None, None]
     return field[at.astype(int)] * (1 - share) + field[at.astype(int) + 1] * share, step
 
 
