@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from scripts.report import rendering as module
 from scripts.report.rendering import BONE, METAL, VIEWS, draw_rendering, render, rendering
@@ -115,7 +116,7 @@ def test_all_pictures_have_one_scale():
 
 def test_no_words_are_cut_off():
     figure = rendering({"the_ablation_without_$projection_loss$": block((2, 2, 2), shape=(4, 4, 4))}, 5.0)
-    page, renderer = figure.bbox, figure.canvas.get_renderer()
+    page, renderer = figure.bbox, FigureCanvasAgg(figure).get_renderer()
     for text in figure.texts:
         box = text.get_window_extent(renderer)
         assert page.x0 <= box.x0 and box.x1 <= page.x1 and page.y0 <= box.y0 and box.y1 <= page.y1
@@ -124,11 +125,11 @@ def test_no_words_are_cut_off():
 @pytest.mark.parametrize(
     "name, volumes, spacing_mm, message",
     [
-        ("r.jpg", {"a": np.zeros((4, 4, 4))}, 5.0, r"r\.jpg ends in '\.jpg', which is none of .*; rename it"),
-        ("r.png", {}, 5.0, r"needs at least one volume, got {}; pass {name: volume}"),
+        ("r.jpg", {"a": np.zeros((4, 4, 4))}, 5.0, r"r\.jpg ends in '\.jpg'.*; rename it"),
+        ("r.png", {}, 5.0, "at least one volume, got none; pass {name: volume}"),
         ("r.png", {"a": np.zeros((4, 4))}, 5.0, r"'a' must be a volume \[U, V, W\], got \[4, 4\]; drop its other axes"),
         ("r.png", {"a": np.zeros((4, 4, 4)), "b": np.zeros((4, 4, 5))}, 5.0, r"'b' has shape \(4, 4, 5\), the first"),
-        ("r.png", {"a": np.full((4, 4, 4), np.nan)}, 5.0, "'a' holds 64 NaN or infinite values; leave it out"),
+        ("r.png", {"a": np.full((4, 4, 4), np.nan)}, 5.0, "'a' holds 64 NaN or infinite values.*finite values only"),
         ("r.png", {"a": np.zeros((4, 4, 4))}, -1.0, r"spacing_mm must be .* got -1\.0; pass e\.g\. 2\.0"),
     ],
 )

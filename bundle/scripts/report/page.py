@@ -43,8 +43,8 @@ def write_page(
         affine: RAS voxel-to-mm ``[4, 4]``.
 
     Raises:
-        ValueError: an array has another shape, NaN or infinite values, or HU that do not fit into 16 bits; or the affine
-            turns or mirrors the patient's axes.
+        ValueError: an array has another shape, NaN or infinite values, or HU that do not fit into 16 bits; or the
+            affine turns or mirrors the patient's axes.
     """
     volumes, affine = checked_volumes(volumes), checked_affine(affine)
     page = document(
@@ -70,7 +70,9 @@ def _facts(record: Mapping[str, Any], shape: tuple[int, ...], affine: np.ndarray
         "Field of view": f"{_times(shape * spacing_mm)} mm",
         "Samples": record.get("samples", 1),
     }
-    return facts | {f"Re-projection error, {view}": f"{e:.1%}" for view, e in record.get("reprojection_error", {}).items()}
+    return facts | {
+        f"Re-projection error, {view}": f"{e:.1%}" for view, e in record.get("reprojection_error", {}).items()
+    }
 
 
 def _std_words(record: Mapping[str, Any]) -> str:

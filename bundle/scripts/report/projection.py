@@ -20,7 +20,7 @@ class Projection(NamedTuple):
     left: str
 
     def of(self, volume: np.ndarray) -> np.ndarray:
-        """Return the largest value on every parallel line of sight through ``volume`` ``[U, V, W]``, ``[across, up]``."""
+        """Return the largest value ``[across, up]`` on every line of sight through ``volume`` ``[U, V, W]``."""
         return volume.max(axis=self.along)
 
 

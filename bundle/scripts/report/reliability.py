@@ -16,8 +16,8 @@ def draw_reliability(
 ) -> None:
     """Save a reliability diagram.
 
-    The diagonal is perfect calibration. A curve below it has intervals that are too narrow (over-confident), one above it
-    intervals that are too wide.
+    The diagonal is perfect calibration. Intervals are too narrow (over-confident) where a curve lies below it, and too
+    wide where it lies above.
 
     Args:
         path: file to write, PNG, PDF or SVG by its suffix; it appears whole or not at all.
@@ -35,7 +35,8 @@ def draw_reliability(
         cases = np.asarray(values, dtype=float)
         if cases.ndim != 2 or cases.shape[1] != len(levels) or not len(cases):
             raise ValueError(
-                f"{name!r}: coverages must be [cases, {len(levels)} levels], got {list(cases.shape)}; pass one row per case"
+                f"{name!r}: coverages must be [cases, {len(levels)} levels], got {list(cases.shape)}; "
+                "pass a row per case"
             )
         colour = f"C{index}"
         axes.plot(levels, cases.T, color=colour, linewidth=0.6, alpha=0.5)

@@ -74,7 +74,7 @@ def rendering(volumes: Mapping[str, np.ndarray], spacing_mm: float | Sequence[fl
         for tiles, picture in zip(columns.values(), pictures, strict=True):
             tiles[view] = _tile(picture)
     key = (
-        f"Skin (translucent): {SKIN.threshold_hu:g} HU. Bone: {BONE.threshold_hu:g} HU. Metal (red): "
+        f"Skin (translucent): −{-SKIN.threshold_hu:g} HU. Bone: {BONE.threshold_hu:g} HU. Metal (red): "
         f"{METAL.threshold_hu:g} HU, more than a reconstruction can reach. R: patient's right."
     )
     return grid(columns, [key, NOTICE])

@@ -74,9 +74,9 @@ def show(axes: Axes, plane: np.ndarray, colours: str, low: float, high: float) -
     return axes.imshow(as_displayed(plane), cmap=colours, vmin=low, vmax=high, aspect="auto")
 
 
-def mark(axes: Axes, x: float, y: float, text: str, colour: str = "white", edge: str = "black", ha: str = "left") -> None:
+def mark(
+    axes: Axes, x: float, y: float, text: str, colour: str = "white", edge: str = "black", ha: str = "left"
+) -> None:
     """Write small outlined words on a picture, at (x, y) in shares of its width and height."""
     outline = [withStroke(linewidth=1.5, foreground=edge)]
-    axes.text(
-        x, y, text, color=colour, fontsize=7, ha=ha, va="center", path_effects=outline, transform=axes.transAxes
-    )
+    axes.text(x, y, text, color=colour, fontsize=7, ha=ha, va="center", path_effects=outline, transform=axes.transAxes)

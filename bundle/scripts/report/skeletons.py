@@ -46,7 +46,9 @@ def skeletons(volumes: Mapping[str, np.ndarray], spacing_mm: float | Sequence[fl
     def tile(projection: Projection, hu: np.ndarray) -> Tile:
         return Tile(size[projection.across], size[projection.up], partial(_draw, projection=projection, hu=hu))
 
-    columns = {name: {projection.name: tile(projection, hu) for projection in PROJECTIONS} for name, hu in volumes.items()}
+    columns = {
+        name: {projection.name: tile(projection, hu) for projection in PROJECTIONS} for name, hu in volumes.items()
+    }
     low, high = BONE_WINDOW
     return grid(columns, [f"Maximum-intensity projections, {low:g} to {high:g} HU; {NOTICE}."])
 
