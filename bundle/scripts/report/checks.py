@@ -1,4 +1,4 @@
-"""Arguments that pictures and pages accept; everything else is refused by its name."""
+"""Checks of arguments: each error gives the name, the rule, the value received and the remedy."""
 
 from __future__ import annotations
 

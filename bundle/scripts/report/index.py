@@ -14,7 +14,7 @@ from scripts.report.page import PAGE_FILE
 
 
 class Column(NamedTuple):
-    """A column after the exam's name: its label, and the format of its numbers, None for texts."""
+    """A column after the exam's name: its label, and the format of its numbers, which is None for texts."""
 
     label: str
     number: str | None = None
@@ -31,7 +31,7 @@ _COLUMNS = {
 
 
 class Cell(NamedTuple):
-    """A cell: its column's label, its text, empty where nothing is known, and the number to sort by."""
+    """A cell: the label of its column, its text (empty if unknown), and the number that sorts it."""
 
     label: str
     text: str
@@ -39,7 +39,7 @@ class Cell(NamedTuple):
 
 
 class Row(NamedTuple):
-    """An exam: its name, the link to its report, empty where there is none, whether it failed, and its other cells."""
+    """An exam: its name, the link to its report (empty if there is none), whether it failed, and its other cells."""
 
     exam: str
     link: str
@@ -85,7 +85,7 @@ def _cell(column: Column, value: Any) -> Cell:
 
 
 def _link(folder: str, parent: Path) -> str:
-    """The address of the report in ``folder``, relative to the index."""
+    """Return the address of the report in ``folder``, relative to the index."""
     if not folder or not (parent / folder / PAGE_FILE).is_file():
         return ""
     return f"{quote(os.fsencode(folder), safe='')}/{PAGE_FILE}"

@@ -12,7 +12,7 @@ from scripts.report.checks import checked_affine, checked_volumes
 from scripts.report.document import document
 from scripts.report.radiographs import radiographs
 from scripts.report.record import tables
-from scripts.report.viewer import slices
+from scripts.report.slices import slices
 
 PAGE_FILE = "report.html"
 """Name of the page in the folder of a result."""
@@ -62,7 +62,7 @@ def write_page(
 
 
 def _facts(record: Mapping[str, Any], shape: tuple[int, ...], affine: np.ndarray) -> dict[str, Any]:
-    """What a reader wants to know first."""
+    """Collect what a reader wants to know first."""
     spacing_mm = np.linalg.norm(affine[:3, :3], axis=0)
     facts = {
         "Volume": f"{_times(shape)} voxels",

@@ -166,7 +166,7 @@ class _Page(Sheet):
         self.notes(MARGIN, self.key + 7.4 * LINE, note_lines(notes, self.radiograph))
 
     def _tile(self, row: int, column: int, below: int, label: str) -> Axes:
-        """Axes of a plane or projection, or, with ``below`` 1, of the picture under it."""
+        """Add axes for a plane or projection, or, with ``below`` 1, for the picture under it."""
         width, height = self.size[ROWS[row].across], self.size[ROWS[row].up]
         x, y = self.columns[column], self.rows[row] + below * (self.tall[row] + GAP)
         return self.axes(x + (EDGE - width) / 2, y + (self.tall[row] - height) / 2, width, height, label)
@@ -179,5 +179,5 @@ class _Page(Sheet):
         self.text(MARGIN + self.radiograph / 2, y - LINE / 4, label, 8)
 
     def _ruler_mm(self) -> float:
-        """The largest power of ten that fits into a volume."""
+        """Return the largest power of ten that fits into a volume."""
         return float(10.0 ** np.floor(np.log10(self.size_mm.max())))

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 HU_WINDOW = (-1000.0, 600.0)
-"""HU from black to white in every picture file; the pages have windows of their own."""
+"""HU from black to white in every picture file; on a page the reader chooses the window."""
 ERROR_HU = 500.0
 """Error maps span ±ERROR_HU everywhere, so that readers can compare them."""
 

@@ -81,7 +81,7 @@ def radiographs(images: Mapping[str, np.ndarray]) -> Radiographs:
 
 
 def _film(words: str, images: Mapping[str, np.ndarray], name: str) -> Tile:
-    """The film in grey between its 1st and 99th percentile, no larger than :data:`FILM_PIXELS`."""
+    """Show a film in grey between its 1st and 99th percentile, no larger than :data:`FILM_PIXELS`."""
     pixels = checked_film(name, images[name])
     every = math.ceil(max(pixels.shape) / FILM_PIXELS)
     low, high = np.percentile(pixels, (1, 99))

@@ -1,4 +1,4 @@
-"""What ``result.json`` says, as titled tables of labels and texts."""
+"""The tables of a page: what ``result.json`` says, as labels and texts."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def tables(record: Mapping[str, Any]) -> dict[str, list[Row]]:
 
 
 def _rows(facts: Mapping[str, Any], above: str = "") -> Iterator[Row]:
-    """The entries of a record and of the records inside it."""
+    """List the entries of a record and of the records inside it."""
     for name, value in facts.items():
         label = above + (_label(name) if name.isidentifier() else name)
         if isinstance(value, Mapping):
@@ -70,7 +70,7 @@ def _rows(facts: Mapping[str, Any], above: str = "") -> Iterator[Row]:
 
 
 def _label(name: str) -> str:
-    """``source_to_detector_mm`` as "Source to detector (mm)"."""
+    """Spell ``source_to_detector_mm`` as "Source to detector (mm)"."""
     *words, last = name.split("_")
     unit = f" ({_UNITS[last]})" if words and last in _UNITS else ""
     label = " ".join(_SPELLINGS.get(word, word) for word in (words if unit else [*words, last]))

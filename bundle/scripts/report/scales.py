@@ -18,7 +18,7 @@ def _colours(name: str) -> np.ndarray:
 
 
 def _growing_opaque(colours: np.ndarray) -> np.ndarray:
-    """The same scale as an overlay: transparent at its low end, opaque from its middle on."""
+    """Turn a scale into an overlay: transparent at its low end, opaque from its middle on."""
     colours[:, 3] = np.rint(255 * (2 * _SHARES).clip(max=1))
     return colours
 

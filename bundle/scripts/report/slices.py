@@ -81,7 +81,7 @@ def slices(volumes: Mapping[str, np.ndarray], affine: np.ndarray, std_words: str
 
 
 def _plane_view(plane: Plane) -> PlaneView:
-    """High indices are at the left and at the top, see :func:`scripts.report.planes.as_displayed`."""
+    """Place the letters: high indices are at the left and at the top, see ``planes.as_displayed``."""
     (right, left), (bottom, top) = SIDES[plane.across], SIDES[plane.up]
     return PlaneView(plane.name, {"left": left, "right": right, "top": top, "bottom": bottom})
 
@@ -96,7 +96,7 @@ def _whole_hu(name: str, volume: np.ndarray) -> np.ndarray:
 
 
 def _packed(volume: np.ndarray) -> str:
-    """Base64 of gzip of all low bytes, then all high bytes.
+    """Return base64 of gzip of all low bytes, then all high bytes.
 
     High bytes hardly change from voxel to voxel; apart from the low ones they compress a fifth better.
     """
