@@ -108,7 +108,10 @@ def _lit(normals: np.ndarray, surface: Surface) -> np.ndarray:
 
 
 def _depth_cue(depth: np.ndarray, steps: int, step_mm: float, nearby: float) -> np.ndarray:
-    """Return factors ``[rows, columns, 1]`` that darken what is far, or behind what lies within ``nearby`` pixels."""
+    """Darken what is far away, and what lies behind its surroundings: return factors ``[rows, columns, 1]``.
+
+    Surroundings reach about ``nearby`` pixels.
+    """
     depth_mm = depth.clip(max=steps) * step_mm
     behind_mm = depth_mm - gaussian_filter(depth_mm, nearby)
     far = depth_mm / (steps * step_mm)
