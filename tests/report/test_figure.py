@@ -5,12 +5,13 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from scripts.report.figure import HU_WINDOW, VIEW_INCHES, VOLUME_INCHES, as_displayed, draw_reconstruction
+from scripts.report.figure import VIEW_INCHES, VOLUME_INCHES, draw_reconstruction
+from scripts.report.planes import HU_WINDOW, as_displayed
 from scripts.report.projection import BONE_WINDOW, PROJECTIONS
 
 
 def height_of(path) -> float:
-    """Of a picture, in inches."""
+    """Height of a picture in inches."""
     return matplotlib.image.imread(path).shape[0] / 110
 
 
@@ -44,11 +45,3 @@ def test_a_view_that_was_not_given_has_no_row(tmp_path):
         draw_reconstruction(tmp_path / f"{name}.png", hu, measured, two, 5.0, "case")
     grown = height_of(tmp_path / "two.png") - height_of(tmp_path / "one.png")
     assert grown == pytest.approx(VIEW_INCHES, abs=0.02)
-
-
-def test_superior_is_up_and_the_patients_right_or_anterior_is_on_the_left():
-    plane = np.zeros((3, 4))
-    plane[2, 3] = 1.0  # the most right (or anterior) and most superior corner
-    picture = as_displayed(plane)
-    assert picture.shape == (4, 3)
-    assert picture[0, 0] == 1.0

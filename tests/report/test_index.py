@@ -56,7 +56,7 @@ def test_strings_from_outside_add_no_element(tmp_path):
     def tags(word):
         return re.findall(r"<(\w+)", index(tmp_path, [{"exam": word, "error": word} | DONE | {"status": word}]))
 
-    assert tags("<script>alert(1)</script>\" onload='x' $rows \udc80") == tags("quiet")
+    assert tags("<script>alert(1)</script>\" onload='x' {{ rows }} {% raw %} \udc80") == tags("quiet")
 
 
 def test_equal_rows_give_equal_bytes_and_a_thousand_are_no_burden(tmp_path):

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from scripts.report.figure import as_displayed
+from scripts.report.planes import as_displayed
 from scripts.report.projection import BONE_WINDOW, PROJECTIONS
 from scripts.report.skeletons import draw_skeletons, skeletons
 
@@ -41,7 +42,7 @@ def test_all_have_one_scale_in_mm_and_volumes_stand_from_left_to_right():
 @pytest.mark.parametrize("names", [["one"], [f"the_{i}th_ablation_without_projection_loss" for i in range(6)]])
 def test_no_words_are_cut_off_or_overlap(names):
     figure = skeletons(dict.fromkeys(names, np.zeros((4, 4, 4))), 5.0)
-    renderer = figure.canvas.get_renderer()
+    renderer = FigureCanvasAgg(figure).get_renderer()
     page, boxes = figure.bbox, [text.get_window_extent(renderer) for text in figure.texts]
     for i, box in enumerate(boxes):
         assert page.x0 <= box.x0 and box.x1 <= page.x1 and page.y0 <= box.y0 and box.y1 <= page.y1
@@ -56,8 +57,8 @@ def test_the_file_is_written_whole_and_alone(tmp_path):
 @pytest.mark.parametrize(
     "name, volumes, message",
     [
-        ("s.png", {}, r"needs at least one volume, got {}; pass {name: volume}"),
-        ("s.gif", VOLUMES, r"s\.gif ends in '\.gif', which is none of"),
+        ("s.png", {}, "at least one volume, got none; pass {name: volume}"),
+        ("s.gif", VOLUMES, r"s\.gif ends in '\.gif'.*\.svg; rename it"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused_and_nothing_is_written(tmp_path, name, volumes, message):

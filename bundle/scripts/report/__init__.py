@@ -1,1 +1,1 @@
-"""Pictures and reports made from plain arrays; no torch here."""
+"""Pictures and reports of plain arrays; nothing here imports torch."""

@@ -7,15 +7,13 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.image import AxesImage
 
+from scripts.report.planes import HU_WINDOW, as_displayed
 from scripts.report.projection import BONE_WINDOW, PROJECTIONS
 
-HU_WINDOW = (-1000.0, 600.0)
-
-# Inches: a row of radiographs, a row of a volume's pictures, and the title.
+# Heights in inches: a row of radiographs, a row of a volume's pictures, and the title.
 VIEW_INCHES, VOLUME_INCHES, TITLE_INCHES = 3.2, 2.3, 0.5
 
 
@@ -31,23 +29,22 @@ def draw_reconstruction(
     """Save the picture as PNG.
 
     Superior is up; the patient's right is on the left of frontal, coronal and axial images, as radiologists read them;
-    anterior is on the left of lateral and sagittal ones. The skeleton is shown as maximum-intensity projections (MIP).
+    anterior is on the left of lateral and sagittal ones. Maximum-intensity projections (MIP) show the skeleton.
 
     Args:
         path: file to write.
         hu: volume ``[U, V, W]``.
-        measured: input line integrals ``[2, N, N]``; 0 everywhere for a view that was not given, which has no row.
+        measured: input line integrals ``[2, N, N]``; a view that was not given is 0 everywhere, and has no row.
         reprojected: line integrals of ``hu``, likewise.
         spacing_mm: voxel spacing, for the caption.
         title: name of the exam.
-        truth: the true CT, for a further row.
+        truth: the true CT ``[U, V, W]``, if known, for a further row.
     """
     volumes = {"reconstruction": hu} | ({} if truth is None else {"truth": truth})
     views = {"frontal": (measured[0], reprojected[0]), "lateral": (measured[1], reprojected[1])}
     given = {view: images for view, images in views.items() if images[0].any()}
     heights = VIEW_INCHES * len(given), VOLUME_INCHES * len(volumes)
     figure = Figure(figsize=(11.5, sum(heights) + TITLE_INCHES), layout="constrained")
-    FigureCanvasAgg(figure)
     upper, lower = figure.subfigures(2, 1, height_ratios=heights)
     _draw_views(upper, given, float(measured.max()))
     _draw_volumes(lower, volumes)
@@ -59,7 +56,7 @@ def draw_reconstruction(
 
 
 def _draw_views(figure: SubFigure, given: Mapping[str, tuple[np.ndarray, np.ndarray]], brightest: float) -> None:
-    """A row per radiograph: as measured, re-projected, and their difference."""
+    """Draw a row per radiograph: the measured one, the re-projected one, and their difference."""
     spread = max(*(float(np.abs(after - before).max()) for before, after in given.values()), 1e-6)
     axes = figure.subplots(len(given), 3, squeeze=False)
     for row, (view, (before, after)) in zip(axes, given.items(), strict=True):
@@ -70,7 +67,7 @@ def _draw_views(figure: SubFigure, given: Mapping[str, tuple[np.ndarray, np.ndar
 
 
 def _draw_volumes(figure: SubFigure, volumes: Mapping[str, np.ndarray]) -> None:
-    """A row per volume: the three central slices, and the skeleton from the front and from the side."""
+    """Draw a row per volume: the three central slices, and the skeleton from the front and from the side."""
     axes = figure.subplots(len(volumes), 3 + len(PROJECTIONS), squeeze=False)
     for row, (name, volume) in zip(axes, volumes.items(), strict=True):
         u, v, w = (n // 2 for n in volume.shape)
@@ -83,11 +80,6 @@ def _draw_volumes(figure: SubFigure, volumes: Mapping[str, np.ndarray]) -> None:
         _add_scale(figure, last, row[3:])
 
 
-def as_displayed(plane: np.ndarray) -> np.ndarray:
-    """A plane or image ``[a, b]`` as rows and columns of a picture: b upwards, a from right to left."""
-    return plane.T[::-1, ::-1]
-
-
 def _show(axis: Axes, plane: np.ndarray, label: str, low: float, high: float, colours: str = "gray") -> AxesImage:
     axis.set_title(label, fontsize=9)
     axis.set_axis_off()
@@ -95,5 +87,5 @@ def _show(axis: Axes, plane: np.ndarray, label: str, low: float, high: float, co
 
 
 def _add_scale(figure: SubFigure, shown: AxesImage, axes: Sequence[Axes]) -> None:
-    """The scale of ``shown``, right of all the pictures that have it."""
+    """Add the scale of ``shown`` to the right of all the pictures that share it."""
     figure.colorbar(shown, ax=axes, shrink=0.8, fraction=0.15, aspect=25, pad=0.02).ax.tick_params(labelsize=7)

@@ -6,23 +6,45 @@ import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from scripts.report.document import Html, document, filled, joined, tag
+from scripts.report.document import document
 from scripts.report.page import PAGE_FILE
 
+
+class Column(NamedTuple):
+    """A column after the exam's name: its label, and the format of its numbers, which is None for texts."""
+
+    label: str
+    number: str | None = None
+
+
 _COLUMNS = {
-    "exam": "Exam",
-    "status": "Status",
-    "reprojection_frontal": "Re-projection error, frontal",
-    "reprojection_lateral": "Re-projection error, lateral",
-    "warnings": "Warnings",
-    "seconds": "Seconds",
-    "error": "Error",
+    "status": Column("Status"),
+    "reprojection_frontal": Column("Re-projection error, frontal", "{:.1%}"),
+    "reprojection_lateral": Column("Re-projection error, lateral", "{:.1%}"),
+    "warnings": Column("Warnings", "{}"),
+    "seconds": Column("Seconds", "{:.1f}"),
+    "error": Column("Error"),
 }
-_FORMATS = {"reprojection_frontal": "{:.1%}", "reprojection_lateral": "{:.1%}", "warnings": "{}", "seconds": "{:.1f}"}
-"""Columns of numbers."""
+
+
+class Cell(NamedTuple):
+    """A cell: the label of its column, its text (empty if unknown), and the number that sorts it."""
+
+    label: str
+    text: str
+    number: float | None
+
+
+class Row(NamedTuple):
+    """An exam: its name, the link to its report (empty if there is none), whether it failed, and its other cells."""
+
+    exam: str
+    link: str
+    failed: bool
+    cells: Sequence[Cell]
 
 
 def write_index(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -30,37 +52,40 @@ def write_index(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
     Args:
         path: file to write, beside the folders of the exams.
-        rows: ``exam`` and ``status`` (``failed`` stands out); where they apply ``folder`` (its name), the numbers
-            ``reprojection_frontal`` and ``reprojection_lateral`` (relative L2), ``warnings`` (how many), ``seconds``,
-            and the text ``error``. An exam whose folder holds a report is a link to it.
+        rows: one mapping per exam. Each has ``exam`` and ``status`` (``failed`` stands out); where they apply
+            ``folder`` (its name), the numbers ``reprojection_frontal`` and ``reprojection_lateral`` (relative L2),
+            ``warnings`` (how many), ``seconds``, and the text ``error``. An exam whose folder holds a report links to
+            it.
     """
     path = Path(path)
     ordered = sorted(rows, key=lambda row: row["status"] != "failed")
-    counts = Counter(row["status"] for row in ordered)
-    heads = (tag("th", tag("button", name, type="button"), scope="col") for name in _COLUMNS.values())
-    body = filled(
+    counts = {"Exams": len(ordered), **Counter(row["status"] for row in ordered)}
+    page = document(
         "index.html",
-        summary=", ".join(f"{status}: {count}" for status, count in {"Exams": len(ordered), **counts}.items()),
-        heads=joined(*heads),
-        rows=joined(*(_row(row, path.parent) for row in ordered)),
+        script="index.js",
+        summary=", ".join(f"{name}: {count}" for name, count in counts.items()),
+        heads=["Exam", *(column.label for column in _COLUMNS.values())],
+        rows=[_row(row, path.parent) for row in ordered],
     )
-    path.write_bytes(document("CT from radiographs: index", body, "index.js"))
+    path.write_bytes(page)
 
 
-def _row(row: Mapping[str, Any], parent: Path) -> Html:
-    cells = []
-    for column, label in _COLUMNS.items():
-        value = row.get(column, "")
-        known = value not in ("", None)
-        text = _FORMATS.get(column, "{}").format(value) if known else ""
-        if column == "exam":
-            text = _linked(str(value), str(row.get("folder") or ""), parent)
-        number = value if known and column in _FORMATS else None
-        cells.append(tag("td", text, data_label=label if known else None, data_number=number))
-    return tag("tr", *cells, class_="failed" if row["status"] == "failed" else None)
+def _row(row: Mapping[str, Any], parent: Path) -> Row:
+    link = _link(row.get("folder") or "", parent)
+    cells = [_cell(column, row.get(name)) for name, column in _COLUMNS.items()]
+    return Row(str(row["exam"]), link, row["status"] == "failed", cells)
 
 
-def _linked(name: str, folder: str, parent: Path) -> Html:
+def _cell(column: Column, value: Any) -> Cell:
+    if value is None or value == "":
+        return Cell(column.label, "", None)
+    if column.number is None:
+        return Cell(column.label, str(value), None)
+    return Cell(column.label, column.number.format(value), value)
+
+
+def _link(folder: str, parent: Path) -> str:
+    """Return the address of the report in ``folder``, relative to the index."""
     if not folder or not (parent / folder / PAGE_FILE).is_file():
-        return tag("bdi", name)
-    return tag("a", tag("bdi", name), href=f"{quote(os.fsencode(folder), safe='')}/{PAGE_FILE}")
+        return ""
+    return f"{quote(os.fsencode(folder), safe='')}/{PAGE_FILE}"

@@ -7,11 +7,11 @@ from typing import NamedTuple
 import numpy as np
 
 BONE_WINDOW = (100.0, 700.0)
-"""HU from black to white: soft tissue is black, and a rib of one voxel of 5 mm, which is bone in part, still shows."""
+"""HU from black to white: soft tissue is black, and a rib still shows in voxels of 5 mm that are only partly bone."""
 
 
 class Projection(NamedTuple):
-    """A direction of view: the axis looked along, the axes across and up the picture, and its left edge's letter."""
+    """A line of sight: the axis it runs along, the axes across and up the picture, and the letter at the left edge."""
 
     name: str
     along: int
@@ -20,7 +20,7 @@ class Projection(NamedTuple):
     left: str
 
     def of(self, volume: np.ndarray) -> np.ndarray:
-        """The largest value on every line of sight through ``volume`` ``[U, V, W]``, in parallel, ``[across, up]``."""
+        """Return the largest value ``[across, up]`` on every line of sight through ``volume`` ``[U, V, W]``."""
         return volume.max(axis=self.along)
 
 

@@ -6,37 +6,38 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from scripts.report.panel import checked_suffix, save_whole
+from scripts.report.saving import save_whole
 
 
 def draw_reliability(
     path: str | Path, levels: Sequence[float], coverages: Mapping[str, np.ndarray], title: str
 ) -> None:
-    """Save a reliability diagram as PNG, PDF or SVG, by the suffix of ``path``.
+    """Save a reliability diagram.
 
-    The diagonal is perfect calibration; below it the intervals are too narrow (over-confident), above it too wide.
+    The diagonal is perfect calibration. Intervals are too narrow (over-confident) where a curve lies below it, and too
+    wide where it lies above.
 
     Args:
-        path: file to write; it appears whole or not at all.
+        path: file to write, PNG, PDF or SVG by its suffix; it appears whole or not at all.
         levels: nominal coverages ``[L]`` in [0, 1].
-        coverages: measured coverages ``[cases, L]`` by name; their mean is drawn with dots, each case with a thin line.
-        title: over the picture.
+        coverages: measured coverages ``[cases, L]`` by name; dots show their mean, a thin line each case.
+        title: above the picture.
 
     Raises:
-        ValueError: a suffix that cannot be written, or coverages that do not belong to the levels.
+        ValueError: the suffix is unknown, or coverages do not belong to the levels.
     """
-    path, levels = checked_suffix(path), np.asarray(levels, dtype=float)
     figure = Figure(figsize=(4.6, 4.8), layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], color="black", linewidth=0.8, linestyle="--", label="perfect")
     for index, (name, values) in enumerate(coverages.items()):
         cases = np.asarray(values, dtype=float)
         if cases.ndim != 2 or cases.shape[1] != len(levels) or not len(cases):
-            raise ValueError(f"{name!r}: coverages must be [cases, {len(levels)} levels], got {list(cases.shape)}")
+            raise ValueError(
+                f"{name!r}: coverages must be [cases, {len(levels)} levels], got {list(cases.shape)}; "
+                "pass a row per case"
+            )
         colour = f"C{index}"
         axes.plot(levels, cases.T, color=colour, linewidth=0.6, alpha=0.5)
         axes.plot(levels, cases.mean(0), color=colour, marker="o", markersize=3, label=name)

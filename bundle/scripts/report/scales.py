@@ -4,47 +4,64 @@ from __future__ import annotations
 
 import base64
 import io
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib import colormaps
 from PIL import Image
 
-from scripts.report.document import Html, tag
-
-STEPS = np.linspace(0, 1, 256)
+_SHARES = np.linspace(0, 1, 256)
 
 
 def _colours(name: str) -> np.ndarray:
-    return np.rint(255 * colormaps[name](STEPS)).astype(np.uint8)
+    return np.rint(255 * colormaps[name](_SHARES)).astype(np.uint8)
 
 
 def _growing_opaque(colours: np.ndarray) -> np.ndarray:
-    """The same scale over something else: clear at its low end, opaque from its middle on."""
-    colours[:, 3] = np.rint(255 * (2 * STEPS).clip(max=1))
+    """Turn a scale into an overlay: transparent at its low end, opaque from its middle on."""
+    colours[:, 3] = np.rint(255 * (2 * _SHARES).clip(max=1))
     return colours
 
 
 GREY = _colours("gray")
+"""From black to white; like all scales an array of RGBA bytes ``[256, 4]``."""
 SIGNED = _colours("RdBu_r")
-"""Blue below zero, white, red above."""
+"""Blue below zero, white at zero, red above."""
 SPREAD = _growing_opaque(_colours("plasma"))
+"""An overlay for standard deviations."""
+
+
+class Picture(NamedTuple):
+    """A picture that a page embeds: ``source`` is a data URI, ``width`` and ``height`` are in pixels."""
+
+    source: str
+    width: int
+    height: int
+
+
+class Legend(NamedTuple):
+    """A scale with the ``words`` above it and the texts of its two ends."""
+
+    words: str
+    low: str
+    high: str
+    bar: Picture
 
 
 def coloured(values: np.ndarray, scale: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Values ``[rows, columns]`` in a scale ``[256, 4]`` from ``low`` to ``high``, as RGBA ``[rows, columns, 4]``."""
+    """Show values ``[rows, columns]`` in a scale from ``low`` to ``high``, as RGBA bytes ``[rows, columns, 4]``."""
     steps = (values.astype(np.float64) - low) / (high - low) * 255
     return scale[np.floor(steps + 0.5).clip(0, 255).astype(np.uint8)]
 
 
-def picture(pixels: np.ndarray, words: str) -> Html:
-    """RGBA ``[rows, columns, 4]`` as an image element; ``words`` are for those who do not see it."""
+def picture(pixels: np.ndarray) -> Picture:
+    """Pack RGBA bytes ``[rows, columns, 4]`` as a PNG."""
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "png")
     rows, columns = pixels.shape[:2]
-    source = "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
-    return tag("img", src=source, alt=words, width=columns, height=rows)
+    return Picture("data:image/png;base64," + base64.b64encode(file.getvalue()).decode(), columns, rows)
 
 
-def legend(words: str, scale: np.ndarray, low: str, high: str) -> Html:
-    """A scale between the texts of its ends."""
-    return tag("p", tag("span", words), tag("b", low), picture(scale[None], ""), tag("b", high), class_="legend")
+def legend(words: str, scale: np.ndarray, low: str, high: str) -> Legend:
+    """Describe a scale ``[256, 4]``."""
+    return Legend(words, low, high, picture(scale[None]))
