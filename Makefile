@@ -1,4 +1,4 @@
-# Everything here works on a fresh machine with make and Python 3.10 or newer; test-label needs 3.11.
+# Every target works on a fresh machine with make and Python 3.10 or newer; test-label needs Python 3.11 or newer.
 PYTHON ?= python3
 VENV ?= .venv
 VENV_LABEL ?= .venv-label
@@ -11,27 +11,27 @@ OUTPUT ?= output
 demo: $(VENV)/.installed  ## reconstruct the embedded demo case
 	$(RUN) -m monai.bundle run --config_file bundle/configs/inference.json \
 		--input bundle/docs/demo --output_dir $(OUTPUT)
-	@echo "See $(OUTPUT)/demo: ct.nii.gz, figure.png, result.json"
+	@echo "Open $(OUTPUT)/demo/report.html. Beside it: ct.nii.gz, dicom/ct, figure.png, result.json"
 
-test: $(VENV)/.installed-dev  ## the tests, two processes, under ten minutes on two cores
+test: $(VENV)/.installed-dev  ## run the tests in two processes: under ten minutes on two cores
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2
 
-test-slow: $(VENV)/.installed-dev  ## the tests that take longer
+test-slow: $(VENV)/.installed-dev  ## run the slow tests
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -m slow
 
-test-deploy: $(VENV)/.installed-dev $(VENV_DEPLOY)/.installed  ## the MONAI Deploy application for real, on the CPU
+test-deploy: $(VENV)/.installed-dev $(VENV_DEPLOY)/.installed  ## test the real MONAI Deploy application, on the CPU
 	ulimit -s 32768 && DEPLOY_PYTHON=$(abspath $(VENV_DEPLOY))/bin/python \
 		$(RUN) -m pytest -m slow tests/integrations/deploy
 
-test-label: $(VENV)/.installed-dev $(VENV_LABEL)/.installed  ## a real MONAI Label server, on the CPU or a GPU
+test-label: $(VENV)/.installed-dev $(VENV_LABEL)/.installed  ## test a real MONAI Label server, on the CPU or a GPU
 	LABEL_PYTHON=$(abspath $(VENV_LABEL))/bin/python $(RUN) -m pytest -m slow -raP tests/integrations/label
 
-release: $(VENV)/.installed-dev  ## the zoo's folder, checked; SCHEMA, MODEL_INFO, LARGE_FILE_URL: see bundle/docs/release.md
+release: $(VENV)/.installed-dev  ## build and check the model-zoo folder; for SCHEMA, MODEL_INFO and LARGE_FILE_URL see bundle/docs/release.md
 	PYTHONPATH=bundle $(RUN) -m monai.bundle run --config_file tools/release.json --output $(OUTPUT)/release \
 		$(if $(SCHEMA),--schema "$(SCHEMA)") $(if $(MODEL_INFO),--model_info "$(MODEL_INFO)") \
 		$(if $(LARGE_FILE_URL),--large_file_url "$(LARGE_FILE_URL)")
 
-lint: $(VENV)/.installed-dev  ## style and docstrings
+lint: $(VENV)/.installed-dev  ## check style and docstrings
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 
