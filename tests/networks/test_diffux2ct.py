@@ -15,7 +15,8 @@ from scripts.diffusion.training import Prediction
 from scripts.geometry import BiplanarGeometry, preset
 from scripts.intensity import hu_to_mu, hu_to_network, radiograph_to_network
 from scripts.losses.diffusion import DiffusionLoss
-from scripts.networks.diffux2ct import DiffuX2CT, diffux2ct, geometry_fingerprint
+from scripts.networks.contract import geometry_fingerprint
+from scripts.networks.diffux2ct import DiffuX2CT, diffux2ct
 from scripts.networks.triplane import NoEmbedding, ResidualFusion, SumFusion, TriplaneConditioner
 from scripts.phantom.torso import torso
 from scripts.physics.separable import SeparableProjector
@@ -266,13 +267,13 @@ def test_weights_of_another_geometry_are_refused(change: dict) -> None:
 
 @pytest.mark.parametrize("shape", [(1, 2, 16, 8), (1, 1, 16, 16), (2, 16, 16), (1, 2, 32, 32)])
 def test_images_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r"takes images \[B\] \+ \[2, 16, 16\], got \[.*; resample them or choose"):
+    with pytest.raises(ValueError, match=r"images \[B\] \+ \[2, 16, 16\], got .*; resample them or use"):
         small()(torch.zeros(shape))
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 8, 8, 16), (1, 2, 8, 16, 8), (1, 8, 16, 8)])
 def test_volumes_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r"takes volumes \[B\] \+ \[1, 8, 16, 8\], got \[.*; resample them or choose"):
+    with pytest.raises(ValueError, match=r"volumes \[B\] \+ \[1, 8, 16, 8\], got .*; resample them or use"):
         small()(torch.zeros(1, *IMAGE_SHAPE), torch.zeros(shape), torch.tensor([0]))
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from scripts.geometry import preset
 from scripts.networks.cnn3d import CNN3D
-from scripts.networks.diffux2ct import geometry_fingerprint
+from scripts.networks.contract import geometry_fingerprint
 from scripts.networks.icm_reg import ICMReg
 from scripts.networks.psr import PSR
 from scripts.networks.x2ct import X2CTGenerator
@@ -94,5 +94,5 @@ def test_the_geometry_travels_in_the_weights(network: nn.Module) -> None:
 
 @pytest.mark.parametrize("shape", [(1, 2, 8, 16), (1, 1, 16, 16), (2, 16, 16)])
 def test_an_image_of_another_shape_is_refused(network: nn.Module, shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r"takes images \[B\] \+ \[2, 16, 16\], got .*; resample them or choose"):
+    with pytest.raises(ValueError, match=r"images \[B\] \+ \[2, 16, 16\], got .*; resample them or use"):
         network(torch.zeros(shape))

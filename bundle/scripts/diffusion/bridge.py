@@ -67,8 +67,8 @@ class BrownianBridge(nn.Module):
                 f"{float(alphas_cumprod[-1]):.3g}; set alphas_cumprod to it"
             )
         rho = ((1 - m) * (1 - m + two_s[0] * m)).sqrt()
-        self.register_buffer("m", m.float(), persistent=False)
-        self.register_buffer("rho", rho.float(), persistent=False)
+        self.m = nn.Buffer(m.float(), persistent=False)
+        self.rho = nn.Buffer(rho.float(), persistent=False)
 
     def forward(self, u: Tensor, y: Tensor, timesteps: Tensor) -> Tensor:
         """x_t of ``u`` and ``y``, both ``[B, ...]``, at ``timesteps [B]``; at the last one it is ``y`` itself."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -24,10 +26,11 @@ def bone_weighted_error(x: Tensor, x0: Tensor, power: float, weight: float, thre
 def difference_error(x: Tensor, x0: Tensor) -> Tensor:
     """L1 of first differences along the three axes: edges, which an error voxel by voxel hardly counts."""
     rest = x - x0
-    return sum(rest.diff(dim=axis).abs().mean() for axis in (2, 3, 4)) / 3
+    along_u, along_v, along_w = (rest.diff(dim=axis).abs().mean() for axis in (2, 3, 4))
+    return (along_u + along_v + along_w) / 3
 
 
-def reprojection_error(x: Tensor, x0: Tensor, projector: nn.Module) -> Tensor:
+def reprojection_error(x: Tensor, x0: Tensor, projector: Callable[[Tensor], Tensor]) -> Tensor:
     """L1 between the radiographs of x and of x0 in network units, through the exam's own projector.
 
     The radiographs of the truth without noise, and not the measured ones, are what x is held to.

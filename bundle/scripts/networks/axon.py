@@ -13,6 +13,7 @@ volume from theirs.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -22,17 +23,15 @@ from scripts.blocks.residual import DepthToSpace, Levels, ResidualBlock, SpaceTo
 from scripts.diffusion.bridge import BrownianBridge
 from scripts.diffusion.parametrisation import X0
 from scripts.geometry import BiplanarGeometry
+from scripts.networks.contract import Conditioner, GeometryBound
 from scripts.networks.controlnet import ControlNet
 from scripts.networks.denoiser import Denoiser, stage_shapes
-from scripts.networks.diffux2ct import DiffuX2CT, geometry_fingerprint
-from scripts.networks.lifting import (
-    AttenuationScale,
-    BackProjectedAttenuation,
-    Unexplained,
-    require_image,
-    views_present,
-)
+from scripts.networks.diffux2ct import DiffuX2CT
+from scripts.networks.lifting import AttenuationScale, BackProjectedAttenuation, Unexplained, views_present
 from scripts.networks.triplane import TriplaneConditioner
+from scripts.physics.shapes import require_image
+
+MakesLifting = Callable[[BiplanarGeometry, list[tuple[int, int, int]], tuple[int, ...], float], Conditioner]
 
 
 class VolumeEncoder(Levels):
@@ -184,7 +183,7 @@ def axon_bridge(
     dropout: float = 0.2,
     steps: int = 8,
     power: float = 1.0,
-    lifting: Callable[..., nn.Module] = AttenuationLifting,
+    lifting: MakesLifting = AttenuationLifting,
     objective: type[BridgeDenoiser] = BridgeDenoiser,
     network: type[DiffuX2CT] = DiffuX2CT,
 ) -> DiffuX2CT:
@@ -214,10 +213,11 @@ class Upon(nn.Module):
 
     Args:
         base: the stage.
+        inherited: arguments of the class that a subclass inherits from beside this one.
     """
 
-    def __init__(self, base: DiffuX2CT) -> None:
-        super().__init__()
+    def __init__(self, base: DiffuX2CT, **inherited: Any) -> None:
+        super().__init__(**inherited)
         self.base = base.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> Upon:
@@ -226,8 +226,7 @@ class Upon(nn.Module):
         Raises:
             ValueError: the base has not left its initial state, in which a denoiser draws nothing.
         """
-        denoisers = [module for module in self.base.modules() if isinstance(module, Denoiser)]
-        if mode and not all(denoiser.head[-1].weight.any() for denoiser in denoisers):
+        if mode and any(isinstance(module, Denoiser) and module.draws_nothing() for module in self.base.modules()):
             raise ValueError(
                 "AXON: a stage is trained upon the one before, whose weights are missing; train that first and give "
                 "its file by --stage1_weights or --stage2_weights"
@@ -273,11 +272,22 @@ class ControlledBridge(DiffuX2CT):
         geometry: the exam.
         steps: timesteps of the built-in reconstruction.
         power: how they are spaced.
+
+    Raises:
+        ValueError: a base that is no bridge.
     """
 
     def __init__(self, base: DiffuX2CT, geometry: BiplanarGeometry, steps: int = 8, power: float = 1.0) -> None:
-        control = ControlNet(base.denoiser.denoiser, hint_channels=3)
+        bridged = base.denoiser
+        if not isinstance(bridged, BridgeDenoiser):
+            raise ValueError(
+                f"AXON: stage 2 steers the bridge of stage 1, got a base with {type(bridged).__name__}; make the base "
+                "with axon_bridge"
+            )
+        control = ControlNet(bridged.denoiser, hint_channels=3)
         super().__init__(StageOne(base, geometry), control, X0(), base.alphas_cumprod, geometry, steps, power)
+        self.conditioner: Any  # a StageOne, whose base has a BridgeDenoiser
+        self.denoiser: ControlNet
 
     def _output(self, x: Tensor, timesteps: Tensor, condition: list[Tensor], estimate: Tensor) -> Tensor:
         bridged = self.conditioner.base.denoiser
@@ -286,7 +296,7 @@ class ControlledBridge(DiffuX2CT):
         return bridged.at(x_t, timesteps, condition[:-1], control)
 
 
-class SuperResolved(Upon):
+class SuperResolved(Upon, GeometryBound):
     """Stage 3: the volume of the stages before, frozen, drawn on a grid twice as fine.
 
     Args:
@@ -299,19 +309,21 @@ class SuperResolved(Upon):
     """
 
     def __init__(self, base: DiffuX2CT, upsampler: nn.Module, geometry: BiplanarGeometry) -> None:
-        super().__init__(base)
+        super().__init__(base, geometry=geometry)
         coarse = tuple(base.volume_shape[1:])
         if tuple(2 * n for n in coarse) != geometry.volume_shape:
             raise ValueError(
                 f"super-resolution: doubles {coarse} voxels, the geometry has {geometry.volume_shape}; give stages 1 "
                 "and 2 half of it"
             )
-        self.image_shape = [2, geometry.detector_pixels, geometry.detector_pixels]
-        self.register_buffer("geometry", geometry_fingerprint(geometry))
         self.upsampler = upsampler
 
     def forward(self, image: Tensor) -> Tensor:
-        """Reconstruct ``[B, 1, 2U, 2V, 2W]`` from ``image [B, 2, N, N]`` by the stages' built-in samplers."""
+        """Reconstruct ``[B, 1, 2U, 2V, 2W]`` from ``image [B, 2, N, N]`` by the stages' built-in samplers.
+
+        Raises:
+            ValueError: an image of another shape than the geometry's.
+        """
         require_image(image, self.image_shape)
         with torch.no_grad():
             coarse = self.base(image)

@@ -8,12 +8,19 @@ included.
 from __future__ import annotations
 
 import copy
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from scripts.blocks.residual import SpaceToDepth, convolution, zeroed
 from scripts.networks.denoiser import Denoiser
+
+Part = TypeVar("Part", bound=nn.Module)
+
+
+def _trainable_copy(part: Part) -> Part:
+    return copy.deepcopy(part).requires_grad_(True)
 
 
 class ControlNet(nn.Module):
@@ -28,14 +35,10 @@ class ControlNet(nn.Module):
 
     def __init__(self, denoiser: Denoiser, hint_channels: int) -> None:
         super().__init__()
-        self.stages = denoiser.stages
-        self.time, self.fold, self.stem, self.down, self.attention, self.bottom = (
-            copy.deepcopy(part).requires_grad_(True)
-            for part in (
-                denoiser.time, denoiser.fold, denoiser.stem, denoiser.down, denoiser.attention, denoiser.bottom
-            )
-        )  # fmt: skip
-        patch, channels = denoiser.fold.patch, [stage.first.conv2.out_channels for stage in denoiser.down]
+        self.stages, patch, channels = denoiser.stages, denoiser.fold.patch, denoiser.channels
+        self.time, self.fold = _trainable_copy(denoiser.time), _trainable_copy(denoiser.fold)
+        self.stem, self.down = _trainable_copy(denoiser.stem), _trainable_copy(denoiser.down)
+        self.attention, self.bottom = _trainable_copy(denoiser.attention), _trainable_copy(denoiser.bottom)
         self.hint = nn.Sequential(
             SpaceToDepth(patch), convolution(3, hint_channels * patch**3, channels[0]), nn.SiLU(),
             zeroed(convolution(3, channels[0], channels[0])),

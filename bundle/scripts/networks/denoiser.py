@@ -108,8 +108,8 @@ class Denoiser(nn.Module):
                 f"denoiser: each stage takes one condition, got {len(channels)} channels and {len(condition_channels)} "
                 "condition_channels; give as many of both"
             )
-        self.stages = len(channels)
-        shapes = stage_shapes(tuple(volume_shape), patch, self.stages)
+        self.channels, self.stages = tuple(channels), len(channels)
+        shapes = stage_shapes(volume_shape, patch, self.stages)
         first, finer, coarser = channels[0], channels[:-1], channels[1:]
         embedding = 4 * first
         self.time = TimeEmbedding(first, embedding)
@@ -129,6 +129,10 @@ class Denoiser(nn.Module):
         pairs = list(zip(condition_channels, channels, strict=True))
         self.condition_down = nn.ModuleList(convolution(3, h, c, condition_kernel) for h, c in pairs)
         self.condition_up = nn.ModuleList(convolution(3, h, c, condition_kernel) for h, c in pairs)
+
+    def draws_nothing(self) -> bool:
+        """Whether the last layer is in its initial state, so that the output is zero whatever the input."""
+        return not any(parameter.any() for parameter in self.head[-1].parameters())
 
     def project_condition(self, h: list[Tensor]) -> list[Tensor]:
         """Map the conditions h^(i) to what each stage adds: N maps for the encoder, then N for the decoder."""

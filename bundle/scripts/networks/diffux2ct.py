@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -12,11 +9,13 @@ from scripts.diffusion.parametrisation import Parametrisation
 from scripts.diffusion.samplers import ddim_step
 from scripts.diffusion.schedules import marginal, respaced_timesteps
 from scripts.geometry import BiplanarGeometry
+from scripts.networks.contract import Conditioner, Denoising, GeometryBound, MakesConditioner
 from scripts.networks.denoiser import Denoiser, stage_shapes
 from scripts.networks.triplane import TriplaneConditioner
+from scripts.physics.shapes import require_image, require_volume
 
 
-class DiffuX2CT(nn.Module):
+class DiffuX2CT(GeometryBound):
     """Radiographs to CT by conditional diffusion.
 
     ``forward(image)`` is a whole reconstruction by a deterministic few-step sampler from a fixed noise volume, so that
@@ -44,24 +43,20 @@ class DiffuX2CT(nn.Module):
 
     def __init__(
         self,
-        conditioner: nn.Module,
-        denoiser: Denoiser,
+        conditioner: Conditioner,
+        denoiser: Denoising,
         parametrisation: Parametrisation,
         alphas_cumprod: Tensor,
         geometry: BiplanarGeometry,
         steps: int = 8,
         power: float = 1.0,
     ) -> None:
-        super().__init__()
+        super().__init__(geometry)
         self.conditioner, self.denoiser, self.parametrisation = conditioner, denoiser, parametrisation
-        self.exam = geometry
-        self.image_shape = [2, geometry.detector_pixels, geometry.detector_pixels]
-        self.volume_shape = [1, *geometry.volume_shape]
-        self.register_buffer("geometry", geometry_fingerprint(geometry))
-        self.register_buffer("alphas_cumprod", alphas_cumprod, persistent=False)
-        self.register_buffer("timesteps", respaced_timesteps(len(alphas_cumprod), steps, power), persistent=False)
+        self.alphas_cumprod = nn.Buffer(alphas_cumprod, persistent=False)
+        self.timesteps = nn.Buffer(respaced_timesteps(len(alphas_cumprod), steps, power), persistent=False)
         noise = torch.randn(self.volume_shape, generator=torch.Generator().manual_seed(0))
-        self.register_buffer("noise", noise.unsqueeze(0), persistent=False)
+        self.noise = nn.Buffer(noise.unsqueeze(0), persistent=False)
 
     def forward(
         self,
@@ -92,11 +87,7 @@ class DiffuX2CT(nn.Module):
 
         ``z`` disturbs eq (5); without it the conditioner draws its own while training.
         """
-        if list(image.shape[1:]) != self.image_shape:
-            raise ValueError(
-                f"this network takes images [B] + {self.image_shape}, got {list(image.shape)}; resample them "
-                "or choose the network that was trained for their geometry"
-            )
+        require_image(image, self.image_shape)
         return self._condition(image, z)
 
     def _condition(self, image: Tensor, z: Tensor | None) -> list[Tensor]:
@@ -110,11 +101,7 @@ class DiffuX2CT(nn.Module):
     @torch.jit.export
     def denoise(self, x: Tensor, timesteps: Tensor, condition: list[Tensor], estimate: Tensor) -> Tensor:
         """The denoising model's raw output for ``x [B, 1, U, V, W]`` at ``timesteps [B]``, given an ``estimate``."""
-        if list(x.shape[1:]) != self.volume_shape:
-            raise ValueError(
-                f"this network takes volumes [B] + {self.volume_shape}, got {list(x.shape)}; resample them "
-                "or choose the network that was trained for their geometry"
-            )
+        require_volume(x, self.volume_shape)
         return self._output(x, timesteps, condition, estimate)
 
     def _output(self, x: Tensor, timesteps: Tensor, condition: list[Tensor], estimate: Tensor) -> Tensor:
@@ -142,40 +129,6 @@ class DiffuX2CT(nn.Module):
                 x = ddim_step(x, x0, alpha_t, sigma_t, alpha_s, sigma_s)
         return x0
 
-    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """Load all weights or none, whatever ``strict`` says: a server that asks for less serves untrained ones."""
-        return super().load_state_dict(state_dict, strict=True, assign=assign)
-
-    def _load_from_state_dict(
-        self, state_dict: dict[str, Tensor], prefix: str, metadata: Any, strict: bool, *lists: list[str]
-    ) -> None:
-        theirs = state_dict.get(f"{prefix}geometry")
-        if theirs is not None and not torch.allclose(theirs.to(self.geometry), self.geometry, rtol=1e-6):
-            lists[-1].append(
-                f"weights trained for geometry {theirs.tolist()}, the network is built for {self.geometry.tolist()} "
-                "(see geometry_fingerprint); build it with the geometry of the weights"
-            )
-            return
-        super()._load_from_state_dict(state_dict, prefix, metadata, strict, *lists)
-
-
-def geometry_fingerprint(geometry: BiplanarGeometry) -> Tensor:
-    """The geometry as numbers, float64 ``[10]``, kept in the weights so that they cannot be used with another one."""
-    sign = {"anterior": 1, "posterior": -1, "right": 1, "left": -1}
-    return torch.tensor(
-        [
-            geometry.source_to_isocentre_mm,
-            geometry.source_to_detector_mm,
-            geometry.detector_pixels,
-            geometry.detector_spacing_mm,
-            *geometry.volume_shape,
-            geometry.volume_spacing_mm,
-            sign[geometry.frontal_source],
-            sign[geometry.lateral_source],
-        ],
-        dtype=torch.float64,
-    )
-
 
 def diffux2ct(
     geometry: BiplanarGeometry,
@@ -194,7 +147,7 @@ def diffux2ct(
     steps: int = 8,
     power: float = 1.0,
     condition_kernel: int = 3,
-    conditioner: Callable[..., nn.Module] = TriplaneConditioner,
+    conditioner: MakesConditioner = TriplaneConditioner,
     network: type[DiffuX2CT] = DiffuX2CT,
 ) -> DiffuX2CT:
     """DiffuX2CT, by default with the paper's parts, at any size; see the classes for the arguments.

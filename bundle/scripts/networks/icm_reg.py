@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
 from scripts.blocks.residual import DepthToSpace, ResidualBlock, Upsample, convolution, group_norm
 from scripts.geometry import BiplanarGeometry
+from scripts.networks.contract import GeometryBound, MakesConditioner
 from scripts.networks.denoiser import stage_shapes
-from scripts.networks.diffux2ct import geometry_fingerprint
-from scripts.networks.lifting import require_image
 from scripts.networks.triplane import TriplaneConditioner
+from scripts.physics.shapes import require_image
 
 
 class VolumeDecoder(nn.Module):
@@ -69,7 +67,7 @@ def _residual_blocks(in_channels: int, channels: int, blocks: int, dropout: floa
     return nn.Sequential(*(ResidualBlock(3, a, b, dropout=dropout) for a, b in pairs))
 
 
-class ICMReg(nn.Module):
+class ICMReg(GeometryBound):
     """Radiographs to a volume by the implicit conditioning mechanism and a 3D decoder.
 
     The arguments are those of :func:`~scripts.networks.diffux2ct.diffux2ct`, without what only diffusion needs. As
@@ -105,11 +103,9 @@ class ICMReg(nn.Module):
         blocks: int = 1,
         plane_blocks: int = 2,
         dropout: float = 0.2,
-        conditioner: Callable[..., nn.Module] = TriplaneConditioner,
+        conditioner: MakesConditioner = TriplaneConditioner,
     ) -> None:
-        super().__init__()
-        self.image_shape = [2, geometry.detector_pixels, geometry.detector_pixels]
-        self.register_buffer("geometry", geometry_fingerprint(geometry))
+        super().__init__(geometry)
         shapes = stage_shapes(geometry.volume_shape, patch, len(channels))
         self.decoder = VolumeDecoder(channels, condition_channels, patch, blocks, dropout)
         self.conditioner = conditioner(

@@ -12,15 +12,7 @@ from torch import Tensor, nn
 from scripts.geometry import VIEWS, BiplanarGeometry, centred_coordinates_mm
 from scripts.intensity import MU_WATER_PER_MM, RADIOGRAPH_SCALE, hu_to_network, mu_to_hu
 from scripts.physics.separable import SeparableProjector, interpolation_matrix
-
-
-def require_image(image: Tensor, image_shape: list[int]) -> None:
-    """Raise ValueError unless ``image`` is ``[B] + image_shape``; TorchScript can call it."""
-    if list(image.shape[1:]) != image_shape:
-        raise ValueError(
-            f"this network takes images [B] + {image_shape}, got {list(image.shape)}; resample them "
-            "or choose the network that was trained for their geometry"
-        )
+from scripts.physics.shapes import require_image
 
 
 class RayReplication(nn.Module):
@@ -41,13 +33,9 @@ class RayReplication(nn.Module):
     def __init__(self, geometry: BiplanarGeometry) -> None:
         super().__init__()
         self.image_shape = [2, geometry.detector_pixels, geometry.detector_pixels]
-        magnification = geometry.magnification(torch.zeros(1, dtype=torch.float64), source_sign=1.0)
-        for axis, count in zip("uvw", geometry.volume_shape, strict=True):
-            position_mm = magnification * centred_coordinates_mm(count, geometry.volume_spacing_mm)
-            centre = (geometry.detector_pixels - 1) / 2
-            index = (position_mm / geometry.detector_spacing_mm + centre).clamp(0, geometry.detector_pixels - 1)
-            weights = interpolation_matrix(index, geometry.detector_pixels)
-            self.register_buffer(f"along_{axis}", weights.float(), persistent=False)
+        self.along_u, self.along_v, self.along_w = (
+            nn.Buffer(_at_isocentre(geometry, count), persistent=False) for count in geometry.volume_shape
+        )
 
     def forward(self, image: Tensor) -> Tensor:
         """Map ``image [B, 2, N, N]`` to ``[B, 2, U, V, W]``.
@@ -62,9 +50,13 @@ class RayReplication(nn.Module):
         return torch.stack([frontal, lateral], dim=1)
 
 
-def replicate_along_rays(image: Tensor, geometry: BiplanarGeometry) -> Tensor:
-    """Map ``image [B, 2, N, N]`` to ``[B, 2, U, V, W]`` once; see :class:`RayReplication`, which keeps its matrices."""
-    return RayReplication(geometry).to(image.device)(image)
+def _at_isocentre(geometry: BiplanarGeometry, count: int) -> Tensor:
+    """Weights ``[count, N]`` of a detector's pixels where ``count`` voxels in the isocentre plane cast their shadow."""
+    last = geometry.detector_pixels - 1
+    magnification = geometry.magnification(torch.zeros(1, dtype=torch.float64), source_sign=1.0)
+    position_mm = magnification * centred_coordinates_mm(count, geometry.volume_spacing_mm)
+    index = (position_mm / geometry.detector_spacing_mm + last / 2).clamp(0, last)
+    return interpolation_matrix(index, geometry.detector_pixels).float()
 
 
 def views_present(image: Tensor) -> Tensor:
@@ -83,7 +75,7 @@ class ReplicatedAttenuation(nn.Module):
         super().__init__()
         self.replicate = RayReplication(geometry)
         depth_mm = [geometry.volume_size_mm[geometry.view(name).depth_axis] for name in VIEWS]
-        self.register_buffer("depth_mm", torch.tensor(depth_mm).reshape(1, 2, 1, 1, 1), persistent=False)
+        self.depth_mm = nn.Buffer(torch.tensor(depth_mm).reshape(1, 2, 1, 1, 1), persistent=False)
 
     def forward(self, image: Tensor) -> Tensor:
         """Map ``image [B, 2, N, N]`` in network units to ``[B, 2, U, V, W]`` in network units per mm."""
@@ -106,7 +98,7 @@ class BackProjectedAttenuation(nn.Module):
         self.projector = SeparableProjector(geometry, torch.float64)
         ones = torch.ones(1, 1, *geometry.volume_shape, dtype=torch.float64)
         seen = self.projector.adjoint_by_view(self.projector(ones))
-        self.register_buffer("seen", torch.where(seen > 0, seen, 1.0), persistent=False)
+        self.seen = nn.Buffer(torch.where(seen > 0, seen, 1.0), persistent=False)
 
     def forward(self, image: Tensor) -> Tensor:
         """Map ``image [B, 2, N, N]`` in network units to ``[B, 2, U, V, W]`` in network units per mm."""

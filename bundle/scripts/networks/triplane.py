@@ -54,8 +54,8 @@ class ViewModulators(nn.Module):
         super().__init__()
         self.delta = delta
         self.mlp = nn.Sequential(nn.Linear(3, hidden), nn.SiLU(), nn.Linear(hidden, channels))
-        self.register_buffer("s1", torch.tensor([[1.0, 0.0, 1.0]]), persistent=False)
-        self.register_buffer("s2", torch.tensor([[0.0, 1.0, 1.0]]), persistent=False)
+        self.s1 = nn.Buffer(torch.tensor([[1.0, 0.0, 1.0]]), persistent=False)
+        self.s2 = nn.Buffer(torch.tensor([[0.0, 1.0, 1.0]]), persistent=False)
 
     def weights(self) -> tuple[Tensor, Tensor]:
         """The normalised modulators, each ``[1, C, 1, 1]``: their squares sum to one."""
@@ -114,7 +114,7 @@ class LearnableEmbedding(nn.Module):
     def __init__(self, channels: int, side: int) -> None:
         super().__init__()
         # Kept in the weights: they mean nothing with another table.
-        self.register_buffer("sine", sine_encoding(channels, side))
+        self.sine = nn.Buffer(sine_encoding(channels, side))
         self.conv = nn.Sequential(convolution(2, channels, channels), nn.SiLU())
 
     def forward(self, x_uv: Tensor, z: Tensor | None = None) -> Tensor:
@@ -192,14 +192,16 @@ class RayQueries(nn.Module):
         self.u_mm, self.v_mm, self.w_mm = (
             centred_coordinates_mm(n, size / n) for n, size in zip(grid_shape, geometry.volume_size_mm, strict=True)
         )
-        for name, depth, column in (("frontal", self.v_mm, self.u_mm), ("lateral", self.u_mm, self.v_mm)):
-            magnification = geometry.magnification(depth, geometry.view(name).source_sign)[:, None]
-            self._register(f"{name}_columns", magnification * column, geometry.detector_size_mm)
-            self._register(f"{name}_rows", magnification * self.w_mm, geometry.detector_size_mm)
+        frontal = geometry.magnification(self.v_mm, geometry.view("frontal").source_sign)[:, None]
+        lateral = geometry.magnification(self.u_mm, geometry.view("lateral").source_sign)[:, None]
+        self.frontal_columns = self._weights(frontal * self.u_mm, geometry.detector_size_mm)
+        self.frontal_rows = self._weights(frontal * self.w_mm, geometry.detector_size_mm)
+        self.lateral_columns = self._weights(lateral * self.v_mm, geometry.detector_size_mm)
+        self.lateral_rows = self._weights(lateral * self.w_mm, geometry.detector_size_mm)
 
-    def _register(self, name: str, position_mm: Tensor, size_mm: float) -> None:
+    def _weights(self, position_mm: Tensor, size_mm: float) -> nn.Buffer:
         weights = interpolation_matrix(_axis_indices(position_mm, self.side, size_mm), self.side)
-        self.register_buffer(name, weights.float(), persistent=False)
+        return nn.Buffer(weights.float(), persistent=False)
 
     def frontal(self, plane: Tensor) -> Tensor:
         """Frontal planes ``[B, C, P, P]`` spread to ``[B, C, U, V, W]``."""
@@ -243,8 +245,8 @@ class ImplicitDecoder(RayQueries):
         self.geometry = geometry
         self.first = nn.Conv2d(in_channels, channels, 1, bias=False)
         self.second = nn.Sequential(group_norm(channels), nn.SiLU(), nn.Conv3d(channels, channels, 1))
-        self._register("axial_columns", self.u_mm, geometry.volume_size_mm[0])
-        self._register("axial_rows", self.v_mm, geometry.volume_size_mm[1])
+        self.axial_columns = self._weights(self.u_mm, geometry.volume_size_mm[0])
+        self.axial_rows = self._weights(self.v_mm, geometry.volume_size_mm[1])
 
     def forward(self, u_uv: Tensor, u_uw: Tensor, u_vw: Tensor) -> Tensor:
         """Map the planes ``[B, C_in, P, P]`` to h ``[B, C, U, V, W]``."""
@@ -266,6 +268,7 @@ class ImplicitDecoder(RayQueries):
             + _sample(self.first(u_uv), u / size_u, v / size_v)
         )
         norm, grid = self.second[0], self._sum_of_queries(u_uv, u_uw, u_vw)
+        assert isinstance(norm, nn.GroupNorm)
         groups = (total.shape[0], norm.num_groups, -1)
         variance, mean = torch.var_mean(grid.reshape(groups), dim=2, correction=0, keepdim=True)
         normal = ((total.reshape(groups) - mean) * (variance + norm.eps).rsqrt()).reshape(total.shape)

@@ -19,8 +19,9 @@ from monai.networks.utils import normal_init
 from torch import Tensor, nn
 
 from scripts.geometry import BiplanarGeometry
-from scripts.networks.diffux2ct import geometry_fingerprint
-from scripts.networks.lifting import RayReplication, require_image
+from scripts.networks.contract import GeometryBound
+from scripts.networks.lifting import RayReplication
+from scripts.physics.shapes import require_image, require_volume
 
 
 def initialise(module: nn.Module) -> None:
@@ -92,7 +93,7 @@ class DenseEncoder(nn.Module):
         self.stages = nn.ModuleList()
         self.channels = [channels]
         for i, layers in enumerate(dense_layers):
-            stage = [preactivated_convolution(channels, channels, 3, stride=2)]
+            stage: list[nn.Module] = [preactivated_convolution(channels, channels, 3, stride=2)]
             for _ in range(layers):
                 stage.append(DenseLayer(channels, growth, bottleneck))
                 channels += growth
@@ -194,7 +195,7 @@ def frontal_to_volume_axes(x: Tensor) -> Tensor:
     return x.transpose(2, 3)
 
 
-class X2CTGenerator(nn.Module):
+class X2CTGenerator(GeometryBound):
     """X2CT-GAN's generator: radiographs to a volume, the defaults being the paper's sizes for 128 pixels and voxels.
 
     Each view's branch lifts its features along its own depth axis. At every level both views' decoders are turned into
@@ -235,7 +236,7 @@ class X2CTGenerator(nn.Module):
         fused_convolutions: int = 1,
         dropout: float = 0.5,
     ) -> None:
-        super().__init__()
+        super().__init__(geometry)
         stages = len(dense_layers)
         stem_stride, side = _fit(geometry, stages)
         if len(decoder_channels) != stages + 1:
@@ -243,8 +244,6 @@ class X2CTGenerator(nn.Module):
                 f"X2CT: {stages} dense_layers need {stages + 1} decoder_channels, got {len(decoder_channels)}; give "
                 "one for the full grid and one for each stage"
             )
-        self.register_buffer("geometry", geometry_fingerprint(geometry))
-        self.image_shape = [2, geometry.detector_pixels, geometry.detector_pixels]
         encoder = (channels, dense_layers, growth, bottleneck, stem_stride)
         self.frontal, self.lateral = (ViewBranch(*encoder, decoder_channels, side, dropout) for _ in range(2))
         self.frontal_decoder = _decoder(decoder_channels, view_convolutions)
@@ -321,9 +320,5 @@ class PatchDiscriminator(nn.Module):
         Raises:
             ValueError: a volume or image of another shape than the geometry's.
         """
-        if list(volume.shape[1:]) != self.volume_shape:
-            raise ValueError(
-                f"this network takes volumes [B] + {self.volume_shape}, got {list(volume.shape)}; resample them "
-                "or choose the network that was trained for their geometry"
-            )
+        require_volume(volume, self.volume_shape)
         return self.patches(torch.cat([volume, self.replicate(image)], dim=1))[-1]

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from scripts.geometry import VIEWS, centred_coordinates_mm
+from scripts.geometry import VIEWS, BiplanarGeometry, centred_coordinates_mm
 
 
 def seen_from(mu: Tensor, rotation: Tensor, shift_mm: Tensor, spacing_mm: float) -> Tensor:
@@ -36,6 +36,20 @@ def seen_from(mu: Tensor, rotation: Tensor, shift_mm: Tensor, spacing_mm: float)
     return F.grid_sample(mu, grid, align_corners=False)
 
 
+class Projector(Protocol):
+    """Line integrals of an exam's views.
+
+    Attributes:
+        geometry: the exam.
+    """
+
+    geometry: BiplanarGeometry
+
+    def __call__(self, mu: Tensor) -> Tensor:
+        """Map ``mu [B, 1, U, V, W]`` in 1/mm to ``[B, 2, N, N]``."""
+        ...
+
+
 class Poses(Protocol):
     """A distribution of pose errors."""
 
@@ -48,11 +62,11 @@ class MisalignedProjector(nn.Module):
     """The two views of a projector, each with a pose error of its own, drawn anew for every exam.
 
     Args:
-        projector: of the views as they should be, with its ``geometry``; mu in 1/mm to line integrals ``[B, 2, N, N]``.
+        projector: of the views as they should be.
         poses: drawn from with the CPU's global generator, which the trainer seeds at every iteration.
     """
 
-    def __init__(self, projector: nn.Module, poses: Poses) -> None:
+    def __init__(self, projector: Projector, poses: Poses) -> None:
         super().__init__()
         self.projector, self.poses = projector, poses
 
