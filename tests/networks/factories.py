@@ -29,7 +29,6 @@ from scripts.networks.icm_reg import ICMReg
 from scripts.networks.lifted import JointConditioner, LiftedConditioner
 from scripts.networks.lifting import ReplicatedAttenuation
 from scripts.networks.psr import PSR
-from scripts.networks.triplane import TriplaneConditioner
 from scripts.networks.upsampler import Upsampler
 from scripts.networks.x2ct import X2CTGenerator
 from scripts.networks.xctrsnet import XCTRSNet

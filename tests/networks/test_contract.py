@@ -8,12 +8,12 @@ from importlib import import_module
 
 import pytest
 import torch
+from tests.networks.factories import GEOMETRY, IMAGE_SHAPE, NETWORKS, VOLUME_SHAPE, normal, speaking
 from torch import Tensor, nn
 
 from scripts import networks
-from scripts.geometry import BiplanarGeometry
+from scripts.geometry import BiplanarGeometry, preset
 from scripts.networks.contract import GeometryBound, geometry_fingerprint
-from tests.networks.factories import GEOMETRY, IMAGE_SHAPE, NETWORKS, VOLUME_SHAPE, normal, speaking
 
 OTHERS = {
     "farther source": dataclasses.replace(GEOMETRY, source_to_isocentre_mm=786.0),
@@ -56,6 +56,16 @@ def test_weights_return_bit_for_bit_to_a_network_of_their_geometry(make) -> None
     fresh.load_state_dict(trained.state_dict())
     assert_same(fresh.state_dict(), trained.state_dict())
     assert torch.equal(fresh(image), trained(image))
+
+
+def test_a_parallel_beam_whose_distances_are_infinite_is_a_geometry_as_any_other() -> None:
+    parallel = preset("parallel", GEOMETRY.volume_shape, 20.0, 16)
+    for make in (NETWORKS["cnn3d"], NETWORKS["diffux2ct"]):
+        trained, fresh = make(parallel), make(parallel)
+        fresh.load_state_dict(trained.state_dict())
+        assert_same(fresh.state_dict(), trained.state_dict())
+        with pytest.raises(RuntimeError, match="weights trained for geometry"):
+            make(GEOMETRY).load_state_dict(trained.state_dict())
 
 
 @pytest.mark.parametrize("strict", [True, False])

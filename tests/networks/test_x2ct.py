@@ -240,12 +240,6 @@ def test_every_weight_of_the_generator_learns(geometry: BiplanarGeometry) -> Non
 # Refusals
 
 
-@pytest.mark.parametrize("shape", [(1, 2, 16, 32), (1, 1, 32, 32), (2, 32, 32)])
-def test_an_image_of_another_shape_is_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r"images \[B\] \+ \[2, 32, 32\], got .*; resample them or use"):
-        generator(DOUBLE)(torch.zeros(shape))
-
-
 @pytest.mark.parametrize(
     ("volume_shape", "pixels", "changes", "message"),
     [

@@ -121,7 +121,7 @@ class GeometryBound(nn.Module):
         self, state_dict: dict[str, Tensor], prefix: str, metadata: Any, strict: bool, *lists: list[str]
     ) -> None:
         theirs, ours = state_dict.get(f"{prefix}geometry"), geometry_fingerprint(self.exam)
-        if theirs is not None and not _is_same(theirs.cpu(), ours):
+        if theirs is not None and not _is_same(theirs, ours):
             lists[-1].append(
                 f"weights trained for geometry {theirs.tolist()}, the network is built for {ours.tolist()} (source to "
                 "isocentre and detector in mm, pixels, pitch, volume shape, spacing, source sides); build it with the "
@@ -150,4 +150,7 @@ def geometry_fingerprint(geometry: BiplanarGeometry) -> Tensor:
 
 
 def _is_same(theirs: Tensor, ours: Tensor) -> bool:
-    return theirs.shape == ours.shape and torch.allclose(theirs.to(ours.dtype), ours, rtol=1e-6)
+    """Weights on the device without data, `meta`, are of any geometry."""
+    if theirs.is_meta:
+        return True
+    return theirs.shape == ours.shape and torch.allclose(theirs.to(ours), ours, rtol=1e-6)
