@@ -1,4 +1,4 @@
-"""A training objective as a sum of named terms, each with its weight: which ones is a matter of the configuration."""
+"""A training objective as a weighted sum of named terms, which the configuration chooses."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Objective(nn.Module):
         self.terms = nn.ModuleDict({name: terms[name] for name in self.weights})
 
     def forward(self, prediction: Prediction, x0: Tensor) -> Tensor:
-        """Scalar loss against ``x0 [B, 1, U, V, W]`` of B volumes, or of several answers to each of B exams."""
+        """Compute the scalar loss of one or several answers to each of B exams against ``x0 [B, 1, U, V, W]``."""
         answers = len(prediction.x0) // len(x0)
         truth = torch.cat([x0] * answers) if answers > 1 else x0
         losses = (weight * self.terms[name](prediction.x0, truth) for name, weight in self.weights.items())

@@ -1,9 +1,9 @@
 """3DCNN (Kasten et al. 2020): radiographs copied along their rays into a two-channel volume, then a 3D U-Net.
 
-Known of the original, from descriptions of it: the replication, and a V-Net with 3x3x3 convolutions and max pooling
-instead of its 5x5x5 and strided ones. MONAI's BasicUNet is that, without V-Net's additions inside a level. Channels,
-group normalisation and the geometry's magnification in the replication are ours, and the output is a CT, not classes
-of bone.
+Descriptions of the original tell of the replication, and of a V-Net with 3x3x3 convolutions and max pooling instead of
+its 5x5x5 and strided ones. MONAI's BasicUNet is that, without V-Net's additions inside a level. Channels, group
+normalisation and the geometry's magnification in the replication are ours, and so is the output, a CT instead of
+classes of bone.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class CNN3D(GeometryBound):
     Group normalisation over several channels, unlike instance normalisation, lets absolute attenuation through.
 
     Args:
-        geometry: the exam; only its isocentre magnification counts, see
+        geometry: the exam; only its magnification at the isocentre counts, see
             :class:`~scripts.networks.lifting.RayReplication`.
         channels: of the five levels, finest first, then of the features behind the last upsampling.
 

@@ -12,10 +12,10 @@ from scripts.geometry import BiplanarGeometry
 
 
 class ReconstructsVolumes(Protocol):
-    """A whole reconstruction in one call: what evaluation, deployment and the direct methods need."""
+    """A network that reconstructs in one call, which is all that evaluation and deployment need."""
 
     def forward(self, image: Tensor) -> Tensor:
-        """Volumes ``[B, 1, U, V, W]`` of ``image [B, 2, N, N]``, both in network units."""
+        """Reconstruct ``[B, 1, U, V, W]`` from ``image [B, 2, N, N]``, both in network units."""
         ...
 
     def __call__(self, image: Tensor) -> Tensor:
@@ -24,10 +24,12 @@ class ReconstructsVolumes(Protocol):
 
 
 class DenoisesVolumes(Protocol):
-    """What a sampler's loop asks of a diffusion network: the condition and a first estimate once, x_0 at every step.
+    """A diffusion network as a sampler's loop sees it.
+
+    The loop asks for the condition and a first estimate once, and for x_0 at every step.
 
     Attributes:
-        reads: volumes that the denoiser is shown, x_t among them.
+        reads: how many volumes the denoiser sees, x_t included; more than one if it uses the estimate.
         volume_shape: ``[1, U, V, W]``.
     """
 
@@ -35,28 +37,28 @@ class DenoisesVolumes(Protocol):
     volume_shape: list[int]
 
     def condition(self, image: Tensor, z: Tensor | None = None) -> list[Tensor]:
-        """Everything the denoiser needs to know of ``image [B, 2, N, N]``; the batch comes first in each tensor."""
+        """Return all that the denoiser needs to know of ``image [B, 2, N, N]``; each tensor starts with the batch."""
         ...
 
     def first_estimate(self, condition: list[Tensor]) -> Tensor:
-        """The volume ``[B, 1, U, V, W]`` that stands for the answer of the step before the first."""
+        """Return the estimate ``[B, 1, U, V, W]`` that the first step gets."""
         ...
 
     def predict_x0(self, x: Tensor, timesteps: Tensor, condition: list[Tensor], estimate: Tensor) -> Tensor:
-        """The clean volume seen in ``x [B, 1, U, V, W]`` at ``timesteps [B]``, given the ``estimate`` so far."""
+        """Predict the clean volume from ``x [B, 1, U, V, W]`` at ``timesteps [B]`` and the ``estimate`` so far."""
         ...
 
 
 class Conditioner(Protocol):
-    """Makes conditions h^(i) of radiographs: the network's half that does not depend on x_t and t."""
+    """The part of a network that turns radiographs into conditions h^(i), whatever x_t and t are."""
 
     def __call__(self, image: Tensor, z: Tensor | None = None) -> list[Tensor]:
-        """``[B, C_i, *grid_i]``, finest first, of ``image [B, 2, N, N]``; ``z`` disturbs eq (5) where there is one."""
+        """Map ``image [B, 2, N, N]`` to h^(i) ``[B, C_i, *grid_i]``, finest first; ``z`` disturbs eq (5)."""
         ...
 
 
 class MakesConditioner(Protocol):
-    """The one way in which networks build the conditioner that their configuration names."""
+    """How a network builds the conditioner that its configuration names."""
 
     def __call__(
         self,
@@ -68,24 +70,24 @@ class MakesConditioner(Protocol):
         blocks: int,
         dropout: float,
     ) -> Conditioner:
-        """See :class:`~scripts.networks.triplane.TriplaneConditioner` for the arguments."""
+        """Build it; see :class:`~scripts.networks.triplane.TriplaneConditioner` for the arguments."""
         ...
 
 
 class Denoising(Protocol):
-    """The other half: what the conditions become once, and what the denoiser makes of x_t with them."""
+    """The part of a network that reads x_t, t and the conditions."""
 
     def project_condition(self, h: list[Tensor]) -> list[Tensor]:
-        """Whatever can be computed of the conditions ``h`` before the first step."""
+        """Compute all that depends on the conditions ``h`` alone, once before the first step."""
         ...
 
     def __call__(self, x: Tensor, timesteps: Tensor, condition: list[Tensor]) -> Tensor:
-        """The output for ``x [B, reads, U, V, W]`` at ``timesteps [B]``, given :meth:`project_condition`'s answer."""
+        """Predict ``[B, 1, U, V, W]`` from ``x [B, reads, U, V, W]`` at ``timesteps [B]``, projected ``condition``."""
         ...
 
 
 class GeometryBound(nn.Module):
-    """A network that is trained for one geometry, which its weights carry with them.
+    """A network that is trained for one geometry. Its weights carry that geometry and load into no other.
 
     Args:
         geometry: the exam; it gives the shapes and travels in the weights.
@@ -105,7 +107,7 @@ class GeometryBound(nn.Module):
         self.geometry = nn.Buffer(geometry_fingerprint(geometry))
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """Load all weights or none, whatever ``strict`` says: a server that asks for less serves untrained ones.
+        """Load all weights or none, whatever ``strict`` says, so that no server reconstructs with untrained ones.
 
         Raises:
             RuntimeError: weights of another network or geometry; this network keeps those it had.
@@ -132,7 +134,7 @@ class GeometryBound(nn.Module):
 
 
 def geometry_fingerprint(geometry: BiplanarGeometry) -> Tensor:
-    """The geometry as numbers, float64 ``[10]``, kept in the weights so that they cannot be used with another one."""
+    """Return the geometry as numbers, float64 ``[10]``, in the order in which the refusal above lists them."""
     sign = {"anterior": 1, "posterior": -1, "right": 1, "left": -1}
     return torch.tensor(
         [
@@ -150,7 +152,6 @@ def geometry_fingerprint(geometry: BiplanarGeometry) -> Tensor:
 
 
 def _is_same(theirs: Tensor, ours: Tensor) -> bool:
-    """Weights on the device without data, `meta`, are of any geometry."""
-    if theirs.is_meta:
+    if theirs.is_meta:  # no values to compare, and no weights to misuse
         return True
     return theirs.shape == ours.shape and torch.allclose(theirs.to(ours), ours, rtol=1e-6)

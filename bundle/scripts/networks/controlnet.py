@@ -46,12 +46,12 @@ class ControlNet(nn.Module):
         self.outputs = nn.ModuleList(zeroed(convolution(3, c, c, kernel_size=1)) for c in channels)
 
     def forward(self, x: Tensor, timesteps: Tensor, condition: list[Tensor], hint: Tensor) -> list[Tensor]:
-        """What to add to the encoder's features at ``x [B, 1, U, V, W]`` and ``timesteps [B]``.
+        """Compute what to add to the encoder's features at ``x [B, 1, U, V, W]`` and ``timesteps [B]``.
 
         Args:
             x: as the denoiser gets it.
-            timesteps: likewise.
-            condition: likewise, the maps of :meth:`~scripts.networks.denoiser.Denoiser.project_condition`.
+            timesteps: as the denoiser gets them.
+            condition: the maps of :meth:`~scripts.networks.denoiser.Denoiser.project_condition`.
             hint: of :meth:`project_condition`.
 
         Returns:
@@ -71,8 +71,8 @@ class ControlNet(nn.Module):
 
     @torch.jit.export
     def project_condition(self, h: list[Tensor]) -> list[Tensor]:
-        """The denoiser's conditions as they are, and of the hint ``[B, C, U, V, W]``, the last, its features.
+        """Replace the last condition, the hint ``[B, C, U, V, W]``, by its features; leave the denoiser's as they are.
 
-        They do not depend on t and are computed once per reconstruction.
+        The features do not depend on t and are computed once per reconstruction.
         """
         return h[:-1] + [self.hint(h[-1])]

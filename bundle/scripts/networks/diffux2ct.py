@@ -20,23 +20,23 @@ class DiffuX2CT(GeometryBound):
 
     ``forward(image)`` is a whole reconstruction by a deterministic few-step sampler from a fixed noise volume, so that
     an exported network is a complete X-rays-to-CT program. ``forward(image, x, timesteps)`` is one evaluation of the
-    denoising model, which is what training needs. Samplers call :meth:`condition` and :meth:`first_estimate` once and
-    :meth:`predict_x0` per step, handing it what it answered the step before. This network ignores that estimate;
-    :class:`~scripts.networks.correcting.SelfCorrecting` makes something of it.
+    denoising model, which is what training needs. Samplers call :meth:`condition` and :meth:`first_estimate` once, and
+    :meth:`predict_x0` at every step with its own answer of the step before. This network ignores that estimate;
+    :class:`~scripts.networks.correcting.SelfCorrecting` uses it.
 
     Args:
         conditioner: radiographs ``[B, 2, N, N]`` (and a disturbance, or None) to conditions h^(i).
         denoiser: predicts from x_t, t and the projected conditions.
         parametrisation: what that prediction means.
         alphas_cumprod: the noise schedule of training, float64 ``[T]``.
-        geometry: the exam the network is trained for; it gives the shapes and travels in the weights.
+        geometry: the exam the network is trained for.
         steps: timesteps of the built-in reconstruction.
         power: how they are spaced; see :func:`~scripts.diffusion.schedules.respaced_timesteps`.
 
     Shapes: images ``[B, 2, N, N]`` in network units, volumes ``[B, 1, U, V, W]`` in [-1, 1].
 
     Attributes:
-        reads: volumes that the denoiser is shown, x_t among them.
+        reads: how many volumes the denoiser sees, x_t included.
     """
 
     reads = 1
@@ -67,7 +67,7 @@ class DiffuX2CT(GeometryBound):
     ) -> Tensor:
         """Reconstruct from ``image`` alone, or evaluate the denoising model at ``x`` and ``timesteps [B]``.
 
-        Without an ``estimate`` that is the first one.
+        Without an ``estimate``, the evaluation uses the first one.
 
         Raises:
             ValueError: an image or volume of another shape than the geometry's, or only one of x and timesteps.
@@ -76,16 +76,19 @@ class DiffuX2CT(GeometryBound):
         if x is None and timesteps is None:
             return self.reconstruct(condition)
         if x is None or timesteps is None:
-            raise ValueError("the network takes x and timesteps together or neither, got only one; give the other too")
+            raise ValueError("the network takes both x and timesteps or neither, got only one; give the other too")
         if estimate is None:
             estimate = self.first_estimate(condition)
         return self.denoise(x, timesteps, condition, estimate)
 
     @torch.jit.export
     def condition(self, image: Tensor, z: Tensor | None = None) -> list[Tensor]:
-        """Everything the denoiser needs to know of ``image``; independent of x and t.
+        """Return all that the denoiser needs to know of ``image``; it does not depend on x and t.
 
         ``z`` disturbs eq (5); without it the conditioner draws its own while training.
+
+        Raises:
+            ValueError: an image of another shape than the geometry's.
         """
         require_image(image, self.image_shape)
         return self._condition(image, z)
@@ -95,12 +98,16 @@ class DiffuX2CT(GeometryBound):
 
     @torch.jit.export
     def first_estimate(self, condition: list[Tensor]) -> Tensor:
-        """The volume ``[B, 1, U, V, W]`` that stands for the answer of the step before the first."""
+        """Return the estimate ``[B, 1, U, V, W]`` that the first step gets, here zeros."""
         return torch.zeros_like(self.noise).expand(condition[0].shape[0], -1, -1, -1, -1)
 
     @torch.jit.export
     def denoise(self, x: Tensor, timesteps: Tensor, condition: list[Tensor], estimate: Tensor) -> Tensor:
-        """The denoising model's raw output for ``x [B, 1, U, V, W]`` at ``timesteps [B]``, given an ``estimate``."""
+        """Evaluate the denoising model at ``x [B, 1, U, V, W]``, ``timesteps [B]`` and an ``estimate``.
+
+        Raises:
+            ValueError: a volume of another shape than the geometry's.
+        """
         require_volume(x, self.volume_shape)
         return self._output(x, timesteps, condition, estimate)
 
@@ -109,14 +116,14 @@ class DiffuX2CT(GeometryBound):
 
     @torch.jit.export
     def predict_x0(self, x: Tensor, timesteps: Tensor, condition: list[Tensor], estimate: Tensor) -> Tensor:
-        """The clean volume that the model sees in ``x``, the samplers' only view of it; clipped to [-1, 1]."""
+        """Predict the clean volume from ``x``, clipped to [-1, 1]. This is all that samplers see of the model."""
         alpha, sigma = marginal(self.alphas_cumprod, timesteps, x.ndim)
         output = self.denoise(x, timesteps, condition, estimate)
         return self.parametrisation.to_x0(output.float(), x, alpha, sigma).clamp(-1.0, 1.0)
 
     @torch.jit.export
     def reconstruct(self, condition: list[Tensor]) -> Tensor:
-        """The built-in few-step deterministic reconstruction (DDIM) from the fixed noise volume."""
+        """Reconstruct in a few deterministic steps (DDIM) from the fixed noise volume."""
         batch = condition[0].shape[0]
         x = self.noise.expand(batch, -1, -1, -1, -1)
         x0 = self.first_estimate(condition)
@@ -150,11 +157,10 @@ def diffux2ct(
     conditioner: MakesConditioner = TriplaneConditioner,
     network: type[DiffuX2CT] = DiffuX2CT,
 ) -> DiffuX2CT:
-    """DiffuX2CT, by default with the paper's parts, at any size; see the classes for the arguments.
+    """Build DiffuX2CT at any size, by default from the paper's parts; see the classes for the arguments.
 
     Args:
-        conditioner: makes the conditioning network from the arguments of
-            :class:`~scripts.networks.triplane.TriplaneConditioner` up to ``dropout``.
+        conditioner: makes the conditioning network.
         network: :class:`DiffuX2CT`, or :class:`~scripts.networks.correcting.SelfCorrecting`.
 
     Raises:

@@ -61,7 +61,7 @@ class VolumeDecoder(nn.Module):
 
 
 def _residual_blocks(in_channels: int, channels: int, blocks: int, dropout: float) -> nn.Sequential:
-    """The first block goes from ``in_channels`` to ``channels``, the others stay there."""
+    """Return blocks of which the first goes from ``in_channels`` to ``channels`` and the others stay there."""
     counts = [in_channels] + [channels] * blocks
     pairs = zip(counts[:-1], counts[1:], strict=True)
     return nn.Sequential(*(ResidualBlock(3, a, b, dropout=dropout) for a, b in pairs))
@@ -71,7 +71,7 @@ class ICMReg(GeometryBound):
     """Radiographs to a volume by the implicit conditioning mechanism and a 3D decoder.
 
     The arguments are those of :func:`~scripts.networks.diffux2ct.diffux2ct`, without what only diffusion needs. As
-    there, the conditioner disturbs its learnable embedding while training and not in evaluation.
+    there, the conditioner disturbs its learnable embedding in training and not in evaluation.
 
     Args:
         geometry: the exam the network is trained for.
@@ -83,8 +83,7 @@ class ICMReg(GeometryBound):
         blocks: residual blocks per stage of the decoder.
         plane_blocks: residual blocks per level of the plane encoder.
         dropout: rate inside the residual blocks.
-        conditioner: makes the conditioning network from the arguments of
-            :class:`~scripts.networks.triplane.TriplaneConditioner` up to ``dropout``.
+        conditioner: makes the conditioning network.
 
     Shapes: images ``[B, 2, N, N]`` and volumes ``[B, 1, U, V, W]`` in network units; the output is not clipped.
 

@@ -1,7 +1,7 @@
 """PSR, also PatRecon (Shen et al. 2019): radiographs as channels of one 2D image, squeezed and redrawn as a volume.
 
-Published: the layers, their channels, their batch normalisation and initialisation. Ours: the rule for other shapes
-than the published one, the width, and the last layer, which draws the volume from 64 channels where the authors'
+The layers, their channels, their batch normalisation and initialisation are published. Ours are the rule for other
+shapes than the published one, the width, and the last layer, which draws the volume from 64 channels where the authors'
 rectifies it and then mixes its slices.
 """
 

@@ -1,12 +1,12 @@
 """X2CT-GAN (Ying et al. 2019): a two-view generator that lifts 2D features to 3D, and its discriminator.
 
-Published, in the paper or in the authors' released settings: the layers and their sizes, the connections A, B and C,
-the averaged features that both view decoders continue from, instance normalisation without weights, the initialisation.
-Ours: whatever a docstring below calls so. X2CT-CNN is the same generator trained without the discriminator.
+The paper and the authors' released settings publish the layers and their sizes, the connections A, B and C, the
+averaged features that both view decoders continue from, instance normalisation without weights, and the initialisation.
+The docstrings below say what is ours. X2CT-CNN is the same generator trained without the discriminator.
 
-The network is blind in two ways, both published. It takes pixel for voxel: of the geometry only the shapes matter, the
-cone and its magnification do not. And because a normalisation follows the first convolution, each radiograph counts
-only up to scale and offset: absolute attenuation does not reach the network.
+The network is blind in two ways, both published. It takes pixel for voxel: only the geometry's shapes matter, not the
+cone and its magnification. And because a normalisation follows the first convolution, each radiograph counts only up to
+scale and offset: absolute attenuation does not reach the network.
 """
 
 from __future__ import annotations
@@ -202,10 +202,10 @@ class X2CTGenerator(GeometryBound):
     the volume's axes and averaged (connection C): both continue from the average, and a third decoder collects the
     averages of all levels into the volume.
 
-    Ours: the floor of the output is air, -1, where the authors end in a ReLU on data whose air is 0. The outputs that
-    the view decoders have of their own are left out, since no published loss reads them. A detector twice as fine as
-    the volume is halved by the first convolution. Instance normalisation keeps to the image's own statistics in
-    training and evaluation, which is what the authors' programs force.
+    Our choices: the output's floor is air, -1, where the authors end in a ReLU on data whose air is 0. We leave out the
+    view decoders' own outputs, since no published loss reads them. The first convolution halves a detector that is
+    twice as fine as the volume. Instance normalisation uses the image's own statistics in training and evaluation, as
+    the authors' programs force it to.
 
     Args:
         geometry: the exam; its volume is a cube whose side is the detector's pixels or half of them.

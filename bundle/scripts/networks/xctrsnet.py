@@ -1,7 +1,8 @@
 """X-CTRSNet's reconstruction branch SPaDRNet (Ge et al. 2022), in our reading: its code is not public.
 
-What we know of it is no more than 2D encoders per view, lifted to 3D, fused, 3D decoder. How features are lifted and
-fused, and all depths, widths and normalisations, are ours; results of this network say little about the original.
+We know only that it has 2D encoders per view, whose features are lifted to 3D and fused, and a 3D decoder. How it
+lifts and fuses, and all depths, widths and normalisations, are ours; this network's results say little about the
+original.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class XCTRSNet(GeometryBound):
     """Radiographs to a volume: an encoder for each view, features lifted and fused at every level, one 3D decoder.
 
     Args:
-        geometry: the exam; only its isocentre magnification counts, see
+        geometry: the exam; only its magnification at the isocentre counts, see
             :class:`~scripts.networks.lifting.RayReplication`.
         channels: of the levels, finest first, in 2D and in 3D; each halves the grid, the first has the volume's.
         plane_blocks: residual blocks per level of the encoders.

@@ -119,7 +119,7 @@ def pixel_rays(geometry: BiplanarGeometry, pose: Pose) -> tuple[Tensor, Tensor]:
 def clip_rays(
     origins: Tensor, directions: Tensor, half_size_mm: Tensor, start_mm: float = 0.0
 ) -> tuple[Tensor, Tensor]:
-    """Where rays enter the box [-half_size, half_size] and how far they run inside it, in mm.
+    """Find where rays enter the box [-half_size, half_size] and how far they run inside it, in mm.
 
     Args:
         origins: points on the rays ``[..., 3]``.
@@ -139,7 +139,7 @@ def clip_rays(
 
 
 class _Linear(torch.autograd.Function):
-    """A linear map given with its transpose: either is the gradient of the other, and neither stores its steps."""
+    """A linear map and its transpose. Each is the gradient of the other, and neither stores its steps."""
 
     @staticmethod
     def forward(ctx, x: Tensor, apply: Callable[[Tensor], Tensor], transpose: Callable[[Tensor], Tensor]) -> Tensor:

@@ -53,11 +53,12 @@ def path_length_mm(geometry: BiplanarGeometry) -> Tensor:
 
 
 def project_view(planes: Tensor, columns: Tensor, rows: Tensor) -> Tensor:
-    """``[K, B, C, W]`` planes at every depth to ``[B, N, N]``: sum over k of A_k plane_k B_k^T, the sum inside one
-    product. TorchScript-able.
+    """Project planes ``[K, B, C, W]`` to ``[B, N, N]``: the sum over depths k of A_k plane_k B_k^T. TorchScript-able.
+
+    One matrix product does the sum.
 
     Args:
-        planes: of a volume, one per depth.
+        planes: the volume's, one per depth.
         columns: A_k, ``[K, N, C]``.
         rows: B_k, ``[K, N, W]``.
     """
@@ -67,7 +68,7 @@ def project_view(planes: Tensor, columns: Tensor, rows: Tensor) -> Tensor:
 
 
 def backproject_view(image: Tensor, columns: Tensor, rows: Tensor) -> Tensor:
-    """``[B, N, N]`` image to ``[K, B, C, W]`` planes at every depth: A_k^T image B_k. TorchScript-able.
+    """Back-project images ``[B, N, N]`` to planes ``[K, B, C, W]``, one per depth: A_k^T image B_k. TorchScript-able.
 
     Args:
         image: line integrals times path lengths.
