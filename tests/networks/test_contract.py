@@ -3,8 +3,10 @@
 import dataclasses
 import inspect
 import pkgutil
+import re
 from collections.abc import Callable, Mapping
 from importlib import import_module
+from itertools import product
 
 import pytest
 import torch
@@ -68,13 +70,12 @@ def test_a_parallel_beam_whose_distances_are_infinite_is_a_geometry_as_any_other
             make(GEOMETRY).load_state_dict(trained.state_dict())
 
 
-@pytest.mark.parametrize("strict", [True, False])
 @pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS)
-def test_weights_of_another_geometry_are_refused_and_change_nothing(make, other, strict) -> None:
+def test_weights_of_another_geometry_are_refused_and_change_nothing(make, other) -> None:
     network, theirs = make(GEOMETRY), make(other).state_dict()
     before = copied(network.state_dict())
     with pytest.raises(RuntimeError) as error:
-        network.load_state_dict(theirs, strict=strict)
+        network.load_state_dict(theirs, strict=False)
     message = str(error.value)
     assert str(geometry_fingerprint(GEOMETRY).tolist()) in message
     assert str(geometry_fingerprint(other).tolist()) in message
@@ -82,14 +83,13 @@ def test_weights_of_another_geometry_are_refused_and_change_nothing(make, other,
     assert_same(network.state_dict(), before)
 
 
-@pytest.mark.parametrize("assign", [True, False])
-@pytest.mark.parametrize("strict", [True, False])
-def test_all_weights_are_loaded_or_none_whatever_strict_says(make, strict, assign) -> None:
+def test_all_weights_are_loaded_or_none_whatever_strict_says(make) -> None:
     network, whole = make(GEOMETRY), make(GEOMETRY).state_dict()
     last = list(whole)[-1]
     partial = {name: value + 1 for name, value in whole.items() if name not in (last, "geometry")}
     before = copied(network.state_dict())
-    for state in ({}, partial, {**whole, "unknown": whole[last]}, {**whole, last: whole[last][None]}):
+    states = ({}, partial, {**whole, "unknown": whole[last]}, {**whole, last: whole[last][None]})
+    for state, strict, assign in product(states, (True, False), (True, False)):
         with pytest.raises(RuntimeError, match=r"unknown|geometry|size mismatch"):
             network.load_state_dict(state, strict=strict, assign=assign)
         assert_same(network.state_dict(), before)
@@ -102,10 +102,11 @@ def test_a_wrapper_around_a_network_refuses_another_geometry_too(make) -> None:
     assert torch.equal(wrapper["module"].geometry, geometry_fingerprint(GEOMETRY))
 
 
-@pytest.mark.parametrize("shape", [(1, 2, 16, 8), (1, 1, 16, 16), (2, 16, 16), (1, 2, 32, 32)])
-def test_an_image_of_another_shape_is_refused(make, shape) -> None:
-    with pytest.raises(ValueError, match=r"images \[B\] \+ \[2, 16, 16\], got .*; resample them or use"):
-        make(GEOMETRY)(torch.zeros(shape))
+def test_an_image_of_another_shape_is_refused(make) -> None:
+    network = make(GEOMETRY)
+    for shape in [(1, 2, 16, 8), (1, 1, 16, 16), (2, 16, 16), (1, 2, 32, 32)]:
+        with pytest.raises(ValueError, match=rf"images .* \[2, 16, 16\], got {re.escape(str(list(shape)))}; resample"):
+            network(torch.zeros(shape))
 
 
 def test_the_fingerprint_tells_every_field_of_a_geometry() -> None:
