@@ -112,6 +112,7 @@ class GeometryBound(nn.Module):
         Raises:
             RuntimeError: weights of another network or geometry; this network keeps those it had.
         """
+        # PyTorch copies whatever fits before it raises.
         before = {name: value.clone() for name, value in self.state_dict().items()}
         try:
             return super().load_state_dict(state_dict, strict=True, assign=assign)
