@@ -8,6 +8,7 @@ from torch import Tensor
 
 from scripts.blocks.residual import SpaceToDepth
 from scripts.diffusion.bridge import bridge_alphas_cumprod
+from scripts.diffusion.parametrisation import X0
 from scripts.diffusion.schedules import linear_alphas_cumprod
 from scripts.geometry import preset
 from scripts.intensity import hu_to_mu, hu_to_network, network_to_hu, radiograph_to_network
@@ -20,6 +21,7 @@ from scripts.networks.axon import (
     TriplaneLifting,
     axon_bridge,
 )
+from scripts.networks.diffux2ct import diffux2ct
 from scripts.networks.lifting import BackProjectedAttenuation, ReplicatedAttenuation
 from scripts.networks.upsampler import Upsampler
 from scripts.physics.separable import SeparableProjector
@@ -201,6 +203,12 @@ def test_training_upon_an_untrained_stage_is_refused(build) -> None:
     network.eval()
     with pytest.raises(ValueError, match="stage1_weights"):
         network.train()
+
+
+def test_a_base_that_is_no_bridge_cannot_be_steered() -> None:
+    base = diffux2ct(GEOMETRY, X0(), linear_alphas_cumprod(), plane_channels=(4, 6, 8), **SIZES)
+    with pytest.raises(ValueError, match="bridge of stage 1, got a base with Denoiser; make .* with axon_bridge"):
+        ControlledBridge(base, GEOMETRY)
 
 
 # Stage 3 -------------------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from scripts.geometry import preset
 from scripts.networks.cnn3d import CNN3D
-from scripts.networks.lifting import replicate_along_rays
+from scripts.networks.lifting import RayReplication
 
 TINY = preset("carm", (16, 16, 16), 20.0, 16)
 OBLONG = preset("carm", (16, 32, 48), 10.0, 40)
@@ -40,7 +40,7 @@ def test_the_unet_reads_the_radiographs_replicated_along_their_rays() -> None:
     with torch.no_grad():
         volume = module(image)
         assert volume.shape == (2, 1, 16, 32, 48)
-        assert torch.equal(volume, module.unet(replicate_along_rays(image, OBLONG)))
+        assert torch.equal(volume, module.unet(RayReplication(OBLONG)(image)))
         assert not torch.allclose(volume, module(image.flip(1)), atol=1e-2)
 
 

@@ -1,45 +1,15 @@
-"""What every direct method promises: radiographs to a volume, learnt by heart, scripted, bound to its exam."""
-
-from collections.abc import Callable
+"""What every direct method promises: radiographs to a volume, learnt by heart, scripted."""
 
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-
-from scripts.geometry import preset
-from scripts.networks.cnn3d import CNN3D
-from scripts.networks.diffux2ct import geometry_fingerprint
-from scripts.networks.icm_reg import ICMReg
-from scripts.networks.psr import PSR
-from scripts.networks.x2ct import X2CTGenerator
-from scripts.networks.xctrsnet import XCTRSNet
-
-TINY = preset("carm", (16, 16, 16), 20.0, 16)
-ICM = {"channels": (8, 16), "plane_channels": (8, 8, 16), "condition_channels": (8, 8), "patch": 2, "stem_stride": 1}
-X2CT = {"channels": 8, "dense_layers": (1, 1), "growth": 4, "bottleneck": 8, "decoder_channels": (8, 8, 8)}
-METHODS: dict[str, Callable[[], nn.Module]] = {
-    "icm_reg": lambda: ICMReg(TINY, **ICM),
-    "x2ct": lambda: X2CTGenerator(TINY, dropout=0.0, **X2CT),
-    "x_ctrsnet": lambda: XCTRSNet(TINY, channels=(8, 8, 16)),
-    "psr": lambda: PSR(TINY, width=1 / 64),
-    "cnn3d": lambda: CNN3D(TINY, channels=(8, 8, 8, 8, 16, 8)),
-}
+from tests.networks.factories import DIRECT, normal, speaking
+from torch import nn
 
 
-def normal(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
-
-@pytest.fixture(params=METHODS)
+@pytest.fixture(params=DIRECT.values(), ids=DIRECT)
 def network(request) -> nn.Module:
-    """A small network of each method in evaluation mode, every branch of it speaking."""
-    torch.manual_seed(0)
-    module = METHODS[request.param]()
-    for parameter in module.parameters():
-        if not parameter.any():
-            nn.init.normal_(parameter, std=0.1)
-    return module.eval()
+    return speaking(request.param)
 
 
 @torch.no_grad()
@@ -86,13 +56,3 @@ def test_one_case_is_learnt_by_heart(network: nn.Module) -> None:
 def test_a_scripted_network_answers_alike(network: nn.Module) -> None:
     image = normal(2, 2, 16, 16)
     torch.testing.assert_close(torch.jit.script(network)(image), network(image), atol=1e-5, rtol=1e-5)
-
-
-def test_the_geometry_travels_in_the_weights(network: nn.Module) -> None:
-    assert torch.equal(network.state_dict()["geometry"], geometry_fingerprint(TINY))
-
-
-@pytest.mark.parametrize("shape", [(1, 2, 8, 16), (1, 1, 16, 16), (2, 16, 16)])
-def test_an_image_of_another_shape_is_refused(network: nn.Module, shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r"takes images \[B\] \+ \[2, 16, 16\], got .*; resample them or choose"):
-        network(torch.zeros(shape))

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from scripts.geometry import centred_coordinates_mm, preset
 from scripts.intensity import hu_to_mu, hu_to_network, radiograph_to_network
-from scripts.networks.lifting import RayReplication, Unexplained, replicate_along_rays
+from scripts.networks.lifting import RayReplication, Unexplained
 from scripts.physics.separable import SeparableProjector
 
 CARM = preset("carm", (7, 9, 11), 20.0, 48)
@@ -88,19 +88,14 @@ def test_a_ramp_in_detector_mm_is_replicated_to_a_ramp_in_voxel_mm(name: str) ->
     u, v = u[:, None, None], v[:, None]
     m = 1 if geometry.is_parallel else geometry.source_to_detector_mm / geometry.source_to_isocentre_mm
     expected = torch.stack([m * (2 * u - w) + 5 + 0 * v, m * (v + 3 * w) + 0 * u])[None]
-    assert torch.allclose(replicate_along_rays(image.float(), geometry), expected.float(), atol=1e-3)
+    assert torch.allclose(RayReplication(geometry)(image.float()), expected.float(), atol=1e-3)
 
 
 def test_with_as_many_parallel_pixels_as_voxels_replication_copies_pixel_to_voxel() -> None:
     geometry, image = preset("parallel", (8, 8, 8), 2.0, 8), normal(2, 2, 8, 8)
     frontal = image[:, 0, :, None, :].expand(-1, -1, 8, -1)
     lateral = image[:, 1, None, :, :].expand(-1, 8, -1, -1)
-    assert torch.allclose(replicate_along_rays(image, geometry), torch.stack([frontal, lateral], dim=1), atol=1e-6)
-
-
-def test_the_function_is_the_module() -> None:
-    image = normal(2, 2, 48, 48)
-    assert torch.equal(replicate_along_rays(image, CARM), RayReplication(CARM)(image))
+    assert torch.allclose(RayReplication(geometry)(image), torch.stack([frontal, lateral], dim=1), atol=1e-6)
 
 
 def test_the_matrices_are_no_weights() -> None:
@@ -120,14 +115,14 @@ def test_half_precision_images_stay_half_precision() -> None:
 
 @pytest.mark.parametrize("shape", [(1, 2, 32, 48), (1, 1, 48, 48), (2, 48, 48)])
 def test_an_image_of_another_shape_is_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r"takes images \[B\] \+ \[2, 48, 48\], got .*; resample them or choose"):
+    with pytest.raises(ValueError, match=r"images \[B\] \+ \[2, 48, 48\], got .*; resample them or use"):
         RayReplication(CARM)(torch.zeros(shape))
 
 
 def test_the_side_of_the_source_does_not_matter_in_the_isocentre_plane() -> None:
     image = normal(1, 2, 48, 48)
-    turned = replicate_along_rays(image, GEOMETRIES["posterior and left"])
-    assert torch.equal(turned, replicate_along_rays(image, CARM))
+    turned = RayReplication(GEOMETRIES["posterior and left"])(image)
+    assert torch.equal(turned, RayReplication(CARM)(image))
 
 
 # What a volume leaves unexplained

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from scripts.geometry import BiplanarGeometry, preset
-from scripts.networks.lifting import replicate_along_rays
+from scripts.networks.lifting import RayReplication
 from scripts.networks.x2ct import DenseLayer, PatchDiscriminator, X2CTGenerator, frontal_to_volume_axes
 
 PAPER = preset("x2ct", (128, 128, 128), 2.5, 128)
@@ -240,12 +240,6 @@ def test_every_weight_of_the_generator_learns(geometry: BiplanarGeometry) -> Non
 # Refusals
 
 
-@pytest.mark.parametrize("shape", [(1, 2, 16, 32), (1, 1, 32, 32), (2, 32, 32)])
-def test_an_image_of_another_shape_is_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r"takes images \[B\] \+ \[2, 32, 32\], got .*; resample them or choose"):
-        generator(DOUBLE)(torch.zeros(shape))
-
-
 @pytest.mark.parametrize(
     ("volume_shape", "pixels", "changes", "message"),
     [
@@ -270,7 +264,7 @@ def test_the_discriminator_judges_the_volume_beside_the_replicated_radiographs()
     volume, image = normal(2, 1, 16, 16, 16), normal(2, 2, 32, 32, seed=1)
     with torch.no_grad():
         logits = module(volume, image)
-        beside = torch.cat([volume, replicate_along_rays(image, DOUBLE)], dim=1)
+        beside = torch.cat([volume, RayReplication(DOUBLE)(image)], dim=1)
         assert torch.equal(logits, module.patches(beside)[-1])
         assert logits.shape == (2, 1, 3, 3, 3)
         assert logits.min() < 0 < logits.max()
@@ -293,7 +287,7 @@ def test_every_weight_of_the_discriminator_learns_and_so_does_the_volume_it_judg
 def test_the_discriminator_refuses_other_shapes() -> None:
     module = PatchDiscriminator(EQUAL, 4)
     volume, image = torch.zeros(1, 1, 16, 16, 16), torch.zeros(1, 2, 16, 16)
-    with pytest.raises(ValueError, match=r"takes volumes \[B\] \+ \[1, 16, 16, 16\], got .*; resample them or choose"):
+    with pytest.raises(ValueError, match=r"volumes \[B\] \+ \[1, 16, 16, 16\], got .*; resample them or use"):
         module(volume[..., :8], image)
-    with pytest.raises(ValueError, match=r"takes images \[B\] \+ \[2, 16, 16\], got .*; resample them or choose"):
+    with pytest.raises(ValueError, match=r"images \[B\] \+ \[2, 16, 16\], got .*; resample them or use"):
         module(volume, image[..., :8])

@@ -119,13 +119,13 @@ def test_weights_do_not_enter_a_checkpoint(projector):
 
 @pytest.mark.parametrize("shape", [(1, *SHAPE), (1, 2, *SHAPE), (1, 1, 9, 10, 9)])
 def test_a_volume_of_another_shape_is_refused(projector, shape):
-    with pytest.raises(ValueError, match=r"expected a volume \[B\] \+ \[1, 9, 10, 8\], got shape \[.*resample"):
+    with pytest.raises(ValueError, match=r"volumes \[B\] \+ \[1, 9, 10, 8\], got .*; resample"):
         projector(torch.zeros(shape))
 
 
 @pytest.mark.parametrize("shape", [(2, PIXELS, PIXELS), (1, 1, PIXELS, PIXELS), (1, 2, PIXELS, 10)])
 def test_an_image_of_another_shape_is_refused(projector, shape):
-    with pytest.raises(ValueError, match=r"expected an image \[B\] \+ \[2, 11, 11\], got shape \[.*resample the image"):
+    with pytest.raises(ValueError, match=r"images \[B\] \+ \[2, 11, 11\], got .*; resample"):
         projector.adjoint(torch.zeros(shape))
 
 

@@ -82,10 +82,10 @@ class ShiftedWindowAttention(nn.Module):
         self.qkv = nn.Linear(channels, 3 * channels)
         self.project = zeroed(nn.Linear(channels, channels))
         self.bias = nn.Parameter(torch.zeros((2 * window - 1) ** 3, heads))
-        self.register_buffer("bias_index", _relative_index(window), persistent=False)
+        self.bias_index = nn.Buffer(_relative_index(window), persistent=False)
         mask = _shift_mask(grid_shape, window, self.shift) if self.shift else torch.ones(1, window**3, window**3)
         outside = torch.zeros(mask.shape).masked_fill(~mask.bool(), float("-inf"))
-        self.register_buffer("outside", outside.unsqueeze(1), persistent=False)
+        self.outside = nn.Buffer(outside.unsqueeze(1), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Residual attention over ``x [B, C, *grid_shape]``."""

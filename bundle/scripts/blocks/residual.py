@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 
 def convolution(spatial_dims: int, in_channels: int, out_channels: int, kernel_size: int = 3, stride: int = 1):
-    """A same-padded convolution module in ``spatial_dims`` dimensions, its weights in channels-last order.
+    """Return a same-padded convolution in ``spatial_dims`` dimensions with its weights in channels-last order.
 
-    That order passes on to what it computes; on CPUs and tensor cores it is the faster one (benchmarks/training.py).
+    Its outputs inherit that order, which is the faster one on CPUs and tensor cores (benchmarks/training.py).
     """
     conv = Conv[Conv.CONV, spatial_dims](
         in_channels, out_channels, kernel_size, stride=stride, padding=kernel_size // 2
@@ -22,7 +22,7 @@ def convolution(spatial_dims: int, in_channels: int, out_channels: int, kernel_s
 
 
 def zeroed(module: nn.Module) -> nn.Module:
-    """The module with all its parameters set to zero, so that its branch starts as nothing."""
+    """Set all of the module's parameters to zero, so that its branch starts as nothing, and return it."""
     for parameter in module.parameters():
         nn.init.zeros_(parameter)
     return module
@@ -89,7 +89,7 @@ class ResidualBlock(nn.Module):
 
 
 class Levels(nn.Module):
-    """Modules that follow each other, of which every output is wanted.
+    """A chain of modules that returns the output of each.
 
     Args:
         levels: in their order.
@@ -100,7 +100,7 @@ class Levels(nn.Module):
         self.levels = nn.ModuleList(levels)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """What each level makes of the output of the one before, the first of ``x``."""
+        """Return the levels' outputs in order; the first level reads ``x``, every other the output before its own."""
         features: list[Tensor] = []
         for level in self.levels:
             x = level(x)

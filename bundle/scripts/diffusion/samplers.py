@@ -122,7 +122,7 @@ class Level(NamedTuple):
 
 
 class Visit(NamedTuple):
-    """A timestep that the sampler has been to: what the denoiser answered there, ``[B, ...]``, and its noise level."""
+    """A timestep that the sampler has visited: the denoiser's answer there, ``[B, ...]``, and its noise level."""
 
     x0: Tensor
     level: Level
@@ -236,7 +236,7 @@ class DPMSolverPP2M(Sampler):
 
 
 def _noise_levels(timesteps: Tensor, alphas_cumprod: Tensor) -> list[Level]:
-    """The level of each timestep, on the CPU, from where a 0-dimensional tensor meets data on any device."""
+    """Return the level of each timestep, on the CPU, whose 0-dimensional tensors combine with data on any device."""
     alpha_bar = alphas_cumprod.to("cpu", torch.float64)[timesteps.cpu()]
     return [Level(alpha, sigma) for alpha, sigma in zip(alpha_bar.sqrt(), (1 - alpha_bar).sqrt(), strict=True)]
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -30,31 +28,6 @@ def linear_alphas_cumprod(num_train_timesteps: int = 1000, beta_start: float = 1
             f"beta_start and beta_end must be in (0, 1), got {beta_start} and {beta_end}; DDPM uses 1e-4 and 2e-2."
         )
     betas = torch.linspace(beta_start, beta_end, num_train_timesteps, dtype=torch.float64)
-    return torch.cumprod(1 - betas, dim=0)
-
-
-def cosine_alphas_cumprod(num_train_timesteps: int = 1000, s: float = 0.008) -> Tensor:
-    """ᾱ_t of the cosine schedule, which spends fewer steps on almost pure noise than the linear one.
-
-    Source: Nichol & Dhariwal (arXiv:2102.09672), eq (17), with β_t clipped at 0.999 as they prescribe below it.
-
-    Args:
-        num_train_timesteps: T.
-        s: offset that keeps β_1 from vanishing, >= 0.
-
-    Returns:
-        float64 ``[T]``; ᾱ_t is at index t - 1.
-
-    Raises:
-        ValueError: T < 1, or a negative s.
-    """
-    check_num_train_timesteps(num_train_timesteps)
-    if s < 0:
-        raise ValueError(f"s must be >= 0, got {s}; the paper uses 0.008.")
-    t = torch.arange(num_train_timesteps + 1, dtype=torch.float64)
-    f = torch.cos((t / num_train_timesteps + s) / (1 + s) * math.pi / 2) ** 2
-    # Unclipped, ᾱ_T would be exactly 0 and dividing by √ᾱ_T impossible.
-    betas = (1 - f[1:] / f[:-1]).clamp(max=0.999)
     return torch.cumprod(1 - betas, dim=0)
 
 

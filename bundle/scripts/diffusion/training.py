@@ -8,11 +8,11 @@ from torch import Tensor
 
 
 class Prediction(NamedTuple):
-    """What a denoising network said of one noisy batch; every tensor has the shape of the clean data.
+    """A denoising network's answer to one noisy batch; every tensor has the shape of the clean data.
 
     Attributes:
         output: the network's raw output.
-        target: what the parametrisation wanted it to be.
+        target: what the output should be, by the parametrisation.
         x0: the clean data that the output implies.
     """
 

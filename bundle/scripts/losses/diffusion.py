@@ -15,7 +15,7 @@ class DiffusionLoss(nn.Module):
 
     Args:
         projection_weight: lambda; the paper's is 1/T. Zero is the ablation "w/o L_proj".
-        structure_weight: of 1 - SSIM3D between x0-hat and x0, which the paper does not have; zero leaves it out.
+        structure_weight: of 1 - SSIM3D between x0-hat and x0, our addition to the paper; zero leaves it out.
     """
 
     def __init__(self, projection_weight: float = 1e-3, structure_weight: float = 0.0) -> None:

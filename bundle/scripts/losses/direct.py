@@ -1,4 +1,4 @@
-"""Objectives of the direct methods: what a network says of a volume against the volume."""
+"""Objectives of the direct methods, which compare a network's volume with the true one."""
 
 from __future__ import annotations
 

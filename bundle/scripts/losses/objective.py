@@ -1,8 +1,9 @@
-"""A training objective as a sum of named terms, each with its weight: which ones is a matter of the configuration."""
+"""A training objective as a weighted sum of named terms, which the configuration chooses."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import reduce
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,7 @@ class Objective(nn.Module):
         weights: by the same names; a term of weight 0 is not computed.
 
     Raises:
-        ValueError: a weight without a term, or a negative one.
+        ValueError: a weight without a term, a negative one, or none that is positive.
     """
 
     def __init__(self, terms: Mapping[str, nn.Module], weights: Mapping[str, float]) -> None:
@@ -26,13 +27,20 @@ class Objective(nn.Module):
         unknown = sorted(weights.keys() - terms.keys())
         if unknown or any(weight < 0 for weight in weights.values()):
             raise ValueError(
-                f"loss_weights: there are the terms {', '.join(terms)}, and no weight is negative; got {dict(weights)}"
+                f"loss_weights: every weight belongs to one of the terms {', '.join(terms)} and is not negative, got "
+                f"{dict(weights)}; correct the names or the signs"
+            )
+        if not any(weights.values()):
+            raise ValueError(
+                f"loss_weights: an objective needs at least one term of positive weight, got {dict(weights)}; give one "
+                f"of {', '.join(terms)} a weight"
             )
         self.weights = {name: float(weight) for name, weight in weights.items() if weight}
         self.terms = nn.ModuleDict({name: terms[name] for name in self.weights})
 
     def forward(self, prediction: Prediction, x0: Tensor) -> Tensor:
-        """Scalar loss against ``x0 [B, 1, U, V, W]`` of B volumes, or of several answers to each of B exams."""
+        """Compute the scalar loss of one or several answers to each of B exams against ``x0 [B, 1, U, V, W]``."""
         answers = len(prediction.x0) // len(x0)
         truth = torch.cat([x0] * answers) if answers > 1 else x0
-        return sum(weight * self.terms[name](prediction.x0, truth) for name, weight in self.weights.items())
+        losses = (weight * self.terms[name](prediction.x0, truth) for name, weight in self.weights.items())
+        return reduce(torch.add, losses)

@@ -11,4 +11,5 @@ class MeanProjectionLoss(nn.Module):
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
         """Scalar loss of volumes ``[B, 1, U, V, W]``."""
         difference = prediction - target
-        return sum(difference.mean(dim=axis).abs().mean() for axis in (2, 3, 4)) / 3
+        along_u, along_v, along_w = (difference.mean(dim=axis).abs().mean() for axis in (2, 3, 4))
+        return (along_u + along_v + along_w) / 3

@@ -13,10 +13,10 @@ from scripts.metrics.volume import SSIM_SIGMA, SSIM_WINDOW
 class StructureLoss(nn.Module):
     """1 - SSIM3D, the metric of :func:`~scripts.metrics.volume.ssim3d`, fast enough for every training step.
 
-    L1 rewards the median of what the radiographs leave open, which is blurred; SSIM is largest for the right local
+    L1 rewards the median of all volumes that fit the radiographs, which is blurred; SSIM is largest for the right local
     contrast (Zhao et al. 2017, doi:10.1109/TCI.2016.2644865). The Gaussian window is separable, so its sums are three
-    products with banded matrices: at 64^3 on a CPU MONAI's SSIMLoss, one dense 3D convolution, takes a hundred times as
-    long.
+    products with banded matrices. MONAI's SSIMLoss is one dense 3D convolution, which takes a hundred times as long at
+    64^3 on a CPU.
 
     Args:
         data_range: largest minus smallest possible value, 2 for the networks' [-1, 1].
@@ -37,7 +37,7 @@ class StructureLoss(nn.Module):
 
 
 def window_means(x: Tensor) -> Tensor:
-    """Gaussian-weighted means of ``x [..., U, V, W]`` over all windows that lie inside."""
+    """Compute Gaussian-weighted means of ``x [..., U, V, W]`` over all windows that lie inside."""
     for axis in (-3, -2, -1):
         window = _window_matrix_on(x.shape[axis], x.device, x.dtype)
         x = torch.matmul(x.movedim(axis, -1), window.T).movedim(-1, axis)
@@ -46,20 +46,20 @@ def window_means(x: Tensor) -> Tensor:
 
 @cache
 def _window_matrix_on(n: int, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Kept on the device: a copy in every iteration would make the CPU wait for a GPU."""
+    """Keep the matrix on the device, since a copy in every iteration would make the CPU wait for a GPU."""
     return window_matrix(n).to(device, dtype)
 
 
 @cache
 def window_matrix(n: int) -> Tensor:
-    """The 1D Gaussian window at every place inside n cells, ``[n - SSIM_WINDOW + 1, n]``; rows sum to one.
+    """Return the 1D Gaussian window at every place inside n cells, ``[n - SSIM_WINDOW + 1, n]``; rows sum to one.
 
     Raises:
         ValueError: fewer cells than the window has.
     """
     if n < SSIM_WINDOW:
         raise ValueError(
-            f"the structure loss needs volumes of at least {SSIM_WINDOW} voxels along each axis, its window's, got "
+            f"the structure loss needs volumes of at least {SSIM_WINDOW} voxels along each axis, like its window, got "
             f"{n}; use a larger volume or --structure_weight 0"
         )
     offset = torch.arange(SSIM_WINDOW) - (SSIM_WINDOW - 1) / 2

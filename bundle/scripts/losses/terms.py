@@ -1,6 +1,8 @@
-"""Terms of a training objective: what is wrong with volumes x [B, 1, U, V, W] beside the truth x0, in [-1, 1]."""
+"""Terms of a training objective: each measures how volumes x [B, 1, U, V, W] differ from the truth x0, in [-1, 1]."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -11,10 +13,10 @@ from scripts.physics.separable import SeparableProjector
 
 
 def bone_weighted_error(x: Tensor, x0: Tensor, power: float, weight: float, threshold_hu: float) -> Tensor:
-    """Mean of |x - x0|^power, the voxels that are at least ``threshold_hu`` in truth counted ``weight`` times.
+    """Mean of |x - x0|^power, in which voxels of at least ``threshold_hu`` in truth count ``weight`` times.
 
-    Bone is a twentieth of a body, thin and uncertain; the median of what the radiographs leave open has none. Counted
-    w times, it is drawn where it is likelier than 1 / (1 + w).
+    Bone is a twentieth of a body, thin and uncertain, so the median of all volumes that fit the radiographs has none.
+    With a weight w, the best answer shows bone wherever it is likelier than 1 / (1 + w).
     """
     error = (x - x0).abs().pow(power)
     weights = torch.where(x0 >= _network(threshold_hu), weight, 1.0)
@@ -22,15 +24,16 @@ def bone_weighted_error(x: Tensor, x0: Tensor, power: float, weight: float, thre
 
 
 def difference_error(x: Tensor, x0: Tensor) -> Tensor:
-    """L1 of first differences along the three axes: edges, which an error voxel by voxel hardly counts."""
+    """L1 of first differences along the three axes, which counts edges; an error voxel by voxel hardly does."""
     rest = x - x0
-    return sum(rest.diff(dim=axis).abs().mean() for axis in (2, 3, 4)) / 3
+    along_u, along_v, along_w = (rest.diff(dim=axis).abs().mean() for axis in (2, 3, 4))
+    return (along_u + along_v + along_w) / 3
 
 
-def reprojection_error(x: Tensor, x0: Tensor, projector: nn.Module) -> Tensor:
+def reprojection_error(x: Tensor, x0: Tensor, projector: Callable[[Tensor], Tensor]) -> Tensor:
     """L1 between the radiographs of x and of x0 in network units, through the exam's own projector.
 
-    The radiographs of the truth without noise, and not the measured ones, are what x is held to.
+    It compares x with noise-free radiographs of the truth, not with the measured ones.
     """
     low, high = network_to_hu(torch.tensor([-1.0, 1.0])).tolist()
     mu_per_unit = (high - low) / 2 / 1000 * MU_WATER_PER_MM
@@ -47,7 +50,7 @@ class BoneWeightedError(nn.Module):
     Args:
         power: 1 for L1, 2 for L2.
         weight: how much a voxel of bone counts.
-        threshold_hu: from where a voxel is bone; partial volume makes thin bone fainter than 200 HU.
+        threshold_hu: the least HU of bone; partial volume makes thin bone fainter than 200 HU.
     """
 
     def __init__(self, power: float, weight: float = 4.0, threshold_hu: float = 150.0) -> None:

@@ -1,9 +1,9 @@
 """AXON (Rath et al. 2026): a Brownian bridge from lifted radiographs, a ControlNet that refines it, super-resolution.
 
-Published is only the abstract: "a Brownian Bridge diffusion model-based initial stage for global structural synthesis,
+Only the abstract is published: "a Brownian Bridge diffusion model-based initial stage for global structural synthesis,
 followed by a ControlNet-based refinement stage for local intensity optimization", bi-planar input, and "a
-super-resolution network ... to upscale the generated volumes". How the radiographs are lifted, the networks, what the
-ControlNet is shown, and the losses are our reading.
+super-resolution network ... to upscale the generated volumes". The rest is our reading: how the radiographs are
+lifted, the networks, what the ControlNet is shown, and the losses.
 
 The three stages are nested: each holds the one before, frozen, and is trained and run by the same workflows. Stages 1
 and 2 are diffusion networks with the interface of :class:`~scripts.networks.diffux2ct.DiffuX2CT`; stage 3 draws its
@@ -13,6 +13,7 @@ volume from theirs.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -22,17 +23,15 @@ from scripts.blocks.residual import DepthToSpace, Levels, ResidualBlock, SpaceTo
 from scripts.diffusion.bridge import BrownianBridge
 from scripts.diffusion.parametrisation import X0
 from scripts.geometry import BiplanarGeometry
+from scripts.networks.contract import Conditioner, GeometryBound
 from scripts.networks.controlnet import ControlNet
 from scripts.networks.denoiser import Denoiser, stage_shapes
-from scripts.networks.diffux2ct import DiffuX2CT, geometry_fingerprint
-from scripts.networks.lifting import (
-    AttenuationScale,
-    BackProjectedAttenuation,
-    Unexplained,
-    require_image,
-    views_present,
-)
+from scripts.networks.diffux2ct import DiffuX2CT
+from scripts.networks.lifting import AttenuationScale, BackProjectedAttenuation, Unexplained, views_present
 from scripts.networks.triplane import TriplaneConditioner
+from scripts.physics.shapes import require_image
+
+MakesLifting = Callable[[BiplanarGeometry, list[tuple[int, int, int]], tuple[int, ...], float], Conditioner]
 
 
 class VolumeEncoder(Levels):
@@ -48,9 +47,9 @@ class VolumeEncoder(Levels):
 
 
 class AttenuationLifting(nn.Module):
-    """y from physics alone: the mean attenuation along the rays that meet in a voxel; of one view, along its ray.
+    """Derives y from physics alone: the mean attenuation along the rays that meet in a voxel.
 
-    The denoiser is shown y and both views' parts of it.
+    A single view gives the mean along its own ray. The denoiser sees y and both views' parts of it.
 
     Args:
         geometry: the exam.
@@ -73,7 +72,7 @@ class AttenuationLifting(nn.Module):
         self.encoder = VolumeEncoder(3, _patch(geometry, grid_shapes), condition_channels, dropout)
 
     def forward(self, image: Tensor, z: Tensor | None = None) -> list[Tensor]:
-        """y ``[B, 1, U, V, W]`` in network range, and h^(i); there is nothing for ``z`` to disturb."""
+        """Return y ``[B, 1, U, V, W]`` in network range, and h^(i). ``z`` has no effect."""
         views = self.spread(image)
         count = views_present(image).sum(dim=1).clamp(min=1.0).reshape(-1, 1, 1, 1, 1)
         y = self.scale(views.sum(dim=1, keepdim=True) / count)
@@ -81,9 +80,9 @@ class AttenuationLifting(nn.Module):
 
 
 class TriplaneLifting(nn.Module):
-    """y as a convolution of the implicit conditioning mechanism's field, learned along with the bridge.
+    """Computes y by a convolution of the implicit conditioning mechanism's field, learned along with the bridge.
 
-    Nothing but the bridge's own objective tells it what to be; where x_t = y it must be the best guess that there is.
+    Only the bridge's own objective trains it. At the end of the bridge x_t = y, so y must be the best guess there is.
 
     Args:
         geometry, grid_shapes, condition_channels, dropout: as for :class:`AttenuationLifting`.
@@ -108,7 +107,7 @@ class TriplaneLifting(nn.Module):
         self.head = nn.Sequential(convolution(3, condition_channels[0], patch**3), DepthToSpace(patch))
 
     def forward(self, image: Tensor, z: Tensor | None = None) -> list[Tensor]:
-        """y ``[B, 1, U, V, W]`` in network range, and h^(i)."""
+        """Return y ``[B, 1, U, V, W]`` in network range, and h^(i)."""
         h = self.field(image, z)
         return [self.head(F.silu(h[0]))] + h
 
@@ -119,10 +118,10 @@ def _patch(geometry: BiplanarGeometry, grid_shapes: list[tuple[int, int, int]]) 
 
 
 class BridgeDenoiser(nn.Module):
-    """A denoiser on the Brownian bridge: it reads x_t, and what it draws is the displacement from y, x_0 - y.
+    """A denoiser on the Brownian bridge, which reads x_t and predicts x_0 - y, the displacement from y.
 
     BBDM's own objective is :class:`DisplacementDenoiser`, whose output has to cancel the noise in x_t voxel by voxel.
-    With few iterations that noise stays in the volumes, see docs/axon.md, so this one is the default.
+    After few iterations that noise stays in the volumes, see docs/axon.md, so this class is the default.
 
     Args:
         denoiser: the U-Net.
@@ -134,41 +133,41 @@ class BridgeDenoiser(nn.Module):
         self.denoiser, self.bridge = denoiser, bridge
 
     def project_condition(self, h: list[Tensor]) -> list[Tensor]:
-        """y, and what the denoiser computes of the other conditions once."""
+        """Return y, and what the denoiser computes once from the other conditions."""
         return [h[0].float()] + self.denoiser.project_condition(h[1:])
 
     def forward(self, u: Tensor, timesteps: Tensor, condition: list[Tensor]) -> Tensor:
-        """x_0 as seen from ``u [B, 1, U, V, W]`` at ``timesteps [B]``; further channels reach the U-Net as they are."""
+        """Predict x_0 from ``u [B, 1, U, V, W]`` at ``timesteps [B]``; further channels reach the U-Net unchanged."""
         x_t = self.bridge(u[:, :1], condition[0], timesteps)
         return self.at(torch.cat([x_t, u[:, 1:]], dim=1), timesteps, condition, None)
 
     def at(self, x_t: Tensor, timesteps: Tensor, condition: list[Tensor], control: list[Tensor] | None) -> Tensor:
-        """x_0 as seen from ``x_t``, with what a ControlNet adds."""
+        """Predict x_0 from ``x_t``, with what a ControlNet adds."""
         y, maps = condition[0], condition[1:]
         return self.origin(x_t, y) + self.denoiser(x_t, timesteps, maps, control).float()
 
     def origin(self, x_t: Tensor, y: Tensor) -> Tensor:
-        """Where the denoiser's output is measured from."""
+        """Return the volume that the denoiser's output is added to: y."""
         return y
 
 
 class CorrectionDenoiser(BridgeDenoiser):
-    """For a network that carries its estimate and adds this output to it: neither y nor x_t is added here."""
+    """Adds its output to nothing, for a network that carries an estimate and adds the output to that."""
 
     def origin(self, x_t: Tensor, y: Tensor) -> Tensor:
-        """Nothing."""
+        """Return zeros."""
         return torch.zeros_like(y)
 
 
 class DisplacementDenoiser(BridgeDenoiser):
-    """BBDM's objective: the network's output is x_0 - x_t, up to the sign, which is x_t - x_0 in the paper.
+    """BBDM's objective: the network predicts x_0 - x_t. The paper has the opposite sign.
 
-    The difference of that output and its target is the difference of x_0 and its estimate, so that losses and
-    parametrisation are those of x_0-prediction.
+    The output differs from its target as the estimate differs from x_0, so losses and parametrisation are those of
+    x_0-prediction.
     """
 
     def origin(self, x_t: Tensor, y: Tensor) -> Tensor:
-        """The bridge's present state."""
+        """Return the bridge's present state, x_t."""
         return x_t
 
 
@@ -184,11 +183,11 @@ def axon_bridge(
     dropout: float = 0.2,
     steps: int = 8,
     power: float = 1.0,
-    lifting: Callable[..., nn.Module] = AttenuationLifting,
+    lifting: MakesLifting = AttenuationLifting,
     objective: type[BridgeDenoiser] = BridgeDenoiser,
     network: type[DiffuX2CT] = DiffuX2CT,
 ) -> DiffuX2CT:
-    """Stage 1 with DiffuX2CT's denoiser and interface; see the classes for the arguments.
+    """Build stage 1 with DiffuX2CT's denoiser and interface; see the classes for the arguments.
 
     Args:
         alphas_cumprod: of :func:`~scripts.diffusion.bridge.bridge_alphas_cumprod`.
@@ -210,27 +209,27 @@ def axon_bridge(
 
 
 class Upon(nn.Module):
-    """A network upon a stage that is trained and frozen: no gradients of its weights, in evaluation mode for good.
+    """A network upon a trained stage, which it freezes: no gradients, and evaluation mode for good.
 
     Args:
-        base: the stage.
+        base: the trained stage.
+        inherited: arguments for the other base class of a subclass.
     """
 
-    def __init__(self, base: DiffuX2CT) -> None:
-        super().__init__()
+    def __init__(self, base: DiffuX2CT, **inherited: Any) -> None:
+        super().__init__(**inherited)
         self.base = base.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> Upon:
-        """Training mode for all but the base.
+        """Put all but the base into training mode.
 
         Raises:
-            ValueError: the base has not left its initial state, in which a denoiser draws nothing.
+            ValueError: the base is still in its initial state, in which a denoiser draws nothing.
         """
-        denoisers = [module for module in self.base.modules() if isinstance(module, Denoiser)]
-        if mode and not all(denoiser.head[-1].weight.any() for denoiser in denoisers):
+        if mode and any(isinstance(module, Denoiser) and module.draws_nothing() for module in self.base.modules()):
             raise ValueError(
-                "AXON: a stage is trained upon the one before, whose weights are missing; train that first and give "
-                "its file by --stage1_weights or --stage2_weights"
+                "AXON: each stage is trained upon the one before it, which is untrained; train that first and give its "
+                "weights by --stage1_weights or --stage2_weights"
             )
         super().train(mode)
         self.base.eval()
@@ -238,11 +237,11 @@ class Upon(nn.Module):
 
 
 class StageOne(Upon):
-    """What stage 2 is told: stage 1's conditions, its volume, and what that volume leaves unexplained of the views.
+    """Tells stage 2 what stage 1 knows: its conditions, its volume, and what that volume leaves unexplained.
 
-    The last is the difference between the radiographs and the volume's own, back-projected, so that it says where
-    attenuation is missing or too much; of a missing view it is zero. That the ControlNet is shown it, and not the bare
-    radiographs, which the conditions hold already, is our choice.
+    The last is the back-projected difference between the radiographs and the volume's own. It says where attenuation
+    is missing or too high, and is zero for a missing view. The ControlNet sees it instead of the bare radiographs,
+    which the conditions hold already; that is our choice.
 
     Args:
         base: stage 1, which is frozen.
@@ -254,7 +253,7 @@ class StageOne(Upon):
         self.unexplained = Unexplained(geometry)
 
     def forward(self, image: Tensor, z: Tensor | None = None) -> list[Tensor]:
-        """Stage 1's conditions of ``image [B, 2, N, N]``, and the hint ``[B, 3, U, V, W]`` in network range."""
+        """Return stage 1's conditions of ``image [B, 2, N, N]``, and the hint ``[B, 3, U, V, W]`` in network range."""
         with torch.no_grad():
             condition = self.base.condition(image, None)
             volume = self.base.reconstruct(condition)
@@ -263,21 +262,32 @@ class StageOne(Upon):
 
 
 class ControlledBridge(DiffuX2CT):
-    """Stage 2: the frozen bridge of stage 1, steered by a ControlNet that knows stage 1's volume.
+    """Stage 2: a ControlNet that knows stage 1's volume steers the frozen bridge of stage 1.
 
-    It starts from the same y and visits the same timesteps as stage 1, so that untrained it reconstructs what stage 1
-    does.
+    It starts from the same y and visits the same timesteps as stage 1, so an untrained one reconstructs the same
+    volume.
 
     Args:
         base: stage 1.
         geometry: the exam.
         steps: timesteps of the built-in reconstruction.
         power: how they are spaced.
+
+    Raises:
+        ValueError: a base that is no bridge.
     """
 
     def __init__(self, base: DiffuX2CT, geometry: BiplanarGeometry, steps: int = 8, power: float = 1.0) -> None:
-        control = ControlNet(base.denoiser.denoiser, hint_channels=3)
+        bridged = base.denoiser
+        if not isinstance(bridged, BridgeDenoiser):
+            raise ValueError(
+                f"AXON: stage 2 steers the bridge of stage 1, got a base with {type(bridged).__name__}; make the base "
+                "with axon_bridge"
+            )
+        control = ControlNet(bridged.denoiser, hint_channels=3)
         super().__init__(StageOne(base, geometry), control, X0(), base.alphas_cumprod, geometry, steps, power)
+        self.conditioner: Any  # a StageOne, whose base has a BridgeDenoiser
+        self.denoiser: ControlNet
 
     def _output(self, x: Tensor, timesteps: Tensor, condition: list[Tensor], estimate: Tensor) -> Tensor:
         bridged = self.conditioner.base.denoiser
@@ -286,8 +296,8 @@ class ControlledBridge(DiffuX2CT):
         return bridged.at(x_t, timesteps, condition[:-1], control)
 
 
-class SuperResolved(Upon):
-    """Stage 3: the volume of the stages before, frozen, drawn on a grid twice as fine.
+class SuperResolved(Upon, GeometryBound):
+    """Stage 3: draws the volume of the frozen earlier stages on a grid twice as fine.
 
     Args:
         base: stage 1 or 2, on the coarse grid.
@@ -299,19 +309,21 @@ class SuperResolved(Upon):
     """
 
     def __init__(self, base: DiffuX2CT, upsampler: nn.Module, geometry: BiplanarGeometry) -> None:
-        super().__init__(base)
+        super().__init__(base, geometry=geometry)
         coarse = tuple(base.volume_shape[1:])
         if tuple(2 * n for n in coarse) != geometry.volume_shape:
             raise ValueError(
-                f"super-resolution: doubles {coarse} voxels, the geometry has {geometry.volume_shape}; give stages 1 "
-                "and 2 half of it"
+                f"super-resolution: this stage doubles {coarse} voxels, but the geometry has {geometry.volume_shape}; "
+                "give stages 1 and 2 half of it"
             )
-        self.image_shape = [2, geometry.detector_pixels, geometry.detector_pixels]
-        self.register_buffer("geometry", geometry_fingerprint(geometry))
         self.upsampler = upsampler
 
     def forward(self, image: Tensor) -> Tensor:
-        """Reconstruct ``[B, 1, 2U, 2V, 2W]`` from ``image [B, 2, N, N]`` by the stages' built-in samplers."""
+        """Reconstruct ``[B, 1, 2U, 2V, 2W]`` from ``image [B, 2, N, N]`` by the stages' built-in samplers.
+
+        Raises:
+            ValueError: an image of another shape than the geometry's.
+        """
         require_image(image, self.image_shape)
         with torch.no_grad():
             coarse = self.base(image)

@@ -1,30 +1,30 @@
 """3DCNN (Kasten et al. 2020): radiographs copied along their rays into a two-channel volume, then a 3D U-Net.
 
-Known of the original, from descriptions of it: the replication, and a V-Net with 3x3x3 convolutions and max pooling
-instead of its 5x5x5 and strided ones. MONAI's BasicUNet is that, without V-Net's additions inside a level. Channels,
-group normalisation and the geometry's magnification in the replication are ours, and the output is a CT, not classes
-of bone.
+Descriptions of the original tell of the replication, and of a V-Net with 3x3x3 convolutions and max pooling instead of
+its 5x5x5 and strided ones. MONAI's BasicUNet is that, without V-Net's additions inside a level. Channels, group
+normalisation and the geometry's magnification in the replication are ours, and so is the output, a CT instead of
+classes of bone.
 """
 
 from __future__ import annotations
 
 from monai.networks.nets.basic_unet import BasicUNet
-from torch import Tensor, nn
+from torch import Tensor
 
 from scripts.geometry import BiplanarGeometry
-from scripts.networks.diffux2ct import geometry_fingerprint
+from scripts.networks.contract import GeometryBound
 from scripts.networks.lifting import RayReplication
 
 GROUPS, HALVINGS = 4, 4
 
 
-class CNN3D(nn.Module):
+class CNN3D(GeometryBound):
     """Radiographs to a volume by a 3D U-Net that sees them replicated along their rays.
 
     Group normalisation over several channels, unlike instance normalisation, lets absolute attenuation through.
 
     Args:
-        geometry: the exam; only its isocentre magnification counts, see
+        geometry: the exam; only its magnification at the isocentre counts, see
             :class:`~scripts.networks.lifting.RayReplication`.
         channels: of the five levels, finest first, then of the features behind the last upsampling.
 
@@ -37,7 +37,7 @@ class CNN3D(nn.Module):
     def __init__(
         self, geometry: BiplanarGeometry, channels: tuple[int, int, int, int, int, int] = (32, 32, 64, 128, 256, 32)
     ) -> None:
-        super().__init__()
+        super().__init__(geometry)
         divisor = 2**HALVINGS
         if any(n % divisor for n in geometry.volume_shape):
             raise ValueError(
@@ -49,7 +49,6 @@ class CNN3D(nn.Module):
                 f"CNN3D: channels are {HALVINGS + 2} multiples of {GROUPS}, one for each level and one for the last "
                 f"features, got {tuple(channels)}; choose such counts"
             )
-        self.register_buffer("geometry", geometry_fingerprint(geometry))
         self.replicate = RayReplication(geometry)
         norm = ("group", {"num_groups": GROUPS})
         self.unet = BasicUNet(3, in_channels=2, out_channels=1, features=channels, act="PRELU", norm=norm)

@@ -8,12 +8,19 @@ included.
 from __future__ import annotations
 
 import copy
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from scripts.blocks.residual import SpaceToDepth, convolution, zeroed
 from scripts.networks.denoiser import Denoiser
+
+Part = TypeVar("Part", bound=nn.Module)
+
+
+def _trainable_copy(part: Part) -> Part:
+    return copy.deepcopy(part).requires_grad_(True)
 
 
 class ControlNet(nn.Module):
@@ -28,14 +35,10 @@ class ControlNet(nn.Module):
 
     def __init__(self, denoiser: Denoiser, hint_channels: int) -> None:
         super().__init__()
-        self.stages = denoiser.stages
-        self.time, self.fold, self.stem, self.down, self.attention, self.bottom = (
-            copy.deepcopy(part).requires_grad_(True)
-            for part in (
-                denoiser.time, denoiser.fold, denoiser.stem, denoiser.down, denoiser.attention, denoiser.bottom
-            )
-        )  # fmt: skip
-        patch, channels = denoiser.fold.patch, [stage.first.conv2.out_channels for stage in denoiser.down]
+        self.stages, patch, channels = denoiser.stages, denoiser.fold.patch, denoiser.channels
+        self.time, self.fold = _trainable_copy(denoiser.time), _trainable_copy(denoiser.fold)
+        self.stem, self.down = _trainable_copy(denoiser.stem), _trainable_copy(denoiser.down)
+        self.attention, self.bottom = _trainable_copy(denoiser.attention), _trainable_copy(denoiser.bottom)
         self.hint = nn.Sequential(
             SpaceToDepth(patch), convolution(3, hint_channels * patch**3, channels[0]), nn.SiLU(),
             zeroed(convolution(3, channels[0], channels[0])),
@@ -43,12 +46,12 @@ class ControlNet(nn.Module):
         self.outputs = nn.ModuleList(zeroed(convolution(3, c, c, kernel_size=1)) for c in channels)
 
     def forward(self, x: Tensor, timesteps: Tensor, condition: list[Tensor], hint: Tensor) -> list[Tensor]:
-        """What to add to the encoder's features at ``x [B, 1, U, V, W]`` and ``timesteps [B]``.
+        """Compute what to add to the encoder's features at ``x [B, 1, U, V, W]`` and ``timesteps [B]``.
 
         Args:
             x: as the denoiser gets it.
-            timesteps: likewise.
-            condition: likewise, the maps of :meth:`~scripts.networks.denoiser.Denoiser.project_condition`.
+            timesteps: as the denoiser gets them.
+            condition: the maps of :meth:`~scripts.networks.denoiser.Denoiser.project_condition`.
             hint: of :meth:`project_condition`.
 
         Returns:
@@ -68,8 +71,8 @@ class ControlNet(nn.Module):
 
     @torch.jit.export
     def project_condition(self, h: list[Tensor]) -> list[Tensor]:
-        """The denoiser's conditions as they are, and of the hint ``[B, C, U, V, W]``, the last, its features.
+        """Replace the last condition, the hint ``[B, C, U, V, W]``, by its features; leave the denoiser's as they are.
 
-        They do not depend on t and are computed once per reconstruction.
+        The features do not depend on t and are computed once per reconstruction.
         """
         return h[:-1] + [self.hint(h[-1])]

@@ -1,14 +1,14 @@
-"""A diffusion network that corrects its own estimate by what that leaves unexplained of the radiographs.
+"""A diffusion network that corrects its own estimate by what the estimate leaves unexplained of the radiographs.
 
-The paper's denoiser sees the radiographs only through features that were computed before the first step; it never
+The paper's denoiser sees the radiographs only through features that are computed before the first step; it never
 learns where its volume contradicts them. This one reads, beside x_t,
 
-- x̂, what it answered the step before (self-conditioning, Chen et al. 2022, arXiv:2208.04202), at first the mean of
+- x̂, its answer at the step before (self-conditioning, Chen et al. 2022, arXiv:2208.04202), which starts as the mean of
   both views' back-projections, and
 - for each view the back-projected rest A_i^T (p_i - A_i x̂) / A_i^T A_i 1, as learned iterative reconstruction does
   (Adler & Oktem 2018, arXiv:1707.06474),
 
-and its output is added to x̂. The design is ours; it takes any conditioning mechanism and any denoiser.
+and adds its output to x̂. The design is ours; it takes any conditioning mechanism and any denoiser.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ REST_GAIN = 4.0
 
 
 class SelfCorrecting(DiffuX2CT):
-    """DiffuX2CT whose denoiser carries its estimate along and reads what that leaves unexplained.
+    """DiffuX2CT whose denoiser carries its estimate along and reads what the estimate leaves unexplained.
 
     Args:
         arguments: of :class:`~scripts.networks.diffux2ct.DiffuX2CT`; the denoiser takes ``reads`` volumes.
 
     Raises:
-        ValueError: a parametrisation other than x_0, which is what the estimate is corrected to.
+        ValueError: a parametrisation other than x_0.
     """
 
     reads = 4
@@ -52,7 +52,7 @@ class SelfCorrecting(DiffuX2CT):
 
     @torch.jit.export
     def first_estimate(self, condition: list[Tensor]) -> Tensor:
-        """The mean of both views' back-projections ``[B, 1, U, V, W]``, in network range."""
+        """Return the mean of both views' back-projections ``[B, 1, U, V, W]``, in network range."""
         return self.unexplained.first_estimate(condition[0])
 
     def _output(self, x: Tensor, timesteps: Tensor, condition: list[Tensor], estimate: Tensor) -> Tensor:

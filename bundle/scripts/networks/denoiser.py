@@ -20,7 +20,7 @@ from scripts.blocks.time import TimeEmbedding
 
 
 def stage_shapes(volume_shape: tuple[int, int, int], patch: int, stages: int) -> list[tuple[int, int, int]]:
-    """Grid shapes of the U-Net's stages, finest first.
+    """Return the grid shapes of the U-Net's stages, finest first.
 
     Raises:
         ValueError: the volume does not divide by ``patch * 2**(stages - 1)``.
@@ -56,7 +56,7 @@ class Stage(nn.Module):
         self.rest = nn.ModuleList(ResidualBlock(3, channels, channels, embedding, dropout) for _ in range(blocks - 1))
 
     def forward(self, f: Tensor, embedding: Tensor, condition: Tensor, skip: Tensor | None = None) -> Tensor:
-        """Features on this stage's grid; ``skip`` is concatenated after the entry."""
+        """Compute features on this stage's grid; ``skip`` is concatenated after the entry."""
         f = self.entry(f)
         if skip is not None:
             f = torch.cat([f, skip], dim=1)
@@ -82,7 +82,7 @@ class Denoiser(nn.Module):
         heads: attention heads in the last stage.
         window: attention window in cells.
         dropout: rate inside the residual blocks.
-        in_channels: volumes it reads: x_t, and what else a network shows it beside.
+        in_channels: how many volumes it reads, x_t included.
         condition_kernel: side of the convolutions that read h.
 
     Raises:
@@ -108,8 +108,8 @@ class Denoiser(nn.Module):
                 f"denoiser: each stage takes one condition, got {len(channels)} channels and {len(condition_channels)} "
                 "condition_channels; give as many of both"
             )
-        self.stages = len(channels)
-        shapes = stage_shapes(tuple(volume_shape), patch, self.stages)
+        self.channels, self.stages = tuple(channels), len(channels)
+        shapes = stage_shapes(volume_shape, patch, self.stages)
         first, finer, coarser = channels[0], channels[:-1], channels[1:]
         embedding = 4 * first
         self.time = TimeEmbedding(first, embedding)
@@ -130,6 +130,10 @@ class Denoiser(nn.Module):
         self.condition_down = nn.ModuleList(convolution(3, h, c, condition_kernel) for h, c in pairs)
         self.condition_up = nn.ModuleList(convolution(3, h, c, condition_kernel) for h, c in pairs)
 
+    def draws_nothing(self) -> bool:
+        """Tell whether the last layer is still in its initial state, in which the output is always zero."""
+        return not any(parameter.any() for parameter in self.head[-1].parameters())
+
     def project_condition(self, h: list[Tensor]) -> list[Tensor]:
         """Map the conditions h^(i) to what each stage adds: N maps for the encoder, then N for the decoder."""
         down: list[Tensor] = []
@@ -145,10 +149,8 @@ class Denoiser(nn.Module):
     ) -> Tensor:
         """Predict ``[B, 1, U, V, W]`` from ``x [B, in_channels, U, V, W]`` at ``timesteps [B]``.
 
-        ``condition`` are :meth:`project_condition`'s maps.
-
-        ``control``, if given, is added to what the encoder hands to the decoder, finest first, the bottom last
-        (:class:`~scripts.networks.controlnet.ControlNet`).
+        ``condition`` holds the maps of :meth:`project_condition`. The encoder adds ``control``, if given, to what it
+        hands to the decoder, finest first, the bottom last (:class:`~scripts.networks.controlnet.ControlNet`).
         """
         embedding = self.time(timesteps)
         f = self.stem(self.fold(x))

@@ -1,6 +1,6 @@
 """Diff2CT (see papers in the docs): X2NoiseNet lifts the radiographs, and a 3D diffusion U-Net reads them beside x_t.
 
-Of X2NoiseNet only its outline is known: two 2D encoders, replication along the rays, a sum, a 3D convolution, and a
+Only the outline of X2NoiseNet is known: two 2D encoders, replication along the rays, a sum, a 3D convolution, and a
 concatenation with x_t. Depths, widths and normalisation are our reading.
 """
 
@@ -58,7 +58,7 @@ class X2NoiseNet(nn.Module):
         self.conv = nn.Sequential(group_norm(channels), nn.SiLU(), convolution(3, channels, channels))
 
     def forward(self, image: Tensor, z: Tensor | None = None) -> list[Tensor]:
-        """The condition ``[B, C, *grid]``, in a list; there is nothing for ``z`` to disturb."""
+        """Return the condition ``[B, C, *grid]``, in a list. ``z`` has no effect."""
         planes: list[Tensor] = []
         for i, encoder in enumerate(self.encoders):
             planes.append(encoder(image[:, i : i + 1]))
@@ -67,9 +67,9 @@ class X2NoiseNet(nn.Module):
 
 
 class ConcatenatedDenoiser(Denoiser):
-    """The same U-Net as DiffuX2CT's, which reads one condition once: beside the features of x_t, in its first block.
+    """DiffuX2CT's U-Net, but with a single condition, which its first block reads beside the features of x_t.
 
-    With the backbone of DiffuX2CT, the comparison is one of conditioning mechanisms.
+    The backbone being the same, a comparison with DiffuX2CT compares the conditioning mechanisms.
 
     Args:
         volume_shape: voxels (U, V, W).
@@ -85,11 +85,12 @@ class ConcatenatedDenoiser(Denoiser):
         self.condition_down, self.condition_up = self.condition_down[:1], self.condition_up[:0]
 
     def project_condition(self, h: list[Tensor]) -> list[Tensor]:
-        """What each stage adds: the condition's map for the first, nothing for the others."""
+        """Return what each stage adds: the condition's map for the first, nothing for the others."""
         maps: list[Tensor] = []
         for to_down in self.condition_down:
             maps.append(to_down(F.silu(h[0])))
-        nothing = 0 * h[0][:, :1, :1, :1, :1]  # one for each exam, which torch.zeros would fix in an exported graph
+        # A product, because torch.zeros would fix the batch size in an exported graph.
+        nothing = 0 * h[0][:, :1, :1, :1, :1]
         return maps + [nothing for _ in range(2 * self.stages - 1)]
 
 
@@ -108,7 +109,7 @@ def diff2ct(
     power: float = 1.0,
     network: type[DiffuX2CT] = DiffuX2CT,
 ) -> DiffuX2CT:
-    """Diff2CT at any size, with DiffuX2CT's interface; see the classes for the arguments.
+    """Build Diff2CT at any size, with DiffuX2CT's interface; see the classes for the arguments.
 
     Args:
         network: :class:`~scripts.networks.correcting.SelfCorrecting` carries an estimate along.

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -12,56 +9,54 @@ from scripts.diffusion.parametrisation import Parametrisation
 from scripts.diffusion.samplers import ddim_step
 from scripts.diffusion.schedules import marginal, respaced_timesteps
 from scripts.geometry import BiplanarGeometry
+from scripts.networks.contract import Conditioner, Denoising, GeometryBound, MakesConditioner
 from scripts.networks.denoiser import Denoiser, stage_shapes
 from scripts.networks.triplane import TriplaneConditioner
+from scripts.physics.shapes import require_image, require_volume
 
 
-class DiffuX2CT(nn.Module):
+class DiffuX2CT(GeometryBound):
     """Radiographs to CT by conditional diffusion.
 
     ``forward(image)`` is a whole reconstruction by a deterministic few-step sampler from a fixed noise volume, so that
     an exported network is a complete X-rays-to-CT program. ``forward(image, x, timesteps)`` is one evaluation of the
-    denoising model, which is what training needs. Samplers call :meth:`condition` and :meth:`first_estimate` once and
-    :meth:`predict_x0` per step, handing it what it answered the step before. This network ignores that estimate;
-    :class:`~scripts.networks.correcting.SelfCorrecting` makes something of it.
+    denoising model, which is what training needs. Samplers call :meth:`condition` and :meth:`first_estimate` once, and
+    :meth:`predict_x0` at every step with its own answer of the step before. This network ignores that estimate;
+    :class:`~scripts.networks.correcting.SelfCorrecting` uses it.
 
     Args:
         conditioner: radiographs ``[B, 2, N, N]`` (and a disturbance, or None) to conditions h^(i).
         denoiser: predicts from x_t, t and the projected conditions.
         parametrisation: what that prediction means.
         alphas_cumprod: the noise schedule of training, float64 ``[T]``.
-        geometry: the exam the network is trained for; it gives the shapes and travels in the weights.
+        geometry: the exam the network is trained for.
         steps: timesteps of the built-in reconstruction.
         power: how they are spaced; see :func:`~scripts.diffusion.schedules.respaced_timesteps`.
 
     Shapes: images ``[B, 2, N, N]`` in network units, volumes ``[B, 1, U, V, W]`` in [-1, 1].
 
     Attributes:
-        reads: volumes that the denoiser is shown, x_t among them.
+        reads: how many volumes the denoiser sees, x_t included.
     """
 
     reads = 1
 
     def __init__(
         self,
-        conditioner: nn.Module,
-        denoiser: Denoiser,
+        conditioner: Conditioner,
+        denoiser: Denoising,
         parametrisation: Parametrisation,
         alphas_cumprod: Tensor,
         geometry: BiplanarGeometry,
         steps: int = 8,
         power: float = 1.0,
     ) -> None:
-        super().__init__()
+        super().__init__(geometry)
         self.conditioner, self.denoiser, self.parametrisation = conditioner, denoiser, parametrisation
-        self.exam = geometry
-        self.image_shape = [2, geometry.detector_pixels, geometry.detector_pixels]
-        self.volume_shape = [1, *geometry.volume_shape]
-        self.register_buffer("geometry", geometry_fingerprint(geometry))
-        self.register_buffer("alphas_cumprod", alphas_cumprod, persistent=False)
-        self.register_buffer("timesteps", respaced_timesteps(len(alphas_cumprod), steps, power), persistent=False)
+        self.alphas_cumprod = nn.Buffer(alphas_cumprod, persistent=False)
+        self.timesteps = nn.Buffer(respaced_timesteps(len(alphas_cumprod), steps, power), persistent=False)
         noise = torch.randn(self.volume_shape, generator=torch.Generator().manual_seed(0))
-        self.register_buffer("noise", noise.unsqueeze(0), persistent=False)
+        self.noise = nn.Buffer(noise.unsqueeze(0), persistent=False)
 
     def forward(
         self,
@@ -72,7 +67,7 @@ class DiffuX2CT(nn.Module):
     ) -> Tensor:
         """Reconstruct from ``image`` alone, or evaluate the denoising model at ``x`` and ``timesteps [B]``.
 
-        Without an ``estimate`` that is the first one.
+        Without an ``estimate``, the evaluation uses the first one.
 
         Raises:
             ValueError: an image or volume of another shape than the geometry's, or only one of x and timesteps.
@@ -81,22 +76,21 @@ class DiffuX2CT(nn.Module):
         if x is None and timesteps is None:
             return self.reconstruct(condition)
         if x is None or timesteps is None:
-            raise ValueError("the network takes x and timesteps together or neither, got only one; give the other too")
+            raise ValueError("the network takes both x and timesteps or neither, got only one; give the other too")
         if estimate is None:
             estimate = self.first_estimate(condition)
         return self.denoise(x, timesteps, condition, estimate)
 
     @torch.jit.export
     def condition(self, image: Tensor, z: Tensor | None = None) -> list[Tensor]:
-        """Everything the denoiser needs to know of ``image``; independent of x and t.
+        """Return all that the denoiser needs to know of ``image``; it does not depend on x and t.
 
         ``z`` disturbs eq (5); without it the conditioner draws its own while training.
+
+        Raises:
+            ValueError: an image of another shape than the geometry's.
         """
-        if list(image.shape[1:]) != self.image_shape:
-            raise ValueError(
-                f"this network takes images [B] + {self.image_shape}, got {list(image.shape)}; resample them "
-                "or choose the network that was trained for their geometry"
-            )
+        require_image(image, self.image_shape)
         return self._condition(image, z)
 
     def _condition(self, image: Tensor, z: Tensor | None) -> list[Tensor]:
@@ -104,17 +98,17 @@ class DiffuX2CT(nn.Module):
 
     @torch.jit.export
     def first_estimate(self, condition: list[Tensor]) -> Tensor:
-        """The volume ``[B, 1, U, V, W]`` that stands for the answer of the step before the first."""
+        """Return the estimate ``[B, 1, U, V, W]`` that the first step gets, here zeros."""
         return torch.zeros_like(self.noise).expand(condition[0].shape[0], -1, -1, -1, -1)
 
     @torch.jit.export
     def denoise(self, x: Tensor, timesteps: Tensor, condition: list[Tensor], estimate: Tensor) -> Tensor:
-        """The denoising model's raw output for ``x [B, 1, U, V, W]`` at ``timesteps [B]``, given an ``estimate``."""
-        if list(x.shape[1:]) != self.volume_shape:
-            raise ValueError(
-                f"this network takes volumes [B] + {self.volume_shape}, got {list(x.shape)}; resample them "
-                "or choose the network that was trained for their geometry"
-            )
+        """Evaluate the denoising model at ``x [B, 1, U, V, W]``, ``timesteps [B]`` and an ``estimate``.
+
+        Raises:
+            ValueError: a volume of another shape than the geometry's.
+        """
+        require_volume(x, self.volume_shape)
         return self._output(x, timesteps, condition, estimate)
 
     def _output(self, x: Tensor, timesteps: Tensor, condition: list[Tensor], estimate: Tensor) -> Tensor:
@@ -122,14 +116,14 @@ class DiffuX2CT(nn.Module):
 
     @torch.jit.export
     def predict_x0(self, x: Tensor, timesteps: Tensor, condition: list[Tensor], estimate: Tensor) -> Tensor:
-        """The clean volume that the model sees in ``x``, the samplers' only view of it; clipped to [-1, 1]."""
+        """Predict the clean volume from ``x``, clipped to [-1, 1]. This is all that samplers see of the model."""
         alpha, sigma = marginal(self.alphas_cumprod, timesteps, x.ndim)
         output = self.denoise(x, timesteps, condition, estimate)
         return self.parametrisation.to_x0(output.float(), x, alpha, sigma).clamp(-1.0, 1.0)
 
     @torch.jit.export
     def reconstruct(self, condition: list[Tensor]) -> Tensor:
-        """The built-in few-step deterministic reconstruction (DDIM) from the fixed noise volume."""
+        """Reconstruct in a few deterministic steps (DDIM) from the fixed noise volume."""
         batch = condition[0].shape[0]
         x = self.noise.expand(batch, -1, -1, -1, -1)
         x0 = self.first_estimate(condition)
@@ -141,40 +135,6 @@ class DiffuX2CT(nn.Module):
                 alpha_s, sigma_s = marginal(self.alphas_cumprod, self.timesteps[i + 1].expand(batch), x.ndim)
                 x = ddim_step(x, x0, alpha_t, sigma_t, alpha_s, sigma_s)
         return x0
-
-    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """Load all weights or none, whatever ``strict`` says: a server that asks for less serves untrained ones."""
-        return super().load_state_dict(state_dict, strict=True, assign=assign)
-
-    def _load_from_state_dict(
-        self, state_dict: dict[str, Tensor], prefix: str, metadata: Any, strict: bool, *lists: list[str]
-    ) -> None:
-        theirs = state_dict.get(f"{prefix}geometry")
-        if theirs is not None and not torch.allclose(theirs.to(self.geometry), self.geometry, rtol=1e-6):
-            lists[-1].append(
-                f"weights trained for geometry {theirs.tolist()}, the network is built for {self.geometry.tolist()} "
-                "(see geometry_fingerprint); build it with the geometry of the weights"
-            )
-            return
-        super()._load_from_state_dict(state_dict, prefix, metadata, strict, *lists)
-
-
-def geometry_fingerprint(geometry: BiplanarGeometry) -> Tensor:
-    """The geometry as numbers, float64 ``[10]``, kept in the weights so that they cannot be used with another one."""
-    sign = {"anterior": 1, "posterior": -1, "right": 1, "left": -1}
-    return torch.tensor(
-        [
-            geometry.source_to_isocentre_mm,
-            geometry.source_to_detector_mm,
-            geometry.detector_pixels,
-            geometry.detector_spacing_mm,
-            *geometry.volume_shape,
-            geometry.volume_spacing_mm,
-            sign[geometry.frontal_source],
-            sign[geometry.lateral_source],
-        ],
-        dtype=torch.float64,
-    )
 
 
 def diffux2ct(
@@ -194,14 +154,13 @@ def diffux2ct(
     steps: int = 8,
     power: float = 1.0,
     condition_kernel: int = 3,
-    conditioner: Callable[..., nn.Module] = TriplaneConditioner,
+    conditioner: MakesConditioner = TriplaneConditioner,
     network: type[DiffuX2CT] = DiffuX2CT,
 ) -> DiffuX2CT:
-    """DiffuX2CT, by default with the paper's parts, at any size; see the classes for the arguments.
+    """Build DiffuX2CT at any size, by default from the paper's parts; see the classes for the arguments.
 
     Args:
-        conditioner: makes the conditioning network from the arguments of
-            :class:`~scripts.networks.triplane.TriplaneConditioner` up to ``dropout``.
+        conditioner: makes the conditioning network.
         network: :class:`DiffuX2CT`, or :class:`~scripts.networks.correcting.SelfCorrecting`.
 
     Raises:

@@ -19,10 +19,10 @@ class ExpandedConditioner(nn.Module):
     expansion are our reading.
 
     Args:
-        geometry: the exam; only its isocentre magnification counts, see
+        geometry: the exam; only its magnification at the isocentre counts, see
             :class:`~scripts.networks.lifting.RayReplication`.
         grid_shapes: grids of h^(i), finest first.
-        plane_channels: channels of the plane encoder's levels, finest first; those beyond the grids are not used.
+        plane_channels: channels of the plane encoder's levels, finest first; levels beyond the grids are left out.
         condition_channels: channels of h^(i).
         stem_stride: image pixels per cell of the finest plane.
         blocks: residual blocks per encoder level.
@@ -61,7 +61,7 @@ class ExpandedConditioner(nn.Module):
         )
 
     def forward(self, image: Tensor, z: Tensor | None = None) -> list[Tensor]:
-        """Conditions h^(i) ``[B, C_i, *grid_i]`` of ``image [B, 2, N, N]``; there is nothing for ``z`` to disturb."""
+        """Map ``image [B, 2, N, N]`` to conditions h^(i) ``[B, C_i, *grid_i]``. ``z`` has no effect."""
         batch = image.shape[0]
         planes = self.encoder(torch.cat([self.stem[0](image[:, :1]), self.stem[1](image[:, 1:])]))
         h: list[Tensor] = []
@@ -73,7 +73,7 @@ class ExpandedConditioner(nn.Module):
 
 
 def on_grid(geometry: BiplanarGeometry, pixels: int, shape: tuple[int, int, int]) -> BiplanarGeometry:
-    """The same exam with detector and volume of other sampling, on the same extent."""
+    """Return the same exam with detector and volume sampled differently over the same extent."""
     return replace(
         geometry,
         detector_pixels=pixels,

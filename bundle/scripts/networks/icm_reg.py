@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
 from scripts.blocks.residual import DepthToSpace, ResidualBlock, Upsample, convolution, group_norm
 from scripts.geometry import BiplanarGeometry
+from scripts.networks.contract import GeometryBound, MakesConditioner
 from scripts.networks.denoiser import stage_shapes
-from scripts.networks.diffux2ct import geometry_fingerprint
-from scripts.networks.lifting import require_image
 from scripts.networks.triplane import TriplaneConditioner
+from scripts.physics.shapes import require_image
 
 
 class VolumeDecoder(nn.Module):
@@ -63,17 +61,17 @@ class VolumeDecoder(nn.Module):
 
 
 def _residual_blocks(in_channels: int, channels: int, blocks: int, dropout: float) -> nn.Sequential:
-    """The first block goes from ``in_channels`` to ``channels``, the others stay there."""
+    """Return blocks of which the first goes from ``in_channels`` to ``channels`` and the others stay there."""
     counts = [in_channels] + [channels] * blocks
     pairs = zip(counts[:-1], counts[1:], strict=True)
     return nn.Sequential(*(ResidualBlock(3, a, b, dropout=dropout) for a, b in pairs))
 
 
-class ICMReg(nn.Module):
+class ICMReg(GeometryBound):
     """Radiographs to a volume by the implicit conditioning mechanism and a 3D decoder.
 
     The arguments are those of :func:`~scripts.networks.diffux2ct.diffux2ct`, without what only diffusion needs. As
-    there, the conditioner disturbs its learnable embedding while training and not in evaluation.
+    there, the conditioner disturbs its learnable embedding in training and not in evaluation.
 
     Args:
         geometry: the exam the network is trained for.
@@ -85,8 +83,7 @@ class ICMReg(nn.Module):
         blocks: residual blocks per stage of the decoder.
         plane_blocks: residual blocks per level of the plane encoder.
         dropout: rate inside the residual blocks.
-        conditioner: makes the conditioning network from the arguments of
-            :class:`~scripts.networks.triplane.TriplaneConditioner` up to ``dropout``.
+        conditioner: makes the conditioning network.
 
     Shapes: images ``[B, 2, N, N]`` and volumes ``[B, 1, U, V, W]`` in network units; the output is not clipped.
 
@@ -105,11 +102,9 @@ class ICMReg(nn.Module):
         blocks: int = 1,
         plane_blocks: int = 2,
         dropout: float = 0.2,
-        conditioner: Callable[..., nn.Module] = TriplaneConditioner,
+        conditioner: MakesConditioner = TriplaneConditioner,
     ) -> None:
-        super().__init__()
-        self.image_shape = [2, geometry.detector_pixels, geometry.detector_pixels]
-        self.register_buffer("geometry", geometry_fingerprint(geometry))
+        super().__init__(geometry)
         shapes = stage_shapes(geometry.volume_shape, patch, len(channels))
         self.decoder = VolumeDecoder(channels, condition_channels, patch, blocks, dropout)
         self.conditioner = conditioner(

@@ -24,7 +24,7 @@ from scripts.networks.triplane import (
 
 
 class ViewLifting(RayQueries):
-    """Half of the channels of h^(i) from each view's plane, sampled where the rays through a voxel meet it.
+    """Takes half of the channels of h^(i) from each view's plane, sampled where the ray through a voxel meets it.
 
     Args:
         geometry: the exam, over the *full* volume grid.
@@ -46,7 +46,7 @@ class ViewLifting(RayQueries):
 
 
 class LiftedConditioner(nn.Module):
-    """Radiographs ``[B, 2, N, N]`` to conditions h^(1..N): a 2D U-Net, the same for both views, and the rays.
+    """Lifts radiographs ``[B, 2, N, N]`` to conditions h^(1..N): a 2D U-Net shared by both views, then the rays.
 
     The views exchange their profiles along w before the U-Net (the paper's interleaved convolution).
 
@@ -87,7 +87,7 @@ class LiftedConditioner(nn.Module):
         )
 
     def forward(self, image: Tensor, z: Tensor | None = None) -> list[Tensor]:
-        """Conditions h^(i) ``[B, C_i, *grid_i]`` of ``image``; there is nothing for ``z`` to disturb."""
+        """Map ``image`` to conditions h^(i) ``[B, C_i, *grid_i]``. ``z`` has no effect."""
         batch = image.shape[0]
         x1, x2 = self.interleaved(self.stem[0](image[:, :1]), self.stem[1](image[:, 1:]))
         planes = self.decoder(self.encoder(torch.cat([x1, x2])))
@@ -98,12 +98,12 @@ class LiftedConditioner(nn.Module):
 
 
 class JointConditioner(nn.Module):
-    """Both conditionings beside each other: of each h^(i) one half of the channels is the ICM's, the other lifted.
+    """Joins both conditionings: half of the channels of each h^(i) come from the ICM, the other half are lifted.
 
     Args:
-        geometry, grid_shapes, plane_channels: of both.
+        geometry, grid_shapes, plane_channels: for both.
         condition_channels: channels of h^(i), multiples of four.
-        sizes, named: further arguments of both.
+        sizes, named: further arguments for both.
     """
 
     def __init__(
@@ -121,7 +121,7 @@ class JointConditioner(nn.Module):
         self.lifted = LiftedConditioner(*arguments, **named)
 
     def forward(self, image: Tensor, z: Tensor | None = None) -> list[Tensor]:
-        """Conditions h^(i) ``[B, C_i, *grid_i]`` of ``image``; ``z`` disturbs the ICM's."""
+        """Map ``image`` to conditions h^(i) ``[B, C_i, *grid_i]``; ``z`` disturbs the ICM's."""
         h: list[Tensor] = []
         for a, b in zip(self.implicit(image, z), self.lifted(image)):  # noqa: B905 (TorchScript)
             h.append(torch.cat([a, b], dim=1))

@@ -1,7 +1,7 @@
-"""Radiographs spread over the volume grid: copied along parallel rays, or back-projected along the true ones; and what
-a volume leaves unexplained of them.
+"""Spreads radiographs over the volume grid, by copying along parallel rays or by back-projection along the true ones,
+and finds what a volume leaves unexplained of them.
 
-A view that is missing is a channel of the image that is zero everywhere; no exam has that.
+A missing view is an image channel of zeros, which no real radiograph is.
 """
 
 from __future__ import annotations
@@ -12,15 +12,7 @@ from torch import Tensor, nn
 from scripts.geometry import VIEWS, BiplanarGeometry, centred_coordinates_mm
 from scripts.intensity import MU_WATER_PER_MM, RADIOGRAPH_SCALE, hu_to_network, mu_to_hu
 from scripts.physics.separable import SeparableProjector, interpolation_matrix
-
-
-def require_image(image: Tensor, image_shape: list[int]) -> None:
-    """Raise ValueError unless ``image`` is ``[B] + image_shape``; TorchScript can call it."""
-    if list(image.shape[1:]) != image_shape:
-        raise ValueError(
-            f"this network takes images [B] + {image_shape}, got {list(image.shape)}; resample them "
-            "or choose the network that was trained for their geometry"
-        )
+from scripts.physics.shapes import require_image
 
 
 class RayReplication(nn.Module):
@@ -30,9 +22,9 @@ class RayReplication(nn.Module):
     of the isocentre plane (SDD / SOD; 1 for a parallel beam), whatever its depth v. Channel 1 holds the lateral one at
     (v, w), whatever u. Positions beyond the outermost pixel centres take the border pixel's value.
 
-    So anatomy at the isocentre's depth lies where the volume has it, and what is nearer to the source or to the
-    detector does not: the cone is ignored, as by X2CT-GAN, whose authors copy pixel to voxel. The magnification is
-    ours; it makes the copy right in one plane for every geometry and detector size.
+    Anatomy at the isocentre's depth therefore lands where the volume has it. Anatomy nearer to the source or the
+    detector does not, because the cone is ignored; X2CT-GAN ignores it too and copies pixel to voxel. The magnification
+    is ours; it makes the copy right in one plane for every geometry and detector size.
 
     Args:
         geometry: the exam.
@@ -41,13 +33,9 @@ class RayReplication(nn.Module):
     def __init__(self, geometry: BiplanarGeometry) -> None:
         super().__init__()
         self.image_shape = [2, geometry.detector_pixels, geometry.detector_pixels]
-        magnification = geometry.magnification(torch.zeros(1, dtype=torch.float64), source_sign=1.0)
-        for axis, count in zip("uvw", geometry.volume_shape, strict=True):
-            position_mm = magnification * centred_coordinates_mm(count, geometry.volume_spacing_mm)
-            centre = (geometry.detector_pixels - 1) / 2
-            index = (position_mm / geometry.detector_spacing_mm + centre).clamp(0, geometry.detector_pixels - 1)
-            weights = interpolation_matrix(index, geometry.detector_pixels)
-            self.register_buffer(f"along_{axis}", weights.float(), persistent=False)
+        self.along_u, self.along_v, self.along_w = (
+            nn.Buffer(_at_isocentre(geometry, count), persistent=False) for count in geometry.volume_shape
+        )
 
     def forward(self, image: Tensor) -> Tensor:
         """Map ``image [B, 2, N, N]`` to ``[B, 2, U, V, W]``.
@@ -62,28 +50,32 @@ class RayReplication(nn.Module):
         return torch.stack([frontal, lateral], dim=1)
 
 
-def replicate_along_rays(image: Tensor, geometry: BiplanarGeometry) -> Tensor:
-    """Map ``image [B, 2, N, N]`` to ``[B, 2, U, V, W]`` once; see :class:`RayReplication`, which keeps its matrices."""
-    return RayReplication(geometry).to(image.device)(image)
+def _at_isocentre(geometry: BiplanarGeometry, count: int) -> Tensor:
+    """Return the pixels' weights ``[count, N]`` where ``count`` voxels in the isocentre plane cast their shadows."""
+    last = geometry.detector_pixels - 1
+    magnification = geometry.magnification(torch.zeros(1, dtype=torch.float64), source_sign=1.0)
+    position_mm = magnification * centred_coordinates_mm(count, geometry.volume_spacing_mm)
+    index = (position_mm / geometry.detector_spacing_mm + last / 2).clamp(0, last)
+    return interpolation_matrix(index, geometry.detector_pixels).float()
 
 
 def views_present(image: Tensor) -> Tensor:
-    """Which views of ``image [B, 2, N, N]`` are there: ``[B, 2]`` in its dtype, 1 or 0. TorchScript-able."""
+    """Tell which views of ``image [B, 2, N, N]`` are present: ``[B, 2]`` in its dtype, 1 or 0. TorchScript-able."""
     return (image != 0).flatten(2).any(dim=2).to(image.dtype)
 
 
 class ReplicatedAttenuation(nn.Module):
-    """The mean attenuation along each ray of the two views, as :class:`RayReplication` spreads it.
+    """Copies each ray's mean attenuation along it, as :class:`RayReplication` does.
 
     Args:
-        geometry: the exam; a ray is taken to be as long as the volume is deep.
+        geometry: the exam; every ray counts as long as the volume is deep.
     """
 
     def __init__(self, geometry: BiplanarGeometry) -> None:
         super().__init__()
         self.replicate = RayReplication(geometry)
         depth_mm = [geometry.volume_size_mm[geometry.view(name).depth_axis] for name in VIEWS]
-        self.register_buffer("depth_mm", torch.tensor(depth_mm).reshape(1, 2, 1, 1, 1), persistent=False)
+        self.depth_mm = nn.Buffer(torch.tensor(depth_mm).reshape(1, 2, 1, 1, 1), persistent=False)
 
     def forward(self, image: Tensor) -> Tensor:
         """Map ``image [B, 2, N, N]`` in network units to ``[B, 2, U, V, W]`` in network units per mm."""
@@ -91,11 +83,11 @@ class ReplicatedAttenuation(nn.Module):
 
 
 class BackProjectedAttenuation(nn.Module):
-    """The mean attenuation along each ray, spread by the adjoint of the cone-beam projector: A_i^T p_i / A_i^T A_i 1.
+    """Spreads each ray's mean attenuation by the adjoint of the cone-beam projector: A_i^T p_i / A_i^T A_i 1.
 
-    Radiographs of a homogeneous volume give its attenuation back, wherever a ray passes. It is the first iterate of
-    SIRT, view by view. Computed in float64, which autocast leaves alone: differences of radiographs must not drown in
-    bfloat16.
+    Radiographs of a homogeneous volume give its attenuation back wherever a ray passes. This is the first iterate of
+    SIRT, view by view. It is computed in float64, which autocast leaves alone, because bfloat16 would drown the small
+    differences between radiographs.
 
     Args:
         geometry: the exam.
@@ -106,7 +98,7 @@ class BackProjectedAttenuation(nn.Module):
         self.projector = SeparableProjector(geometry, torch.float64)
         ones = torch.ones(1, 1, *geometry.volume_shape, dtype=torch.float64)
         seen = self.projector.adjoint_by_view(self.projector(ones))
-        self.register_buffer("seen", torch.where(seen > 0, seen, 1.0), persistent=False)
+        self.seen = nn.Buffer(torch.where(seen > 0, seen, 1.0), persistent=False)
 
     def forward(self, image: Tensor) -> Tensor:
         """Map ``image [B, 2, N, N]`` in network units to ``[B, 2, U, V, W]`` in network units per mm."""
@@ -114,12 +106,12 @@ class BackProjectedAttenuation(nn.Module):
 
     @torch.jit.export
     def project(self, volume: Tensor) -> Tensor:
-        """The projector itself: ``[B, 1, U, V, W]`` per mm to ``[B, 2, N, N]``."""
+        """Apply the projector itself: ``[B, 1, U, V, W]`` per mm to ``[B, 2, N, N]``."""
         return self.projector(volume.double()).to(volume.dtype)
 
 
 class AttenuationScale(nn.Module):
-    """Between attenuation in a radiograph's network units per mm and a volume's network range, which is affine."""
+    """The affine map between attenuation, in a radiograph's network units per mm, and a volume's network range."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -127,20 +119,20 @@ class AttenuationScale(nn.Module):
         self.low, self.slope = low, (water - low) / (MU_WATER_PER_MM * RADIOGRAPH_SCALE)
 
     def forward(self, attenuation: Tensor) -> Tensor:
-        """Attenuation to network range, clipped to it."""
+        """Map attenuation to network range and clip it there."""
         return (self.low + self.slope * attenuation).clamp(-1.0, 1.0)
 
     @torch.jit.export
     def inverse(self, volume: Tensor) -> Tensor:
-        """Network range to attenuation, never negative."""
+        """Map network range to attenuation, which is never negative."""
         return ((volume - self.low) / self.slope).clamp(min=0.0)
 
 
 class Unexplained(nn.Module):
-    """What a volume leaves unexplained of the radiographs, back-projected: A_i^T (p_i - A_i x) / A_i^T A_i 1.
+    """Back-projects what a volume leaves unexplained of the radiographs: A_i^T (p_i - A_i x) / A_i^T A_i 1.
 
-    It says, ray by ray, how much attenuation is missing (positive) or too much. One module for every network that
-    carries an estimate: a gradient of the data term, normalised so that it is in the volume's own units.
+    The result says, ray by ray, how much attenuation is missing (positive) or too much (negative). It is a gradient of
+    the data term, normalised to the volume's own units.
 
     Args:
         geometry: the exam.
@@ -151,9 +143,9 @@ class Unexplained(nn.Module):
         self.spread, self.scale = BackProjectedAttenuation(geometry), AttenuationScale()
 
     def forward(self, image: Tensor, estimate: Tensor) -> Tensor:
-        """Of ``image [B, 2, N, N]`` and ``estimate [B, 1, U, V, W]``, ``[B, 2, U, V, W]`` in network range.
+        """Map ``image [B, 2, N, N]`` and ``estimate [B, 1, U, V, W]`` to ``[B, 2, U, V, W]`` in network range.
 
-        It is 0 for a view that is missing.
+        A missing view gives 0.
         """
         rest = image - self.spread.project(self.scale.inverse(estimate))
         present = views_present(image).unsqueeze(2).unsqueeze(3)
@@ -161,7 +153,7 @@ class Unexplained(nn.Module):
 
     @torch.jit.export
     def first_estimate(self, image: Tensor) -> Tensor:
-        """The volume ``[B, 1, U, V, W]`` to start from: the mean of what the views that are there back-project to."""
+        """Return the volume ``[B, 1, U, V, W]`` to start from: the mean back-projection of the views present."""
         views = self.spread(image)
         count = views_present(image).sum(dim=1).clamp(min=1.0).reshape(-1, 1, 1, 1, 1)
         return self.scale(views.sum(dim=1, keepdim=True) / count)

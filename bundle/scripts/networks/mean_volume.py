@@ -14,8 +14,8 @@ class MeanVolume(nn.Module):
 
     def __init__(self, volume: Tensor) -> None:
         super().__init__()
-        self.register_buffer("volume", volume.unsqueeze(0))
+        self.volume = nn.Buffer(volume.unsqueeze(0))
 
     def forward(self, image: Tensor) -> Tensor:
-        """The volume, ``[B, 1, U, V, W]``, once for each image of ``[B, 2, N, N]``."""
+        """Return the volume as ``[B, 1, U, V, W]``, once for each image of ``[B, 2, N, N]``."""
         return self.volume.expand(len(image), -1, -1, -1, -1)

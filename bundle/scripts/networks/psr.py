@@ -1,7 +1,7 @@
 """PSR, also PatRecon (Shen et al. 2019): radiographs as channels of one 2D image, squeezed and redrawn as a volume.
 
-Published: the layers, their channels, their batch normalisation and initialisation. Ours: the rule for other shapes
-than the published one, the width, and the last layer, which draws the volume from 64 channels where the authors'
+The layers, their channels, their batch normalisation and initialisation are published. Ours are the rule for other
+shapes than the published one, the width, and the last layer, which draws the volume from 64 channels where the authors'
 rectifies it and then mixes its slices.
 """
 
@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from scripts.geometry import BiplanarGeometry
-from scripts.networks.diffux2ct import geometry_fingerprint
-from scripts.networks.lifting import require_image
+from scripts.networks.contract import GeometryBound
+from scripts.physics.shapes import require_image
 
 BOTTLENECK_CHANNELS = 4096
 
@@ -52,7 +52,7 @@ class Transformation(nn.Module):
 
 def doubling_stage(in_channels: int, channels: int, is_first: bool) -> nn.Sequential:
     """A transposed 4x4x4 convolution doubles the volume; after the first stage, a 3x3x3 one refines it."""
-    layers = [nn.ConvTranspose3d(in_channels, channels, 4, stride=2, padding=1, bias=False)]
+    layers: list[nn.Module] = [nn.ConvTranspose3d(in_channels, channels, 4, stride=2, padding=1, bias=False)]
     if not is_first:
         # Where the authors transpose it: at stride 1 that is the same convolution with its kernel turned round.
         refine = nn.Conv3d(channels, channels, 3, padding=1, bias=False)
@@ -60,7 +60,7 @@ def doubling_stage(in_channels: int, channels: int, is_first: bool) -> nn.Sequen
     return nn.Sequential(*layers, nn.BatchNorm3d(channels), nn.ReLU())
 
 
-class PSR(nn.Module):
+class PSR(GeometryBound):
     """Radiographs to a volume through a bottleneck of few cells.
 
     Both views are channels of one image, so a pixel pairs the frontal (u, w) with the lateral (v, w) though u and v are
@@ -86,9 +86,7 @@ class PSR(nn.Module):
     """
 
     def __init__(self, geometry: BiplanarGeometry, width: float = 1.0) -> None:
-        super().__init__()
-        self.image_shape = [2, geometry.detector_pixels, geometry.detector_pixels]
-        self.register_buffer("geometry", geometry_fingerprint(geometry))
+        super().__init__(geometry)
         halvings, doublings = _stages(geometry)
         bottleneck = BOTTLENECK_CHANNELS * width
         if bottleneck < 1 or bottleneck % 2 ** max(halvings - 1, doublings + 1):

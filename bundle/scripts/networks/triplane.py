@@ -47,24 +47,24 @@ class PlaneEncoder(Levels):
 class ViewModulators(nn.Module):
     """Fuses the two seen planes into the raw uv plane, weighted per channel by the views' embeddings, eqs (3)-(4).
 
-    As printed, the sum adds a (u, w) to a (v, w) plane cell by cell; only what follows can turn it into a (u, v) plane.
+    As printed, the sum adds a (u, w) to a (v, w) plane cell by cell; only later layers can make that a (u, v) plane.
     """
 
     def __init__(self, channels: int, hidden: int = 64, delta: float = 1e-8) -> None:
         super().__init__()
         self.delta = delta
         self.mlp = nn.Sequential(nn.Linear(3, hidden), nn.SiLU(), nn.Linear(hidden, channels))
-        self.register_buffer("s1", torch.tensor([[1.0, 0.0, 1.0]]), persistent=False)
-        self.register_buffer("s2", torch.tensor([[0.0, 1.0, 1.0]]), persistent=False)
+        self.s1 = nn.Buffer(torch.tensor([[1.0, 0.0, 1.0]]), persistent=False)
+        self.s2 = nn.Buffer(torch.tensor([[0.0, 1.0, 1.0]]), persistent=False)
 
     def weights(self) -> tuple[Tensor, Tensor]:
-        """The normalised modulators, each ``[1, C, 1, 1]``: their squares sum to one."""
+        """Return the normalised modulators, each ``[1, C, 1, 1]``, whose squares sum to one."""
         gamma1, gamma2 = self.mlp(self.s1), self.mlp(self.s2)
         norm = torch.sqrt(gamma1.square() + gamma2.square() + self.delta)  # eq (3)
         return (gamma1.abs() / norm)[:, :, None, None], (gamma2.abs() / norm)[:, :, None, None]
 
     def forward(self, x_uw: Tensor, x_vw: Tensor) -> Tensor:
-        """The raw uv plane from ``x_uw`` and ``x_vw``, all ``[B, C, P, P]``, eq (4)."""
+        """Compute the raw uv plane from ``x_uw`` and ``x_vw``, all ``[B, C, P, P]``, eq (4)."""
         gamma1, gamma2 = self.weights()
         return gamma1 * x_uw + gamma2 * x_vw
 
@@ -76,7 +76,7 @@ class SumFusion(nn.Module):
         super().__init__()
 
     def forward(self, x_uw: Tensor, x_vw: Tensor) -> Tensor:
-        """The raw uv plane, the modulators of eq (4) being 1/sqrt(2)."""
+        """Compute the raw uv plane by eq (4) with both modulators 1/sqrt(2)."""
         return (x_uw + x_vw) * 0.5**0.5
 
 
@@ -88,7 +88,7 @@ class ResidualFusion(nn.Module):
         self.block = ResidualBlock(2, 2 * channels, channels)
 
     def forward(self, x_uw: Tensor, x_vw: Tensor) -> Tensor:
-        """The raw uv plane from both planes ``[B, C, P, P]``."""
+        """Compute the raw uv plane from both planes ``[B, C, P, P]``."""
         return self.block(torch.cat([x_uw, x_vw], dim=1))
 
 
@@ -113,8 +113,8 @@ class LearnableEmbedding(nn.Module):
 
     def __init__(self, channels: int, side: int) -> None:
         super().__init__()
-        # Kept in the weights: they mean nothing with another table.
-        self.register_buffer("sine", sine_encoding(channels, side))
+        # A persistent buffer, because the weights mean nothing with another table.
+        self.sine = nn.Buffer(sine_encoding(channels, side))
         self.conv = nn.Sequential(convolution(2, channels, channels), nn.SiLU())
 
     def forward(self, x_uv: Tensor, z: Tensor | None = None) -> Tensor:
@@ -152,7 +152,7 @@ class PlaneDecoder(nn.Module):
         self.merge = nn.ModuleList(ResidualBlock(2, 2 * c, c, dropout=dropout) for c, _ in pairs)
 
     def forward(self, levels: list[Tensor]) -> list[Tensor]:
-        """Tri-plane features u^(i), finest first, on the grids of the finest ``stages`` levels."""
+        """Return tri-plane features u^(i), finest first, on the grids of the finest ``stages`` levels."""
         f = self.bottom(levels[-1])
         features = [f]
         for i, (upsample, merge) in enumerate(zip(self.upsample, self.merge)):  # noqa: B905 (TorchScript)
@@ -192,25 +192,27 @@ class RayQueries(nn.Module):
         self.u_mm, self.v_mm, self.w_mm = (
             centred_coordinates_mm(n, size / n) for n, size in zip(grid_shape, geometry.volume_size_mm, strict=True)
         )
-        for name, depth, column in (("frontal", self.v_mm, self.u_mm), ("lateral", self.u_mm, self.v_mm)):
-            magnification = geometry.magnification(depth, geometry.view(name).source_sign)[:, None]
-            self._register(f"{name}_columns", magnification * column, geometry.detector_size_mm)
-            self._register(f"{name}_rows", magnification * self.w_mm, geometry.detector_size_mm)
+        frontal = geometry.magnification(self.v_mm, geometry.view("frontal").source_sign)[:, None]
+        lateral = geometry.magnification(self.u_mm, geometry.view("lateral").source_sign)[:, None]
+        self.frontal_columns = self._weights(frontal * self.u_mm, geometry.detector_size_mm)
+        self.frontal_rows = self._weights(frontal * self.w_mm, geometry.detector_size_mm)
+        self.lateral_columns = self._weights(lateral * self.v_mm, geometry.detector_size_mm)
+        self.lateral_rows = self._weights(lateral * self.w_mm, geometry.detector_size_mm)
 
-    def _register(self, name: str, position_mm: Tensor, size_mm: float) -> None:
+    def _weights(self, position_mm: Tensor, size_mm: float) -> nn.Buffer:
         weights = interpolation_matrix(_axis_indices(position_mm, self.side, size_mm), self.side)
-        self.register_buffer(name, weights.float(), persistent=False)
+        return nn.Buffer(weights.float(), persistent=False)
 
     def frontal(self, plane: Tensor) -> Tensor:
-        """Frontal planes ``[B, C, P, P]`` spread to ``[B, C, U, V, W]``."""
+        """Spread frontal planes ``[B, C, P, P]`` to ``[B, C, U, V, W]``."""
         return self._spread(plane, self.frontal_columns, self.frontal_rows).permute(1, 2, 3, 0, 4)
 
     def lateral(self, plane: Tensor) -> Tensor:
-        """Lateral planes ``[B, C, P, P]`` spread to ``[B, C, U, V, W]``."""
+        """Spread lateral planes ``[B, C, P, P]`` to ``[B, C, U, V, W]``."""
         return self._spread(plane, self.lateral_columns, self.lateral_rows).permute(1, 2, 0, 3, 4)
 
     def _spread(self, plane: Tensor, columns: Tensor, rows: Tensor) -> Tensor:
-        """``[B, C, P, P]`` to ``[K, B, C, n, W]``: the plane seen at each depth k, columns_k plane rows_k^T."""
+        """Map ``[B, C, P, P]`` to ``[K, B, C, n, W]``: at each depth k, columns_k plane rows_k^T."""
         b, c, _, p = plane.shape
         k, n, _ = columns.shape
         seen = columns.to(plane.dtype).reshape(k * n, p) @ plane
@@ -222,11 +224,9 @@ class ImplicitDecoder(RayQueries):
     """Queries the three planes at every voxel, sums, and maps the sum by a two-layer MLP to h^(i), eq (6).
 
     A voxel asks the frontal plane where the X-ray through it hits the frontal detector, and the lateral plane
-    likewise; only the uv plane is orthographic. All three queries are separable, so each is a pair of matrix products,
-    and on an aligned grid (parallel rays, planes as fine as the volume) the matrices are identities. The first layer
-    of the MLP is linear and runs in 2D, before the planes are spread over the volume: the query being linear too, that
-    is exact and far cheaper. The coordinates are not an input of the MLP. Group normalisation between the two layers is
-    our addition.
+    likewise; only the uv plane is orthographic. The first layer of the MLP runs in 2D, before the planes are spread
+    over the volume; because it is linear, as the queries are, that is exact and far cheaper. The coordinates are not an
+    input of the MLP. Group normalisation between the two layers is our addition.
 
     Args:
         geometry: the exam, over the *full* volume grid.
@@ -243,8 +243,8 @@ class ImplicitDecoder(RayQueries):
         self.geometry = geometry
         self.first = nn.Conv2d(in_channels, channels, 1, bias=False)
         self.second = nn.Sequential(group_norm(channels), nn.SiLU(), nn.Conv3d(channels, channels, 1))
-        self._register("axial_columns", self.u_mm, geometry.volume_size_mm[0])
-        self._register("axial_rows", self.v_mm, geometry.volume_size_mm[1])
+        self.axial_columns = self._weights(self.u_mm, geometry.volume_size_mm[0])
+        self.axial_rows = self._weights(self.v_mm, geometry.volume_size_mm[1])
 
     def forward(self, u_uv: Tensor, u_uw: Tensor, u_vw: Tensor) -> Tensor:
         """Map the planes ``[B, C_in, P, P]`` to h ``[B, C, U, V, W]``."""
@@ -266,6 +266,7 @@ class ImplicitDecoder(RayQueries):
             + _sample(self.first(u_uv), u / size_u, v / size_v)
         )
         norm, grid = self.second[0], self._sum_of_queries(u_uv, u_uw, u_vw)
+        assert isinstance(norm, nn.GroupNorm)
         groups = (total.shape[0], norm.num_groups, -1)
         variance, mean = torch.var_mean(grid.reshape(groups), dim=2, correction=0, keepdim=True)
         normal = ((total.reshape(groups) - mean) * (variance + norm.eps).rsqrt()).reshape(total.shape)
@@ -273,7 +274,7 @@ class ImplicitDecoder(RayQueries):
         return self.second[1:](scaled[:, :, :, None, None])[:, :, :, 0, 0]
 
     def _sum_of_queries(self, u_uv: Tensor, u_uw: Tensor, u_vw: Tensor) -> Tensor:
-        """The first layer's output ``[B, C, U, V, W]`` at every voxel."""
+        """Compute the first layer's output ``[B, C, U, V, W]`` at every voxel."""
         axial = self.axial_columns.to(u_uv.dtype) @ self.first(u_uv) @ self.axial_rows.to(u_uv.dtype).t()
         return self.frontal(self.first(u_uw)) + self.lateral(self.first(u_vw)) + axial.unsqueeze(-1)
 
@@ -341,7 +342,7 @@ class TriplaneConditioner(nn.Module):
         self.disturbance_shape = (plane_channels[-1], side // 2 ** (levels - 1), side // 2 ** (levels - 1))
 
     def forward(self, image: Tensor, z: Tensor | None = None) -> list[Tensor]:
-        """Conditions h^(i) ``[B, C_i, *grid_i]`` of ``image``.
+        """Map ``image`` to conditions h^(i) ``[B, C_i, *grid_i]``.
 
         ``z [B, *disturbance_shape]`` disturbs eq (5); unless given, it is drawn from the global generator in training.
         """

@@ -27,7 +27,7 @@ class Upsampler(nn.Module):
     The residual network is EDSR's (Lim et al. 2017, arXiv:1707.02921) in 3D: all its convolutions run on the coarse
     grid, and the last one computes the eight fine voxels of every coarse voxel (sub-pixel convolution, Shi et al. 2016,
     arXiv:1609.05158). It starts as zero: untrained, this is trilinear interpolation. Left out of EDSR are the skip
-    around all blocks, which the interpolation stands in for, and the convolutions on the fine grid.
+    around all blocks, whose place the interpolation takes, and the convolutions on the fine grid.
 
     Both grids cover the same field, see :meth:`~scripts.geometry.BiplanarGeometry.volume_affine`. There is
     no normalisation, which would depend on all of the volume: only ``halo`` voxels around count, so that a large volume

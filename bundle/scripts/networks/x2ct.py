@@ -1,12 +1,12 @@
 """X2CT-GAN (Ying et al. 2019): a two-view generator that lifts 2D features to 3D, and its discriminator.
 
-Published, in the paper or in the authors' released settings: the layers and their sizes, the connections A, B and C,
-the averaged features that both view decoders continue from, instance normalisation without weights, the initialisation.
-Ours: whatever a docstring below calls so. X2CT-CNN is the same generator trained without the discriminator.
+The paper and the authors' released settings publish the layers and their sizes, the connections A, B and C, the
+averaged features that both view decoders continue from, instance normalisation without weights, and the initialisation.
+The docstrings below say what is ours. X2CT-CNN is the same generator trained without the discriminator.
 
-The network is blind in two ways, both published. It takes pixel for voxel: of the geometry only the shapes matter, the
-cone and its magnification do not. And because a normalisation follows the first convolution, each radiograph counts
-only up to scale and offset: absolute attenuation does not reach the network.
+The network is blind in two ways, both published. It takes pixel for voxel: only the geometry's shapes matter, not the
+cone and its magnification. And because a normalisation follows the first convolution, each radiograph counts only up to
+scale and offset: absolute attenuation does not reach the network.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from monai.networks.utils import normal_init
 from torch import Tensor, nn
 
 from scripts.geometry import BiplanarGeometry
-from scripts.networks.diffux2ct import geometry_fingerprint
-from scripts.networks.lifting import RayReplication, require_image
+from scripts.networks.contract import GeometryBound
+from scripts.networks.lifting import RayReplication
+from scripts.physics.shapes import require_image, require_volume
 
 
 def initialise(module: nn.Module) -> None:
@@ -92,7 +93,7 @@ class DenseEncoder(nn.Module):
         self.stages = nn.ModuleList()
         self.channels = [channels]
         for i, layers in enumerate(dense_layers):
-            stage = [preactivated_convolution(channels, channels, 3, stride=2)]
+            stage: list[nn.Module] = [preactivated_convolution(channels, channels, 3, stride=2)]
             for _ in range(layers):
                 stage.append(DenseLayer(channels, growth, bottleneck))
                 channels += growth
@@ -194,17 +195,17 @@ def frontal_to_volume_axes(x: Tensor) -> Tensor:
     return x.transpose(2, 3)
 
 
-class X2CTGenerator(nn.Module):
+class X2CTGenerator(GeometryBound):
     """X2CT-GAN's generator: radiographs to a volume, the defaults being the paper's sizes for 128 pixels and voxels.
 
     Each view's branch lifts its features along its own depth axis. At every level both views' decoders are turned into
     the volume's axes and averaged (connection C): both continue from the average, and a third decoder collects the
     averages of all levels into the volume.
 
-    Ours: the floor of the output is air, -1, where the authors end in a ReLU on data whose air is 0. The outputs that
-    the view decoders have of their own are left out, since no published loss reads them. A detector twice as fine as
-    the volume is halved by the first convolution. Instance normalisation keeps to the image's own statistics in
-    training and evaluation, which is what the authors' programs force.
+    Our choices: the output's floor is air, -1, where the authors end in a ReLU on data whose air is 0. We leave out the
+    view decoders' own outputs, since no published loss reads them. The first convolution halves a detector that is
+    twice as fine as the volume. Instance normalisation uses the image's own statistics in training and evaluation, as
+    the authors' programs force it to.
 
     Args:
         geometry: the exam; its volume is a cube whose side is the detector's pixels or half of them.
@@ -235,7 +236,7 @@ class X2CTGenerator(nn.Module):
         fused_convolutions: int = 1,
         dropout: float = 0.5,
     ) -> None:
-        super().__init__()
+        super().__init__(geometry)
         stages = len(dense_layers)
         stem_stride, side = _fit(geometry, stages)
         if len(decoder_channels) != stages + 1:
@@ -243,8 +244,6 @@ class X2CTGenerator(nn.Module):
                 f"X2CT: {stages} dense_layers need {stages + 1} decoder_channels, got {len(decoder_channels)}; give "
                 "one for the full grid and one for each stage"
             )
-        self.register_buffer("geometry", geometry_fingerprint(geometry))
-        self.image_shape = [2, geometry.detector_pixels, geometry.detector_pixels]
         encoder = (channels, dense_layers, growth, bottleneck, stem_stride)
         self.frontal, self.lateral = (ViewBranch(*encoder, decoder_channels, side, dropout) for _ in range(2))
         self.frontal_decoder = _decoder(decoder_channels, view_convolutions)
@@ -321,9 +320,5 @@ class PatchDiscriminator(nn.Module):
         Raises:
             ValueError: a volume or image of another shape than the geometry's.
         """
-        if list(volume.shape[1:]) != self.volume_shape:
-            raise ValueError(
-                f"this network takes volumes [B] + {self.volume_shape}, got {list(volume.shape)}; resample them "
-                "or choose the network that was trained for their geometry"
-            )
+        require_volume(volume, self.volume_shape)
         return self.patches(torch.cat([volume, self.replicate(image)], dim=1))[-1]

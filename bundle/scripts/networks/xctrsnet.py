@@ -1,7 +1,8 @@
 """X-CTRSNet's reconstruction branch SPaDRNet (Ge et al. 2022), in our reading: its code is not public.
 
-What we know of it is no more than 2D encoders per view, lifted to 3D, fused, 3D decoder. How features are lifted and
-fused, and all depths, widths and normalisations, are ours; results of this network say little about the original.
+We know only that it has 2D encoders per view, whose features are lifted to 3D and fused, and a 3D decoder. How it
+lifts and fuses, and all depths, widths and normalisations, are ours; this network's results say little about the
+original.
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ from torch import Tensor, nn
 
 from scripts.blocks.residual import convolution
 from scripts.geometry import BiplanarGeometry
+from scripts.networks.contract import GeometryBound
 from scripts.networks.denoiser import stage_shapes
-from scripts.networks.diffux2ct import geometry_fingerprint
 from scripts.networks.expanded import on_grid
 from scripts.networks.icm_reg import VolumeDecoder
-from scripts.networks.lifting import RayReplication, require_image
+from scripts.networks.lifting import RayReplication
 from scripts.networks.triplane import PlaneEncoder
+from scripts.physics.shapes import require_image
 
 
 class LiftedFusion(nn.Module):
@@ -45,11 +47,11 @@ class LiftedFusion(nn.Module):
         return self.fuse(self.lift(frontal, lateral))
 
 
-class XCTRSNet(nn.Module):
+class XCTRSNet(GeometryBound):
     """Radiographs to a volume: an encoder for each view, features lifted and fused at every level, one 3D decoder.
 
     Args:
-        geometry: the exam; only its isocentre magnification counts, see
+        geometry: the exam; only its magnification at the isocentre counts, see
             :class:`~scripts.networks.lifting.RayReplication`.
         channels: of the levels, finest first, in 2D and in 3D; each halves the grid, the first has the volume's.
         plane_blocks: residual blocks per level of the encoders.
@@ -70,7 +72,7 @@ class XCTRSNet(nn.Module):
         blocks: int = 1,
         dropout: float = 0.0,
     ) -> None:
-        super().__init__()
+        super().__init__(geometry)
         channels, pixels = tuple(channels), geometry.detector_pixels
         grids = stage_shapes(geometry.volume_shape, 1, len(channels))
         stride = max(1, pixels // max(geometry.volume_shape))
@@ -80,8 +82,6 @@ class XCTRSNet(nn.Module):
                 f"X-CTRSNet: detector_pixels {pixels} must be divisible by {divisor} ({stride} pixels per voxel, "
                 f"{len(channels)} levels); choose a geometry with a multiple of {divisor} pixels"
             )
-        self.image_shape = [2, pixels, pixels]
-        self.register_buffer("geometry", geometry_fingerprint(geometry))
         self.encoders = nn.ModuleList(
             nn.Sequential(
                 convolution(2, 1, channels[0], 2 * stride + 1, stride), PlaneEncoder(channels, plane_blocks, dropout)

@@ -1,8 +1,8 @@
-"""What a detector and its read-out make of line integrals: scatter, blur, exposure, contrast, collimation.
+"""What detectors and their read-out do to line integrals: scatter, blur, exposure, contrast, collimation.
 
 Images are line integrals p = -ln(I / I0), dimensionless, ``[..., N, N]``; parameters are tensors ``[...]``, one value
 per image. Lengths are millimetres in the detector's plane. At zero strength every function returns its image bit for
-bit, and of a finite image none returns NaN or infinity.
+bit, and no function turns a finite image into NaN or infinity.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ TOE = 0.05
 
 
 def add_scatter(line_integral: Tensor, ratio: Tensor, kernel_mm: float, spacing_mm: float) -> Tensor:
-    """Image with scattered photons: I + ratio * G(p I), where G blurs with a broad Gaussian.
+    """Add scattered photons: I + ratio * G(p I), where G blurs with a broad Gaussian.
 
     A ray scatters in proportion to the matter it meets and to the photons it has left, p exp(-p), so that the open beam
-    scatters none; a convolution of weighted projections, after Ohnesorge et al. 1999 (doi:10.1007/s003300050710). A
+    scatters none. This convolution of weighted projections follows Ohnesorge et al. 1999 (doi:10.1007/s003300050710). A
     wide field of constant p has the scatter-to-primary ratio ``ratio`` * p.
 
     Args:
@@ -36,10 +36,10 @@ def add_scatter(line_integral: Tensor, ratio: Tensor, kernel_mm: float, spacing_
 
 
 def blur(line_integral: Tensor, sigma_mm: Tensor, spacing_mm: float) -> Tensor:
-    """Image through a detector with a Gaussian point spread, and so a Gaussian modulation transfer, of its intensity.
+    """Blur the intensity with a Gaussian point spread, whose modulation transfer is Gaussian too.
 
     Args:
-        line_integral: p ``[..., N, N]``; taken as 80 where it is larger.
+        line_integral: p ``[..., N, N]``; values above ``LARGEST`` count as ``LARGEST``.
         sigma_mm: standard deviation of the point spread ``[...]``, below a third of the detector's side.
         spacing_mm: pixel pitch.
     """
@@ -49,7 +49,7 @@ def blur(line_integral: Tensor, sigma_mm: Tensor, spacing_mm: float) -> Tensor:
 
 
 def gaussian_matrix(sigma: Tensor, count: int) -> Tensor:
-    """Gaussian smoothing of ``count`` samples that are mirrored at their ends, so that it keeps their sum.
+    """Return the Gaussian smoothing of ``count`` samples; mirroring at their ends keeps their sum.
 
     Args:
         sigma: standard deviations in samples ``[...]``, each below count / 3; 0 gives the identity.
@@ -66,32 +66,32 @@ def gaussian_matrix(sigma: Tensor, count: int) -> Tensor:
 
 
 def expose(line_integral: Tensor, factor: Tensor | float) -> Tensor:
-    """Image whose open beam was ``factor`` (one number, or ``[..., 1, 1]``) as bright as believed: p - ln(factor)."""
+    """Make the open beam ``factor`` (one number, or ``[..., 1, 1]``) times as bright as assumed: p - ln(factor)."""
     return line_integral - torch.log(torch.as_tensor(factor, dtype=line_integral.dtype, device=line_integral.device))
 
 
 def contrast_curve(line_integral: Tensor, gamma: Tensor, fixed_point: float) -> Tensor:
-    """Image through an increasing curve: s (p / s)^gamma, straight below ``TOE`` s, odd in p; 0 and s stay.
+    """Apply an increasing curve: s (p / s)^gamma, straight below ``TOE`` s and odd in p, which keeps 0 and s.
 
     Args:
         line_integral: p ``[..., N, N]``.
         gamma: exponents ``[...]``, positive.
-        fixed_point: s, one number for all images, so that their attenuation stays comparable.
+        fixed_point: s, one number for all images, which keeps their attenuation comparable.
     """
     share = (line_integral.abs() / fixed_point).clamp(min=TOE)
     return line_integral * share ** (gamma[..., None, None] - 1)
 
 
 def collimate(line_integral: Tensor, field: Tensor, fade: float) -> Tensor:
-    """Image of which a rectangle was exposed, and the rest filled in as if it had been read from a film.
+    """Expose a rectangle only, and fill in the rest as the film reader does.
 
-    Outside the rectangle an image repeats its nearest pixel. Beyond its ends along u or v, where a body ends, that
-    falls to 0; along w, where it may go on, it stays.
+    Outside the rectangle the image repeats the nearest exposed pixel. Along u or v, where a body ends, the repeated
+    value falls to 0; along w, where the body may go on, it stays.
 
     Args:
         line_integral: p ``[..., N, N]``, axes (u, w) or (v, w).
         field: first and last exposed pixel along u or v, first and last along w, int64 ``[..., 4]``.
-        fade: in how many pixels the repeated edge falls to 0.
+        fade: number of pixels over which the repeated edge falls to 0.
     """
     shape, pixel = line_integral.shape, torch.arange(line_integral.shape[-1], device=line_integral.device)
     first, last, bottom, top = (end[..., None] for end in field.unbind(-1))

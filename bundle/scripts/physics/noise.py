@@ -11,7 +11,7 @@ from torch import Tensor
 def poisson_noise(
     line_integral: Tensor, photons: float, generator: torch.Generator, electronic_sigma: float = 0.0
 ) -> Tensor:
-    """Line integrals as measured with a finite number of photons.
+    """Return line integrals as measured with a finite number of photons.
 
     N ~ Poisson(N0 exp(-p)) photons arrive, the electronics add Gaussian noise, and -log(N / N0) is returned. To first
     order its variance is (N0 exp(-p) + sigma^2) / (N0 exp(-p))^2, that is exp(p) / N0 without electronic noise; it is

@@ -1,8 +1,8 @@
-"""Views that are not quite where they should be, by moving the volume instead of source and detector.
+"""Views that are slightly out of place, simulated by moving the volume instead of source and detector.
 
 :class:`~scripts.physics.raymarch.RayMarchProjector` takes exact poses. Here a pose costs one trilinear sample per
 voxel, where the ray march takes one at every step of every ray: 8 times as many for 64 voxels and 128 pixels along each
-side. The price is a little blur, as of any volume that is interpolated once more.
+side. The price is a little blur from the extra interpolation.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from scripts.geometry import VIEWS, centred_coordinates_mm
+from scripts.geometry import VIEWS, BiplanarGeometry, centred_coordinates_mm
 
 
 def seen_from(mu: Tensor, rotation: Tensor, shift_mm: Tensor, spacing_mm: float) -> Tensor:
-    """Volumes as an apparatus sees them that was turned about the isocentre and then shifted: mu(R x + t), 0 outside.
+    """Return volumes as seen by an apparatus that is turned about the isocentre and then shifted: mu(R x + t).
+
+    Outside the volume there is 0.
 
     Args:
         mu: attenuation ``[B, 1, U, V, W]``.
@@ -36,23 +38,37 @@ def seen_from(mu: Tensor, rotation: Tensor, shift_mm: Tensor, spacing_mm: float)
     return F.grid_sample(mu, grid, align_corners=False)
 
 
+class Projector(Protocol):
+    """Line integrals of an exam's views.
+
+    Attributes:
+        geometry: the exam.
+    """
+
+    geometry: BiplanarGeometry
+
+    def __call__(self, mu: Tensor) -> Tensor:
+        """Map ``mu [B, 1, U, V, W]`` in 1/mm to ``[B, 2, N, N]``."""
+        ...
+
+
 class Poses(Protocol):
     """A distribution of pose errors."""
 
     def draw(self, exams: int, generator: Generator) -> tuple[Tensor, Tensor]:
-        """Rotations ``[exams, 2, 3, 3]`` and shifts in mm ``[exams, 2, 3]``."""
+        """Draw rotations ``[exams, 2, 3, 3]`` and shifts in mm ``[exams, 2, 3]``."""
         ...
 
 
 class MisalignedProjector(nn.Module):
-    """The two views of a projector, each with a pose error of its own, drawn anew for every exam.
+    """Projects both views with pose errors of their own, which are drawn anew for every exam.
 
     Args:
-        projector: of the views as they should be, with its ``geometry``; mu in 1/mm to line integrals ``[B, 2, N, N]``.
+        projector: of the views as they should be.
         poses: drawn from with the CPU's global generator, which the trainer seeds at every iteration.
     """
 
-    def __init__(self, projector: nn.Module, poses: Poses) -> None:
+    def __init__(self, projector: Projector, poses: Poses) -> None:
         super().__init__()
         self.projector, self.poses = projector, poses
 

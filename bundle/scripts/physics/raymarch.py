@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.functional import grid_sample
 
 from scripts.geometry import VIEWS, BiplanarGeometry, centred_coordinates_mm
-from scripts.physics.separable import require_image, require_volume
+from scripts.physics.shapes import require_image, require_volume
 
 Vector = tuple[float, float, float]
 _UNIT_TOLERANCE = 1e-6
@@ -118,7 +119,7 @@ def pixel_rays(geometry: BiplanarGeometry, pose: Pose) -> tuple[Tensor, Tensor]:
 def clip_rays(
     origins: Tensor, directions: Tensor, half_size_mm: Tensor, start_mm: float = 0.0
 ) -> tuple[Tensor, Tensor]:
-    """Where rays enter the box [-half_size, half_size] and how far they run inside it, in mm.
+    """Find where rays enter the box [-half_size, half_size] and how far they run inside it, in mm.
 
     Args:
         origins: points on the rays ``[..., 3]``.
@@ -138,7 +139,7 @@ def clip_rays(
 
 
 class _Linear(torch.autograd.Function):
-    """A linear map given with its transpose: either is the gradient of the other, and neither stores its steps."""
+    """A linear map and its transpose. Each is the gradient of the other, and neither stores its steps."""
 
     @staticmethod
     def forward(ctx, x: Tensor, apply: Callable[[Tensor], Tensor], transpose: Callable[[Tensor], Tensor]) -> Tensor:
@@ -179,6 +180,8 @@ class RayMarchProjector(nn.Module):
     ) -> None:
         super().__init__()
         self.geometry = geometry
+        self.volume_shape = [1, *geometry.volume_shape]
+        self.image_shape = [2, geometry.detector_pixels, geometry.detector_pixels]
         self.poses = tuple(view_pose(geometry, name) for name in VIEWS) if poses is None else tuple(poses)
         if len(self.poses) != len(VIEWS):
             raise ValueError(f"projector: one pose per view of {VIEWS} is needed, got {len(self.poses)} poses")
@@ -202,7 +205,7 @@ class RayMarchProjector(nn.Module):
         Raises:
             ValueError: the volume's shape is not the geometry's.
         """
-        require_volume(list(self.geometry.volume_shape), mu)
+        require_volume(mu, self.volume_shape)
         return _Linear.apply(mu, self._project, self._backproject)
 
     def adjoint(self, image: Tensor) -> Tensor:
@@ -213,7 +216,7 @@ class RayMarchProjector(nn.Module):
         Raises:
             ValueError: the image's shape is not the geometry's.
         """
-        require_image(self.geometry.detector_pixels, image)
+        require_image(image, self.image_shape)
         return _Linear.apply(image, self._backproject, self._project)
 
     def _segments(self, pose: Pose) -> tuple[Tensor, Tensor, Tensor]:
@@ -241,16 +244,18 @@ class RayMarchProjector(nn.Module):
 
     def _project(self, mu: Tensor) -> Tensor:
         # The batch travels as grid_sample's channels, so that one set of points serves all of it.
-        volumes = mu.transpose(0, 1)
-        views = [sum(_march(volumes, *chunk) for chunk in self._chunks(name)) for name in VIEWS]
-        return torch.stack(views, dim=1)
+        volumes, image = mu.transpose(0, 1), mu.new_zeros(len(mu), *self.image_shape)
+        for view, name in enumerate(VIEWS):
+            for points, sample_mm in self._chunks(name):
+                image[:, view] += _march(volumes, points, sample_mm)
+        return image
 
     def _backproject(self, image: Tensor) -> Tensor:
         volumes = image.new_zeros(1, len(image), *self.geometry.volume_shape)
         total = torch.zeros_like(volumes)
         for view, name in enumerate(VIEWS):
             for points, sample_mm in self._chunks(name):
-                _, transpose = torch.func.vjp(lambda v, p=points, s=sample_mm: _march(v, p, s), volumes)
+                transpose = torch.func.vjp(partial(_march, points=points, sample_mm=sample_mm), volumes)[1]
                 total += transpose(image[:, view])[0]
         return total.transpose(0, 1)
 

@@ -10,27 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from scripts.geometry import VIEWS, BiplanarGeometry, centred_coordinates_mm
-
-
-def require_volume(volume_shape: list[int], mu: Tensor) -> None:
-    """Raise ValueError unless ``mu`` is a volume ``[B, 1, U, V, W]`` of ``volume_shape``. TorchScript-able."""
-    expected = [1] + volume_shape
-    if list(mu.shape[1:]) != expected:
-        raise ValueError(
-            f"projector: expected a volume [B] + {expected}, got shape {list(mu.shape)}; resample the volume or "
-            "build the projector for its grid with geometry.with_volume"
-        )
-
-
-def require_image(pixels: int, image: Tensor) -> None:
-    """Raise ValueError unless ``image`` is a pair of views ``[B, 2, pixels, pixels]``. TorchScript-able."""
-    expected = [2, pixels, pixels]
-    if list(image.shape[1:]) != expected:
-        raise ValueError(
-            f"projector: expected an image [B] + {expected}, got shape {list(image.shape)}; resample the image or "
-            "build the projector for its detector"
-        )
+from scripts.geometry import BiplanarGeometry, centred_coordinates_mm
+from scripts.physics.shapes import require_image, require_volume
 
 
 def interpolation_matrix(positions: Tensor, count: int) -> Tensor:
@@ -57,6 +38,13 @@ def _ray_matrices(geometry: BiplanarGeometry, view_name: str, axis: int) -> Tens
     return interpolation_matrix(in_plane_mm / geometry.volume_spacing_mm + (count - 1) / 2, count)
 
 
+def _view_matrices(geometry: BiplanarGeometry, view_name: str, dtype: torch.dtype) -> tuple[nn.Buffer, nn.Buffer]:
+    """A_k and B_k of one view as buffers that no weights file holds."""
+    columns = _ray_matrices(geometry, view_name, geometry.view(view_name).column_axis)
+    rows = _ray_matrices(geometry, view_name, 2)
+    return nn.Buffer(columns.to(dtype), persistent=False), nn.Buffer(rows.to(dtype), persistent=False)
+
+
 def path_length_mm(geometry: BiplanarGeometry) -> Tensor:
     """Length ``[N, N]`` of each pixel's ray inside one plane of voxels: spacing * sqrt(u^2 + w^2 + SDD^2) / SDD."""
     pixel_mm = centred_coordinates_mm(geometry.detector_pixels, geometry.detector_spacing_mm)
@@ -65,11 +53,12 @@ def path_length_mm(geometry: BiplanarGeometry) -> Tensor:
 
 
 def project_view(planes: Tensor, columns: Tensor, rows: Tensor) -> Tensor:
-    """``[K, B, C, W]`` planes at every depth to ``[B, N, N]``: sum over k of A_k plane_k B_k^T, the sum inside one
-    product. TorchScript-able.
+    """Project planes ``[K, B, C, W]`` to ``[B, N, N]``: the sum over depths k of A_k plane_k B_k^T. TorchScript-able.
+
+    One matrix product does the sum.
 
     Args:
-        planes: of a volume, one per depth.
+        planes: the volume's, one per depth.
         columns: A_k, ``[K, N, C]``.
         rows: B_k, ``[K, N, W]``.
     """
@@ -79,7 +68,7 @@ def project_view(planes: Tensor, columns: Tensor, rows: Tensor) -> Tensor:
 
 
 def backproject_view(image: Tensor, columns: Tensor, rows: Tensor) -> Tensor:
-    """``[B, N, N]`` image to ``[K, B, C, W]`` planes at every depth: A_k^T image B_k. TorchScript-able.
+    """Back-project images ``[B, N, N]`` to planes ``[K, B, C, W]``, one per depth: A_k^T image B_k. TorchScript-able.
 
     Args:
         image: line integrals times path lengths.
@@ -102,13 +91,11 @@ class SeparableProjector(nn.Module):
     def __init__(self, geometry: BiplanarGeometry, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
         self.geometry = geometry
-        self.volume_shape, self.pixels = list(geometry.volume_shape), geometry.detector_pixels
-        for name in VIEWS:
-            columns = _ray_matrices(geometry, name, geometry.view(name).column_axis)
-            rows = _ray_matrices(geometry, name, 2)
-            self.register_buffer(f"{name}_columns", columns.to(dtype), persistent=False)
-            self.register_buffer(f"{name}_rows", rows.to(dtype), persistent=False)
-        self.register_buffer("path_mm", path_length_mm(geometry).to(dtype), persistent=False)
+        self.volume_shape = [1, *geometry.volume_shape]
+        self.image_shape = [2, geometry.detector_pixels, geometry.detector_pixels]
+        self.frontal_columns, self.frontal_rows = _view_matrices(geometry, "frontal", dtype)
+        self.lateral_columns, self.lateral_rows = _view_matrices(geometry, "lateral", dtype)
+        self.path_mm = nn.Buffer(path_length_mm(geometry).to(dtype), persistent=False)
 
     def forward(self, mu: Tensor) -> Tensor:
         """Line integrals ``[B, 2, N, N]`` of ``mu [B, 1, U, V, W]`` given in 1/mm.
@@ -116,7 +103,7 @@ class SeparableProjector(nn.Module):
         Raises:
             ValueError: the volume's shape is not the geometry's.
         """
-        require_volume(self.volume_shape, mu)
+        require_volume(mu, self.volume_shape)
         frontal = project_view(mu[:, 0].movedim(2, 0), self.frontal_columns, self.frontal_rows)
         lateral = project_view(mu[:, 0].movedim(1, 0), self.lateral_columns, self.lateral_rows)
         return torch.stack([frontal, lateral], dim=1) * self.path_mm
@@ -133,7 +120,7 @@ class SeparableProjector(nn.Module):
     @torch.jit.export
     def adjoint_by_view(self, image: Tensor) -> Tensor:
         """Each view's part of :meth:`adjoint`, ``[B, 2, U, V, W]``: A_i^T p_i."""
-        require_image(self.pixels, image)
+        require_image(image, self.image_shape)
         weighted = image * self.path_mm
         frontal = backproject_view(weighted[:, 0], self.frontal_columns, self.frontal_rows).movedim(0, 2)
         lateral = backproject_view(weighted[:, 1], self.lateral_columns, self.lateral_rows).movedim(0, 1)

@@ -1,0 +1,31 @@
+"""Shapes that a geometry prescribes. What has another one is refused, never resampled in silence."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+
+def require_image(image: Tensor, shape: list[int]) -> None:
+    """Refuse a batch of images whose shape is not ``[B] + shape``. TorchScript-able.
+
+    Raises:
+        ValueError: naming both shapes.
+    """
+    if list(image.shape[1:]) != shape:
+        raise ValueError(
+            f"this geometry has images [B] + {shape}, got {list(image.shape)}; resample them or use the network or "
+            "projector of their geometry"
+        )
+
+
+def require_volume(volume: Tensor, shape: list[int]) -> None:
+    """Refuse a batch of volumes whose shape is not ``[B] + shape``. TorchScript-able.
+
+    Raises:
+        ValueError: naming both shapes.
+    """
+    if list(volume.shape[1:]) != shape:
+        raise ValueError(
+            f"this geometry has volumes [B] + {shape}, got {list(volume.shape)}; resample them or use the network or "
+            "projector of their geometry"
+        )
