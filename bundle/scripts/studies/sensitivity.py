@@ -20,9 +20,11 @@ from scripts.metrics.tables import SINGLE, Summary, summarise
 from scripts.metrics.volume import psnr, ssim3d
 from scripts.physics.detector import expose
 from scripts.physics.raymarch import RayMarchProjector, rotate_pose, view_pose
-from scripts.studies.tables import page, write_tables
+from scripts.studies.account import Account, named
+from scripts.studies.tables import Text
 from scripts.training.prepare_batch import PrepareSimulated
 
+TEXT = Text("Sensitivity", "Means over cases, of all radiographs simulated from the prepared CT by one ray march.")
 UNPERTURBED = "unperturbed"
 METRICS = {"psnr3d_db": psnr, "ssim3d": ssim3d}
 
@@ -107,7 +109,7 @@ class SensitivityStudy:
     ) -> None:
         self.network, self.inferer, self.device = network.eval(), inferer, device
         self.prepare = {name: KeepViews(views, PrepareSimulated(seen)) for name, seen in perturbations.items()}
-        self.cases, self.failures, self.settings = cases, dict(failures), dict(settings)
+        self.cases, self.account, self.settings = cases, Account(failures), dict(settings)
         self.output_dir = Path(output_dir)
 
     def __call__(self) -> None:
@@ -115,20 +117,15 @@ class SensitivityStudy:
 
         Raises:
             ValueError: no case could be used.
-            SystemExit: with status 1 and the errors, if a case was lost.
+            SomeFailed: some cases were lost.
         """
-        rows: list[dict[str, Any]] = []
         for case in tqdm(self.cases, desc="sensitivity", unit="case"):
-            try:
-                rows += self._measure(case)
-            except ValueError as error:
-                self.failures[case["name"]] = f"{case['name']}: {error}"
-        lost = "\n".join(self.failures.values())
-        if not rows:
-            raise ValueError(f"no case could be used:\n{lost}")
-        self._write(rows)
-        if self.failures:
-            raise SystemExit(f"{len(self.failures)} cases failed:\n{lost}")
+            with self.account.case(case["name"]), named(case["name"]):
+                self.account.rows += self._measure(case)
+        self.account.require(self.account.rows, "no case could be used")
+        summary = summarise(self.account.rows)
+        self.account.publish(self.output_dir, TEXT, self.settings, summary, _table(summary))
+        self.account.close()
 
     def _measure(self, case: Mapping[str, Any]) -> list[dict[str, Any]]:
         """A row per perturbation."""
@@ -146,13 +143,6 @@ class SensitivityStudy:
             | {f"{metric}_change": value - usual[metric] for metric, value in values.items()}
             for name, values in measured.items()
         ]
-
-    def _write(self, rows: list[dict[str, Any]]) -> None:
-        summary, cases = summarise(rows), len({row["case"] for row in rows})
-        table, record = _table(summary), {**self.settings, "cases": cases, "failures": self.failures}
-        about = "Means over cases, of all radiographs simulated from the prepared CT by one ray march."
-        write_tables(self.output_dir, rows, summary, record, page("Sensitivity", table, about, record))
-        print(f"\n{table}\n\n{cases} cases; tables in {self.output_dir}", flush=True)
 
 
 def _table(summary: Summary) -> str:

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from scripts.io.errors import SomeFailed
 from scripts.io.text import write_text
 from scripts.training.checkpoints import saved_checkpoints
 
@@ -121,7 +122,7 @@ class Sweep:
         """Run all that is not done, then publish.
 
         Raises:
-            SystemExit: with status 1 and the errors, if a method failed.
+            SomeFailed: some methods failed.
         """
         failures = {}
         for i, name in enumerate(self.names):
@@ -135,7 +136,7 @@ class Sweep:
             rows = collect_rows([self.output_dir / name / "evaluation" for name in done])
             self.publish(self.output_dir, rows, {name: self._costs(name) for name in done})
         if failures:
-            raise SystemExit(f"{len(failures)} of {len(self.names)} methods failed:\n" + "\n".join(failures.values()))
+            raise SomeFailed(f"{len(failures)} of {len(self.names)} methods", failures.values())
 
     def _method(self, label: str, name: str) -> None:
         folder, method = self.output_dir / name, self.methods[name]
