@@ -139,7 +139,7 @@ def test_a_bad_case_fails_the_run_and_costs_no_other(tmp_path, dataset, tiny):
 @pytest.mark.parametrize("overrides, message", [
     ({"split": "vla"}, "choose one of train, val, test with --split, got 'vla'"),
     ({"weights": "/nowhere/model.pt"}, "/nowhere/model.pt: no weights"),
-    ({"dataset_dir": "/nowhere"}, "/nowhere/splits.json: not found; --dataset_dir must be"),
+    ({"dataset_dir": "/nowhere"}, "/nowhere/splits.json: not found; /nowhere must be the output folder"),
     ({"views": "frontal"}, "--views: this network was trained with both views"),
     ({"geometry#source_to_isocentre_mm": 700.0}, "differs from the network's"),
 ])  # fmt: skip

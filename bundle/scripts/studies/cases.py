@@ -13,8 +13,7 @@ from torch import Tensor
 from torch.utils.data import Subset
 from tqdm import tqdm
 
-from scripts.cases.manifest import SPLITS_FILE
-from scripts.cases.splits import SPLITS
+from scripts.cases.manifest import case_folders
 from scripts.data.datasets import PreparedCases
 from scripts.geometry import BiplanarGeometry
 from scripts.intensity import hu_to_network, network_to_hu
@@ -23,23 +22,6 @@ from scripts.io.nifti import read_volume, write_volume
 from scripts.io.text import write_text
 
 logger = logging.getLogger(__name__)
-
-
-def case_folders(dataset_dir: str | Path, split: str) -> list[Path]:
-    """All case folders that a prepared data set lists for one split, whether they exist or not.
-
-    Raises:
-        ValueError: not a prepared data set, an unknown split, or one without cases.
-    """
-    path = Path(dataset_dir) / SPLITS_FILE
-    if split not in SPLITS:
-        raise ValueError(f"split: choose one of {', '.join(SPLITS)} with --split, got {split!r}")
-    if not path.is_file():
-        raise ValueError(f"{path}: not found; --dataset_dir must be the output folder of prepare.json")
-    names = json.loads(path.read_text()).get(split, [])
-    if not names:
-        raise ValueError(f"{path}: split {split!r} has no case; choose another split or another data set")
-    return [Path(dataset_dir) / "cases" / name for name in names]
 
 
 class ReadableCases(Subset):
