@@ -7,7 +7,9 @@ import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Subset
@@ -17,11 +19,23 @@ from scripts.cases.manifest import case_folders
 from scripts.data.datasets import PreparedCases
 from scripts.geometry import BiplanarGeometry
 from scripts.intensity import hu_to_network, network_to_hu
-from scripts.io.case import CT_FILE
+from scripts.io.case import CT_FILE, Case, read_case
 from scripts.io.nifti import read_volume, write_volume
 from scripts.io.text import write_text
 
 logger = logging.getLogger(__name__)
+
+
+def read_with_ct(folder: Path) -> tuple[Case, np.ndarray]:
+    """Read a case and its true CT ``[U, V, W]`` in HU.
+
+    Raises:
+        ValueError: as :func:`~scripts.io.case.read_case`, or the case has no CT.
+    """
+    case = read_case(folder)
+    if case.ct is None:
+        raise ValueError(f"{folder / CT_FILE}: not found; the study needs the true CT of every case")
+    return case, case.ct[0].numpy()
 
 
 class ReadableCases(Subset):
@@ -96,7 +110,7 @@ def mean_training_volume(dataset_dir: str | Path, geometry: BiplanarGeometry, pa
 def _mean(cases: PreparedCases) -> Tensor:
     total = torch.zeros(1, *cases.geometry.volume_shape, dtype=torch.float64)
     for index in tqdm(range(len(cases)), desc="mean training volume", unit="case"):
-        total += hu_to_network(cases[index]["hu"])
+        total += hu_to_network(cast(Tensor, cases[index]["hu"]))
     return (total / len(cases)).float()
 
 

@@ -13,13 +13,15 @@ from torch import Tensor
 from tqdm import tqdm
 
 from scripts.intensity import NETWORK_HU_RANGE
-from scripts.io.case import CT_FILE, LABELS_FILE, Case, read_case
+from scripts.io.case import CT_FILE, LABELS_FILE, Case
 from scripts.io.names import safe_name
 from scripts.io.nifti import read_volume
 from scripts.metrics.overlap import NOTES, measure_overlap
 from scripts.metrics.tables import summarise, to_markdown
 from scripts.studies.account import Account
-from scripts.studies.segmenters import Ids, Segmenter
+from scripts.studies.cases import read_with_ct
+from scripts.studies.label_maps import Ids
+from scripts.studies.segmenters import Segmenter
 from scripts.studies.tables import Text
 
 ORACLE = "oracle"
@@ -71,7 +73,7 @@ class SegmentationStudy:
                 "\"{'diffux2ct': 'RUN/evaluation/volumes'}\""
             )
         if ORACLE in volumes:
-            raise ValueError(f"volumes: {ORACLE!r} names the true CT's own row; call the method otherwise")
+            raise ValueError(f"volumes: {ORACLE!r} names the true CT's own row; give the method another name")
         self.volumes = {method: Path(folder) for method, folder in volumes.items()}
         for method, folder in self.volumes.items():
             if not folder.is_dir():
@@ -100,12 +102,10 @@ class SegmentationStudy:
 
     def _measure(self, folder: Path) -> list[dict[str, Any]]:
         """The rows of one case, the oracle's first."""
-        case = read_case(folder)
-        if case.ct is None:
-            raise ValueError(f"{folder / CT_FILE}: not found; the study needs the true CT of every case")
+        case, ct = read_with_ct(folder)
         found = {method: self._reconstruction(method, case) for method in self.volumes}
         labels = self._labels(folder / LABELS_FILE, case)
-        truth = self._segment(case.ct[0].numpy(), case.affine)
+        truth = self._segment(ct, case.affine)
         compared = [(ORACLE, AGAINST_LABELS, truth, labels)]
         for method, hu in found.items():
             structures = self._segment(hu, case.affine)
@@ -169,7 +169,7 @@ def _masks(labels: np.ndarray, structures: Mapping[str, Ids]) -> Masks:
 def _read_on_grid(path: Path, case: Case) -> np.ndarray:
     """Voxels ``[U, V, W]`` of a file, which must have the grid of the case's CT."""
     voxels, affine = read_volume(path)
-    shape = tuple(case.ct.shape[1:])
+    shape = case.geometry.volume_shape
     if voxels.shape != shape or not np.allclose(affine, case.affine, atol=1e-3):
         raise ValueError(
             f"{path}: shape {voxels.shape} and affine {affine.tolist()}, but the case's {CT_FILE} has {shape} and "
