@@ -49,7 +49,7 @@ NOTES = (
 
 
 class Spread(NamedTuple):
-    """Of every voxel the error of the mean, truth minus mean, and the standard deviation, both ``[N]``."""
+    """The error of the samples' mean in every voxel, truth minus mean, and their standard deviation, both ``[N]``."""
 
     error: Tensor
     std: Tensor

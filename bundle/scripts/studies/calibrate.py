@@ -1,4 +1,4 @@
-"""The calibration study: does the spread of several samples tell the error of their mean, and what factor mends it."""
+"""The calibration study: does the spread of samples tell the error of their mean, and which factor corrects it?"""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from scripts.inference.measured import prepare_measured
-from scripts.intensity import NETWORK_HU_RANGE, network_to_hu
+from scripts.intensity import NETWORK_HU_RANGE, hu_to_network, network_to_hu
 from scripts.metrics.calibration import NOTES, Spread, coverage, fit_temperature, measure_calibration, spread_of
 from scripts.metrics.tables import summarise, to_markdown
 from scripts.studies.account import Account, named
@@ -48,8 +48,8 @@ class CalibrationStudy:
     """Fits a temperature on one split and measures what the intervals cover on another, without it and with it.
 
     The temperature is fitted in the bodies of the first split's cases, every voxel counting alike; see
-    :func:`~scripts.metrics.calibration.fit_temperature`. Measured is in the bodies of the second split's cases, and
-    everywhere.
+    :func:`~scripts.metrics.calibration.fit_temperature`. The study then measures the second split's cases, in their
+    bodies and everywhere.
 
     Writes into ``output_dir``, each file atomically: ``cases.csv`` (a row per case, temperature and region),
     ``summary.csv`` and ``summary.json`` (mean, standard deviation, n; the temperature), ``summary.md`` and
@@ -68,7 +68,7 @@ class CalibrationStudy:
         output_dir: made if needed.
         settings: JSON-ready facts about the run, for the summaries.
         draw: makes the picture: ``draw(path, levels, coverages, title)``; None for no picture.
-        prepare: makes (image, target) in network units of a batch.
+        prepare: makes the network's image of a batch, and a target that is not used.
 
     Raises:
         ValueError: one split for both.
@@ -88,7 +88,7 @@ class CalibrationStudy:
         output_dir: str | Path,
         settings: Mapping[str, Any],
         draw: Callable[..., None] | None = None,
-        prepare: Callable[..., tuple[Tensor, Tensor]] = prepare_measured,
+        prepare: Callable[..., tuple[Tensor, Tensor | None]] = prepare_measured,
     ) -> None:
         if fit_split == split:
             raise ValueError(f"split {split!r} is both fitted on and measured; choose another --fit_split or --split")
@@ -135,11 +135,11 @@ class CalibrationStudy:
     def _voxels(self, case: Mapping[str, Any]) -> dict[str, Voxels]:
         """Samples and truth in the body and everywhere, on the CPU."""
         batch = {key: case[key][None] for key in ("image", "hu")}
-        image, target = self.prepare(batch, self.device)
+        image, _ = self.prepare(batch, self.device)
         samples = network_to_hu(self.inferer(image, self.network)[0].float()).flatten(1).cpu()
         if not torch.isfinite(samples).all():
             raise ValueError("the samples hold NaN or infinity; check the weights, or switch --amp off")
-        truth = network_to_hu(target).flatten().cpu()
+        truth = network_to_hu(hu_to_network(batch["hu"].to(self.device))).flatten().cpu()
         body = torch.from_numpy(self.body(case["hu"][0].numpy())).flatten()
         return {BODY: Voxels(samples[:, body], truth[body]), EVERYWHERE: Voxels(samples, truth)}
 

@@ -83,10 +83,11 @@ class CompareMethods:
     @torch.no_grad()
     def __call__(self, engine: Engine) -> None:
         """Measure every case of the batch that ``engine`` has just reconstructed."""
-        image, target, samples = (engine.state.output[key].float() for key in ("image", "label", "pred"))
+        state: Any = engine.state  # of MONAI's evaluator
+        image, target, samples = (state.output[key].float() for key in ("image", "label", "pred"))
         estimates = self._estimates(image, samples)
         projector, line_integrals = self.projector.to(image.device), network_to_radiograph(image)
-        for i, case in enumerate(engine.state.batch["name"]):
+        for i, case in enumerate(state.batch["name"]):
             one = slice(i, i + 1)
             with self.account.case(case), named(case):
                 rows = [
@@ -132,10 +133,10 @@ class CompareMethods:
         return estimates
 
     def _start(self, engine: Engine) -> None:
-        self.started = _now(engine.state.device)
+        self.started = _now(_device(engine))
 
     def _stop(self, engine: Engine) -> None:
-        self.seconds = _now(engine.state.device) - self.started
+        self.seconds = _now(_device(engine)) - self.started
 
     def _publish(self, engine: Engine) -> None:
         """The method's means as the engine's metrics, for its loggers."""
@@ -151,6 +152,11 @@ def _timed(network: Callable[[Tensor], Tensor], image: Tensor) -> tuple[Tensor, 
     started = _now(image.device)
     volumes = network(image)
     return volumes, _now(image.device) - started
+
+
+def _device(engine: Engine) -> torch.device:
+    state: Any = engine.state
+    return state.device
 
 
 def _now(device: torch.device) -> float:
