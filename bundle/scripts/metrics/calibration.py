@@ -55,7 +55,7 @@ class Spread(NamedTuple):
     std: Tensor
 
     def tempered(self, temperature: float) -> Spread:
-        """With the standard deviation times ``temperature``."""
+        """The same errors, with ``temperature`` times the standard deviation."""
         return Spread(self.error, temperature * self.std)
 
 

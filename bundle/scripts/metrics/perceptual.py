@@ -142,7 +142,7 @@ class Perceptual:
         return torch.stack(columns, dim=1)
 
     def measure(self, prediction: Tensor, target: Tensor) -> dict[str, float]:
-        """The same of one case, by column name."""
+        """The same values of one case, by column name."""
         return {f"lpips_{axis}": value for axis, value in zip(AXES, self(prediction, target)[0].tolist(), strict=True)}
 
     def _distances(self, prediction: list[Tensor], target: list[Tensor]) -> Tensor:

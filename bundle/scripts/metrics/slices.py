@@ -82,7 +82,7 @@ class X2ctCompat(NamedTuple):
 
 
 def x2ct_compat(prediction_hu: Tensor, target_hu: Tensor) -> X2ctCompat:
-    """PSNR and SSIM by the definitions of X2CT-GAN's test script; to compare with the literature, and for nothing else.
+    """PSNR and SSIM by the definitions of X2CT-GAN's test script, only for comparison with the literature.
 
     Both volumes go to its scale: HU + 1000, clipped to [0, 2500]. Its files do not say which offset theirs had; 1000 is
     what its DRR script subtracts, and makes the top of the networks' range, 1500 HU, the top of the scale. PSNR: voxels

@@ -34,7 +34,7 @@ class Account:
 
     @contextmanager
     def case(self, name: str) -> Iterator[None]:
-        """Note a ``ValueError`` that arises within as the failure of a case, and go on."""
+        """Note a ``ValueError`` that is raised within as the failure of a case, and go on."""
         try:
             yield
             self.done.add(name)
@@ -43,11 +43,11 @@ class Account:
 
     @property
     def measured(self) -> int:
-        """How many cases have rows."""
+        """The number of cases that have rows."""
         return len({row["case"] for row in self.rows})
 
     def require(self, found: Collection[Any], rule: str = "no case could be measured") -> None:
-        """Refuse to go on with nothing.
+        """Refuse to go on without any measurement.
 
         Raises:
             ValueError: ``found`` is empty; with the error of every lost case.
@@ -91,7 +91,7 @@ class Account:
 
 @contextmanager
 def named(case: str) -> Iterator[None]:
-    """Put the name of a case before what a ``ValueError`` that arises within says."""
+    """Begin the message of a ``ValueError`` that is raised within with the name of the case."""
     try:
         yield
     except ValueError as error:

@@ -134,7 +134,7 @@ def _statistics(views: _Views, patient: np.ndarray, weights: np.ndarray) -> View
 
 
 def _prediction_limit(patients: float) -> float:
-    """Standard deviations beyond which one more of so many normal variates lies with :data:`LEVEL_RISK`, either way."""
+    """How many standard deviations one more of so many normal variates exceeds, either way, with :data:`LEVEL_RISK`."""
     return float(stdtrit(patients - 1, 1 - LEVEL_RISK / 2) * math.sqrt(1 + 1 / patients))
 
 

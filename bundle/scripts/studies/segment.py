@@ -140,7 +140,7 @@ class SegmentationStudy:
         return _masks(_read_on_grid(path, case), meanings) if meanings and path.is_file() else {}
 
     def _facts(self) -> dict[str, Any]:
-        """About the run, for the summaries."""
+        """JSON-ready facts about the run, for the summaries."""
         description = self.segmenter.description
         return {
             "oracle": self._oracle(),

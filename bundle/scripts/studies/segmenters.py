@@ -27,7 +27,7 @@ from scripts.io.nifti import write_volume
 from scripts.studies.label_maps import Description, Ids, read_description, structures
 
 SIDE_MULTIPLE = 32
-"""A network without a window sees the volume filled up to a multiple of this many voxels: enough for five levels."""
+"""Without a window, a network sees the volume padded to a multiple of this many voxels: enough for five levels."""
 CONFIG_FILES = ("inference.json", "inference.yaml", "inference.yml")
 BUNDLE_PARTS = ("network_def", "preprocessing", "inferer")
 
@@ -69,7 +69,7 @@ class Segmenter:
         return _on_grid(logits.argmax(1), image.affine, hu.shape, affine, self.padding)
 
     def _logits(self, batch: Tensor) -> Tensor:
-        """Checked to be one per voxel and class of the label map."""
+        """Logits of a batch ``[1, 1, ...]``, one for every voxel and class of the label map."""
         try:
             logits = self.inferer(batch, self.network)
         except RuntimeError as error:
@@ -112,7 +112,7 @@ def load_segmenter(path: str | Path | None, labels: str | Path | None, device: t
 
 
 def _script_segmenter(path: Path, description: Description, device: torch.device) -> Segmenter:
-    """A TorchScript network: volumes ``[1, 1, U, V, W]``, RAS+, HU scaled to [0, 1], to logits ``[1, C, U, V, W]``.
+    """A TorchScript network that maps volumes ``[1, 1, U, V, W]``, RAS+, HU scaled to [0, 1], to logits.
 
     Raises:
         ValueError: not TorchScript, or an incomplete description.
@@ -182,13 +182,13 @@ def _scaled(hu: np.ndarray, affine: np.ndarray, spacing_mm: float, hu_range: tup
 
 
 def _slide(batch: Tensor, network: nn.Module, window: tuple[int, int, int] | None) -> Any:
-    """What the network makes of half-overlapping windows, by default of the whole volume, filled up to a multiple."""
+    """Logits from half-overlapping windows; without a window, from the whole volume, padded."""
     whole = tuple(math.ceil(n / SIDE_MULTIPLE) * SIDE_MULTIPLE for n in batch.shape[2:])
     return SlidingWindowInferer(window or whole, overlap=0.5, mode="gaussian")(batch, network)
 
 
 def _preprocessed(hu: np.ndarray, affine: np.ndarray, folder: Path, preprocessing: Callable[..., Any]) -> MetaTensor:
-    """What the preprocessing of the bundle in ``folder`` makes of a CT as a file."""
+    """A CT after the preprocessing of the bundle in ``folder``, which reads it from a file."""
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "image.nii.gz"
         write_volume(path, hu.astype(np.float32), affine)

@@ -175,7 +175,7 @@ class Sweep:
         return command + _arguments({"output_dir": output_dir, **options})
 
     def _step(self, label: str, command: list[str], folder: Path, log: Path, tracking: Mapping[str, Any]) -> bool:
-        """Run a step, with the options ``tracking``, unless it is done; tells whether it ran."""
+        """Run a step, with the options ``tracking``, unless it is done; return whether it ran."""
         record = _record(folder)
         if record.get("command") == command and "seconds" in record:
             print(f"{label}: done before", flush=True)

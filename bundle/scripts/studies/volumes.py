@@ -15,7 +15,7 @@ from scripts.io.nifti import write_volume
 
 
 class SaveVolumes:
-    """Writes the volume that is measured of every case as ``<case>.nii.gz``: int16 HU, the true CT's affine.
+    """Writes the measured volume of every case as ``<case>.nii.gz``: int16 HU, the true CT's affine.
 
     Args:
         output_dir: made if needed.
