@@ -28,7 +28,7 @@ CONTENT = (
 )
 """What a release holds. Caches and results lie elsewhere, exports beside the weights; what begins with a dot is out."""
 _EPOCH = (2020, 1, 1, 0, 0, 0)
-"""Of every file in a zip, so that the same bundle gives the same zip."""
+"""The date of every file in a zip, so that the same bundle gives the same zip."""
 
 
 def release(

@@ -1,7 +1,8 @@
 """What the continuous integration of MONAI's model zoo asks of a bundle, as rules about its folder.
 
 The zoo runs its "min" checks on every pull request and its "full" ones on a GPU machine (``ci/verify_bundle.py`` and
-``ci/unit_tests`` of Project-MONAI/model-zoo); so here. A rule yields one line for each thing that is wrong.
+``ci/unit_tests`` of Project-MONAI/model-zoo); ``minimal`` and ``full`` rules follow them. A rule yields one line for
+each thing that is wrong.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ Rule = Callable[[Path], Iterator[str]]
 
 METADATA, LARGE_FILES, WEIGHTS = "configs/metadata.json", "large_files.yml", "models/model.pt"
 MAX_BYTES = 25_000_000
-"""Of one file; a larger one belongs in ``large_files.yml``."""
+"""The most that a file may have; a larger one belongs in ``large_files.yml``."""
 REQUIRED = (METADATA, "LICENSE", WEIGHTS, "configs/inference.json", "docs/README.md", "docs/data_license.txt")
 MEMBERS = ("LICENSE", "README.md", "configs", "docs", "integrations", LARGE_FILES, "models", "scripts")
 """What a release may hold; ``README.md`` is the model card that ``push_to_hf_hub`` writes."""

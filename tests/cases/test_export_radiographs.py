@@ -14,6 +14,7 @@ from scripts.exam.acquisition import acquire
 from scripts.exam.rectify import rectify
 from scripts.exam.views import find_exam
 from scripts.io.case import read_case
+from scripts.io.errors import SomeFailed
 
 DEMO = Path(__file__).parents[2] / "bundle" / "docs" / "demo"
 
@@ -84,14 +85,14 @@ def test_two_cases_of_one_name_are_refused(cases):
 
 
 def test_a_case_is_never_replaced_by_its_own_radiographs(cases):
-    with pytest.raises(SystemExit, match="2 of 2 cases failed:\n.*holds no frontal.dcm, so it is not replaced"):
+    with pytest.raises(SomeFailed, match="2 of 2 cases failed:\n.*holds no frontal.dcm, so it is not replaced"):
         main(partial(find_cases, cases), cases)
     assert (cases / "a" / "frontal.nii.gz").is_file()
 
 
 def test_one_bad_case_is_named_and_does_not_lose_the_others(cases, tmp_path):
     (cases / "a" / "lateral.nii.gz").unlink()
-    with pytest.raises(SystemExit, match="1 of 2 cases failed:\n.*lateral.nii.gz: the lateral view is missing"):
+    with pytest.raises(SomeFailed, match="1 of 2 cases failed:\n.*lateral.nii.gz: the lateral view is missing"):
         main(partial(find_cases, cases), tmp_path / "out")
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["b"]
 
@@ -100,6 +101,6 @@ def test_one_bad_case_is_named_and_does_not_lose_the_others(cases, tmp_path):
     ("output", "form", "message"),
     [(None, "processing", "add --output"), ("out", "png", "--form: choose one of processing, presentation")],
 )
-def test_mistakes_end_the_command_with_their_message(cases, output, form, message):
-    with pytest.raises(SystemExit, match=message):
+def test_mistakes_are_refused_before_the_first_case(cases, output, form, message):
+    with pytest.raises(ValueError, match=message):
         main(partial(find_cases, cases), output, form)

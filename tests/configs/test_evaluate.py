@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from monai.bundle import ConfigParser, ConfigWorkflow
 from scripts.geometry import preset
 from scripts.intensity import hu_to_mu
 from scripts.io.case import Volume, write_case
+from scripts.io.errors import stated_cause
 from scripts.io.nifti import read_volume
 from scripts.phantom.torso import torso
 from scripts.physics.separable import SeparableProjector
@@ -128,15 +130,16 @@ def test_a_bad_case_fails_the_run_and_costs_no_other(tmp_path, dataset, tiny):
     output_dir = tmp_path / "out"
     evaluation = workflow(tiny, dataset_dir=str(tmp_path), output_dir=str(output_dir), steps=2, baselines={})
     evaluation.initialize()
-    with pytest.raises(SystemExit, match="1 of 3 cases failed:\n.*gone: no such case folder"):
+    with pytest.raises(RuntimeError) as caught:
         evaluation.run()
+    assert re.match("1 of 3 cases failed:\n.*gone: no such case folder", str(stated_cause(caught.value)))
     assert [row["case"] for row in read_cases(output_dir)] == ["x0", "x1"]
 
 
 @pytest.mark.parametrize("overrides, message", [
     ({"split": "vla"}, "choose one of train, val, test with --split, got 'vla'"),
     ({"weights": "/nowhere/model.pt"}, "/nowhere/model.pt: no weights"),
-    ({"dataset_dir": "/nowhere"}, "/nowhere/splits.json: not found; --dataset_dir must be"),
+    ({"dataset_dir": "/nowhere"}, "/nowhere/splits.json: not found; /nowhere must be the output folder"),
     ({"views": "frontal"}, "--views: this network was trained with both views"),
     ({"geometry#source_to_isocentre_mm": 700.0}, "differs from the network's"),
 ])  # fmt: skip

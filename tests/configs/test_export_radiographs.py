@@ -9,6 +9,7 @@ import pytest
 from monai.bundle import ConfigParser
 
 from scripts.exam.views import find_exam
+from scripts.io.errors import stated_cause
 
 BUNDLE = Path(__file__).parents[2] / "bundle"
 CONFIG = BUNDLE / "configs" / "export_radiographs.json"
@@ -27,5 +28,6 @@ def test_the_command_writes_two_films_of_a_case_from_any_working_directory(tmp_p
 def test_without_a_case_it_ends_with_one_message(tmp_path):
     parser = ConfigParser(ConfigParser.load_config_file(CONFIG))
     parser.update({"input": str(tmp_path), "output": str(tmp_path / "films")})
-    with pytest.raises(SystemExit, match="holds no prepared case"):
+    with pytest.raises(RuntimeError) as caught:
         parser.get_parsed_content("run")
+    assert "holds no prepared case" in str(stated_cause(caught.value))

@@ -169,8 +169,9 @@ def test_one_broken_case_among_several_is_named_and_does_not_lose_the_others(tmp
     (case / "lateral.nii.gz").unlink()
     shutil.copytree(DEMO, tmp_path / "cases" / "demo")
     case.rename(tmp_path / "cases" / "broken")
-    with pytest.raises(SystemExit, match=r"1 of 2 exams failed(.|\n)*lateral.nii.gz.*missing"):
+    with pytest.raises(RuntimeError) as caught:
         infer(tmp_path / "out", input=str(tmp_path / "cases"))
+    assert re.match(r"1 of 2 exams failed(.|\n)*lateral.nii.gz.*missing", str(stated_cause(caught.value)))
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["demo", "index.html", "summary.csv"]
 
 

@@ -9,10 +9,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from scripts.cases.manifest import case_folders
 from scripts.data.augment import RandomDeformation
 from scripts.data.contrast import RandomContrast
 from scripts.data.datasets import PreparedCases, RandomViews, StreamSampler
-from scripts.data.patients import mixture, split_folders
+from scripts.data.patients import mixture
 from scripts.geometry import BiplanarGeometry, preset
 from scripts.io.case import CT_FILE, Volume, write_case
 
@@ -62,29 +63,8 @@ def flat(value: int) -> np.ndarray:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def test_split_lists_its_own_cases_in_order(noise_set):
-    assert [f.name for f in split_folders(noise_set, "train")] == ["t0", "t1", "t2"]
-    assert [f.name for f in split_folders(noise_set, "val")] == ["v"]
-
-
-def test_case_that_could_not_be_prepared_is_left_out(noise_set, tmp_path):
-    (tmp_path / "cases").symlink_to(noise_set / "cases")
-    (tmp_path / "splits.json").write_text(json.dumps({"train": ["t0", "broken", "t2"]}))
-    assert [f.name for f in split_folders(tmp_path, "train")] == ["t0", "t2"]
-
-
-def test_folder_that_is_no_data_set_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"splits\.json: not found; dataset_dir must be the output folder of prepare"):
-        split_folders(tmp_path, "train")
-
-
-def test_split_without_cases_is_refused_by_name(noise_set):
-    with pytest.raises(ValueError, match="split 'test' has no prepared case"):
-        split_folders(noise_set, "test")
-
-
 def test_prepared_case_is_what_was_written(noise_set):
-    (item,) = PreparedCases(split_folders(noise_set, "val"), GEOMETRY)
+    (item,) = PreparedCases(case_folders(noise_set, "val"), GEOMETRY)
     assert item["name"] == "v"
     np.testing.assert_allclose(item["image"], np.random.default_rng(0).random((2, 8, 8)), rtol=1e-6)
     assert np.array_equal(item["hu"][0], random_hu((8, 8, 8), 0)) and item["hu"].shape == (1, 8, 8, 8)
@@ -93,7 +73,7 @@ def test_prepared_case_is_what_was_written(noise_set):
 @pytest.mark.parametrize("other", [GEOMETRY.with_volume((8, 8, 8), 9.0), preset("chest", (8, 8, 8), 10.0, 8)])
 def test_case_of_another_geometry_is_refused_with_both(noise_set, other):
     with pytest.raises(ValueError, match=r"v: geometry Biplanar.*differs from the network's Biplanar.*; prepare"):
-        list(PreparedCases(split_folders(noise_set, "val"), other))
+        list(PreparedCases(case_folders(noise_set, "val"), other))
 
 
 def test_case_without_ct_is_refused(tmp_path):

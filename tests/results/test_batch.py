@@ -11,7 +11,7 @@ from monai.inferers import Inferer
 
 from scripts.exam.load import ToHounsfieldd
 from scripts.geometry import preset
-from scripts.io.errors import stated_cause
+from scripts.io.errors import SomeFailed, stated_cause
 from scripts.physics.separable import SeparableProjector
 from scripts.results.batch import ReconstructAll
 from scripts.results.record import SaveReconstructions
@@ -75,7 +75,7 @@ def test_every_exam_is_reconstructed_and_accounted_for(tmp_path):
 
 
 def test_exams_that_cannot_be_read_or_reconstructed_do_not_lose_the_others(tmp_path):
-    with pytest.raises(SystemExit) as stopped:
+    with pytest.raises(SomeFailed) as stopped:
         batch(tmp_path, ["a", "b", "c", "d"], Water(bad=["c"]), broken=["a"])()
     assert "2 of 4 exams failed" in str(stopped.value)
     rows = summary(tmp_path)
@@ -92,7 +92,7 @@ def test_an_exam_in_the_place_of_its_result_is_refused_before_the_network_runs(t
     film.parent.mkdir()
     film.touch()
     water = Water()
-    with pytest.raises(SystemExit, match="1 of 2 exams failed"):
+    with pytest.raises(SomeFailed, match="1 of 2 exams failed"):
         batch(tmp_path, ["a", "b"], water)()
     assert "exists and holds no result.json, so it is not replaced" in summary(tmp_path)["a"]["error"]
     assert water.seen == ["b"] and film.is_file()
@@ -100,7 +100,7 @@ def test_an_exam_in_the_place_of_its_result_is_refused_before_the_network_runs(t
 
 def test_a_second_run_does_only_what_is_missing(tmp_path):
     first, second = Water(bad=["b"]), Water()
-    with pytest.raises(SystemExit):
+    with pytest.raises(SomeFailed):
         batch(tmp_path, ["a", "b"], first)()
     before = (tmp_path / "a" / "ct.nii.gz").stat().st_mtime_ns
     batch(tmp_path, ["a", "b"], second)()

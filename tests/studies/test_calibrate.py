@@ -15,6 +15,7 @@ from scripts.diffusion.samplers import DDPM, DPMSolverPP2M
 from scripts.diffusion.schedules import linear_alphas_cumprod
 from scripts.inference.reconstruct import ReconstructionInferer
 from scripts.intensity import hu_to_network, network_to_hu
+from scripts.io.errors import SomeFailed
 from scripts.studies.calibrate import CalibrationStudy
 
 CONFIGS = Path(__file__).parents[2] / "bundle" / "configs"
@@ -123,10 +124,10 @@ def test_few_steps_are_over_confident_even_with_the_exact_denoiser(tmp_path, sam
 
 def test_a_lost_case_fails_the_run_and_costs_no_other(tmp_path):
     network = Posterior(broken=(CASES["val"][1], CASES["test"][0]))
-    with pytest.raises(SystemExit) as caught:
+    with pytest.raises(SomeFailed) as caught:
         study(tmp_path, network, failures={"x9": "x9: no CT"})()
     lost = str(caught.value).splitlines()
-    assert lost[:2] == ["3 cases failed:", "x9: no CT"]
+    assert lost[:2] == ["3 of 6 cases failed:", "x9: no CT"]
     assert [line.split(":")[0] for line in lost[2:]] == ["v1", "x0"] and "NaN or infinity" in lost[2]
     rows = list(csv.DictReader((tmp_path / "cases.csv").open()))
     assert [(row["case"], row["estimate"], row["method"]) for row in rows] == [

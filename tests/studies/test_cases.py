@@ -12,7 +12,7 @@ from scripts.intensity import hu_to_mu, hu_to_network
 from scripts.io.case import CT_FILE, Volume, write_case
 from scripts.io.nifti import read_volume, write_volume
 from scripts.physics.separable import SeparableProjector
-from scripts.studies.cases import case_folders, mean_training_volume, readable_cases
+from scripts.studies.cases import mean_training_volume, readable_cases
 
 GEOMETRY = preset("carm", (8, 8, 8), 40.0, 12)
 AFFINE = GEOMETRY.volume_affine()
@@ -93,18 +93,3 @@ def test_a_case_that_is_listed_and_absent_is_a_failure(dataset):
 def test_cases_of_another_geometry_are_refused(dataset):
     with pytest.raises(ValueError, match="none of the 2 cases of split 'val' can be used.*differs from the network's"):
         readable_cases(dataset, "val", preset("x2ct", (8, 8, 8), 40.0, 12))
-
-
-def test_an_unknown_split_is_refused(dataset):
-    with pytest.raises(ValueError, match="choose one of train, val, test with --split, got 'vla'"):
-        case_folders(dataset, "vla")
-
-
-def test_an_empty_split_is_refused(dataset):
-    with pytest.raises(ValueError, match=r"splits.json: split 'test' has no case; choose another"):
-        case_folders(dataset, "test")
-
-
-def test_a_folder_that_is_no_prepared_data_set_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"splits.json: not found; --dataset_dir must be the output folder"):
-        case_folders(tmp_path, "val")

@@ -14,6 +14,7 @@ from torch import nn
 from scripts.geometry import preset
 from scripts.inference.measured import prepare_measured
 from scripts.intensity import hu_to_mu, hu_to_network
+from scripts.io.errors import SomeFailed
 from scripts.metrics.perceptual import Backbone, Perceptual, SliceFeatures
 from scripts.physics.separable import SeparableProjector
 from scripts.studies.evaluate import CompareMethods
@@ -98,7 +99,7 @@ def test_the_batch_size_does_not_matter(tmp_path):
 @pytest.mark.parametrize("method, baseline", [("case_b", ""), ("", "case_b")])
 def test_a_case_that_a_method_fails_on_counts_for_none_and_costs_no_other(tmp_path, method, baseline):
     comparison, _ = evaluate(tmp_path, Oracle((0.1,), method), {"other": Oracle((0.2,), baseline)}, batch_size=3)
-    with pytest.raises(SystemExit, match="1 of 3 cases failed:\ncase_b: 1728 of 1728 voxels .* are NaN"):
+    with pytest.raises(SomeFailed, match="1 of 3 cases failed:\ncase_b: 1728 of 1728 voxels .* are NaN"):
         comparison.finish()
     assert [(r["case"], r["method"]) for r in read_cases(tmp_path)] == [
         ("case_a", "oracle"), ("case_a", "other"), ("case_c", "oracle"), ("case_c", "other"),
@@ -109,7 +110,7 @@ def test_a_case_that_a_method_fails_on_counts_for_none_and_costs_no_other(tmp_pa
 
 def test_cases_lost_beforehand_end_the_run_with_an_error(tmp_path):
     comparison, _ = evaluate(tmp_path, Oracle((0.1,)), {}, failures={"case_x": "x/ct.nii.gz: no such file"})
-    with pytest.raises(SystemExit, match="1 of 4 cases failed:\nx/ct.nii.gz: no such file"):
+    with pytest.raises(SomeFailed, match="1 of 4 cases failed:\nx/ct.nii.gz: no such file"):
         comparison.finish()
     assert len(read_cases(tmp_path)) == 3
 

@@ -28,18 +28,20 @@ def sweep(tmp_path):
 
 
 def test_cases_of_all_methods_are_drawn_with_their_own_volumes(sweep):
-    panels, renderings = [], []
-    draw = DrawComparison(sweep / "data", lambda *a: panels.append(a), lambda *a: renderings.append(a))
+    panels, others = [], []
+    draw = DrawComparison(sweep / "data", lambda *a: panels.append(a), *[lambda *a: others.append(a)] * 2)
     draw(sweep / "run", ["a", "b"])
     ((path, image, truth, volumes, spacing_mm, title),) = panels
     assert path == sweep / "run" / "pictures" / "one_panel.png" and title == "one" and spacing_mm == 10.0
     assert image.shape == (2, 8, 8) and np.array_equal(truth, TRUTH)
     assert np.array_equal(volumes["a"], TRUTH) and np.array_equal(volumes["b"], TRUTH + 1)
-    ((path, volumes, spacing_mm),) = renderings
-    assert path == sweep / "run" / "pictures" / "one_rendering.png" and list(volumes) == ["a", "b", "truth"]
+    assert [path.name for path, *_ in others] == ["one_rendering.png", "one_skeletons.png"]
+    for path, volumes, spacing_mm in others:
+        assert path.parent == sweep / "run" / "pictures" and spacing_mm == 10.0
+        assert list(volumes) == ["a", "b", "truth"] and np.array_equal(volumes["truth"], TRUTH)
 
 
 def test_one_method_alone_is_drawn_for_all_its_cases(sweep):
     panels = []
-    DrawComparison(sweep / "data", lambda *a: panels.append(a[0].name), lambda *a: None)(sweep / "run", ["a"])
+    DrawComparison(sweep / "data", lambda *a: panels.append(a[0].name), *[lambda *a: None] * 2)(sweep / "run", ["a"])
     assert panels == ["one_panel.png", "two_panel.png"]

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from monai.bundle import ConfigWorkflow
 
+from scripts.io.errors import SomeFailed
 from scripts.metrics.comparison import SHOWN
 from scripts.studies.publish import PublishComparison
 from scripts.studies.sweep import Sweep, Usage, run_logged
@@ -101,7 +102,7 @@ def test_a_training_does_not_go_on_under_other_settings(tmp_path):
     sweep(tmp_path, fake)()
     (tmp_path / "two" / "training" / "checkpoints").mkdir()
     (tmp_path / "two" / "training" / "checkpoints" / "checkpoint_epoch=1.pt").touch()
-    with pytest.raises(SystemExit, match=r"two/training: was begun with other settings; choose another --output_dir"):
+    with pytest.raises(SomeFailed, match=r"two/training: was begun with other settings; choose another --output_dir"):
         sweep(tmp_path, fake, budget={"max_epochs": 9}, only=["two"])()
     assert len(fake.commands) == 4
 
@@ -114,7 +115,7 @@ def test_an_evaluation_does_not_outlive_its_weights(tmp_path):
 
 
 def test_an_interrupted_step_is_repeated(tmp_path):
-    with pytest.raises(SystemExit):
+    with pytest.raises(SomeFailed):
         sweep(tmp_path, Fake("one/training"), only=["one"])()
     fake = Fake()
     sweep(tmp_path, fake, only=["one"])()
@@ -162,7 +163,7 @@ def test_a_method_that_is_not_trained_has_the_costs_of_the_one_that_was(tmp_path
 
 def test_a_failing_method_is_reported_and_loses_no_other(tmp_path):
     published = []
-    with pytest.raises(SystemExit, match=r"1 of 2 methods failed:\none: status 1: no luck"):
+    with pytest.raises(SomeFailed, match=r"1 of 2 methods failed:\none: status 1: no luck"):
         sweep(tmp_path, Fake("one/training"), lambda _, rows, costs: published.append((rows, costs)))()
     ((rows, costs),) = published
     assert {row["method"] for row in rows} == {"two", "mean_volume"} and list(costs) == ["two"]

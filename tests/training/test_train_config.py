@@ -177,11 +177,11 @@ def error_of(run) -> str:
 MISTAKES = {
     "data set not prepared": (
         {"dataset_dir": "/nowhere"},
-        "/nowhere/splits.json: not found; dataset_dir must be the output folder of prepare.json",
+        "/nowhere/splits.json: not found; /nowhere must be the output folder of prepare.json",
     ),
     "one training set misspelt": (
         {"training_sets": "{'/nowhere': 1.0}"},
-        "/nowhere/splits.json: not found; dataset_dir must be the output folder of prepare.json",
+        "/nowhere/splits.json: not found; /nowhere must be the output folder of prepare.json",
     ),
     "a word for a number": ({"learning_rate": "fast"}, "--learning_rate takes a number, got 'fast'"),
     "volume that the network cannot divide": (

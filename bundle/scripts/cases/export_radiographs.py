@@ -13,6 +13,7 @@ from scripts.dicom.write_radiograph import FORMS, Form, simulated_header, write_
 from scripts.geometry import VIEWS
 from scripts.io.atomic import whole_folder
 from scripts.io.case import GEOMETRY_FILE, read_case
+from scripts.io.errors import SomeFailed
 from scripts.physics.noise import poisson_noise
 
 
@@ -69,7 +70,7 @@ def main(
     photons: float | None = None,
     seed: int = 0,
 ) -> None:
-    """:func:`export_case` of many as a command: ``output/<case>``, a summary, exit code 1 if any case failed.
+    """:func:`export_case` of many as a command: writes ``output/<case>`` of each and prints a summary.
 
     Args:
         cases: finds them.
@@ -79,22 +80,20 @@ def main(
         seed: likewise.
 
     Raises:
-        SystemExit: with the message for the user.
+        ValueError: no output folder, an unknown form, or no cases.
+        SomeFailed: some cases failed.
     """
-    try:
-        if output is None:
-            raise ValueError("output folder: none given; add --output DIR")
-        if form not in FORMS:
-            raise ValueError(f"--form: choose one of {', '.join(FORMS)}, got {form!r}")
-        folders = cases()
-    except ValueError as error:
-        raise SystemExit(f"export: {error}") from error
+    if output is None:
+        raise ValueError("output folder: none given; add --output DIR")
+    if form not in FORMS:
+        raise ValueError(f"--form: choose one of {', '.join(FORMS)}, got {form!r}")
+    folders = cases()
     failed = []
     for case in tqdm(folders, "export", unit="case"):
         try:
             export_case(case, Path(output) / case.name, FORMS[form], photons, seed)
         except ValueError as error:
             failed.append(str(error))
-    print(f"export: {len(folders) - len(failed)} of {len(folders)} cases in {output}")
+    print(f"export: {len(folders) - len(failed)} of {len(folders)} cases in {output}", flush=True)
     if failed:
-        raise SystemExit(f"export: {len(failed)} of {len(folders)} cases failed:\n" + "\n".join(failed))
+        raise SomeFailed(f"export: {len(failed)} of {len(folders)} cases", failed)

@@ -22,6 +22,27 @@ SPLITS_FILE = "splits.json"
 Row = dict[str, Any]
 
 
+def case_folders(dataset_dir: str | Path, split: str) -> list[Path]:
+    """All case folders that a prepared data set lists for one split, in its order, whether they exist or not.
+
+    Args:
+        dataset_dir: output of ``prepare.json``, with ``splits.json`` and ``cases/``.
+        split: one of :data:`~scripts.cases.splits.SPLITS`.
+
+    Raises:
+        ValueError: not a prepared data set, an unknown split, or one without cases.
+    """
+    path = Path(dataset_dir) / SPLITS_FILE
+    if split not in SPLITS:
+        raise ValueError(f"split: choose one of {', '.join(SPLITS)} with --split, got {split!r}")
+    if not path.is_file():
+        raise ValueError(f"{path}: not found; {dataset_dir} must be the output folder of prepare.json")
+    names = json.loads(path.read_text()).get(split, [])
+    if not names:
+        raise ValueError(f"{path}: split {split!r} has no case; choose another split or another data set")
+    return [Path(dataset_dir) / "cases" / name for name in names]
+
+
 def read_manifest(folder: str | Path) -> dict[str, Row]:
     """``{case: row}`` of an earlier run; empty if there was none."""
     path = Path(folder) / MANIFEST_FILE

@@ -1,4 +1,4 @@
-"""Where scans come from besides a folder: the phantom, and public collections downloaded on request only."""
+"""Phantoms as scans: patients that are drawn, not read from files."""
 
 from __future__ import annotations
 
@@ -47,7 +47,8 @@ class PhantomScan:
 
     def read(self) -> CtVolume:
         """Draw the patient, with tissue labels."""
-        shape = tuple(round(size / self.spacing_mm) for size in PHANTOM_SIZE_MM)
+        u, v, w = (round(size / self.spacing_mm) for size in PHANTOM_SIZE_MM)
+        shape = (u, v, w)
         phantom = torso(self.seed, shape, self.spacing_mm / self.body_scale, self.metal)
         grid = BiplanarGeometry(math.inf, math.inf, 1, 1.0, shape, self.spacing_mm)
         return CtVolume(phantom.hu.numpy(), grid.volume_affine(), phantom.labels.numpy())
@@ -72,7 +73,7 @@ def phantom_scans(
         raise ValueError(f"phantoms: need count >= 1 and 0 <= metal_fraction <= 1, got {count} and {metal_fraction}")
     if not 0 <= first_seed <= 2**31 - count:
         raise ValueError(
-            f"phantoms: seeds of prepared ones are 0 to 2**31 - 1, training draws the others, got {count} from "
+            f"phantoms: the seeds of prepared ones are 0 to 2**31 - 1, and training draws the others, got {count} from "
             f"{first_seed} on; choose a smaller first_seed"
         )
     if not 0.3 <= body_scale <= 1.3:

@@ -22,6 +22,7 @@ from scripts.cases.manifest import COLUMNS, read_manifest, saved_tables
 from scripts.cases.splits import decide_splits
 from scripts.cases.standard import Settings, prepare_volume
 from scripts.io.case import read_record, write_case
+from scripts.io.errors import SomeFailed
 from scripts.io.options import require_number, require_whole
 from scripts.io.text import write_text
 
@@ -118,7 +119,7 @@ def prepare(
 
 
 def main(scans: Callable[[], Sequence[Scan]], output: str | Path | None, settings: Settings, **options: Any) -> None:
-    """:func:`prepare` as a command: prints a summary, and ends the program with exit code 1 if any scan failed.
+    """:func:`prepare` as a command, which prints a summary.
 
     Args:
         scans: finds them.
@@ -127,19 +128,16 @@ def main(scans: Callable[[], Sequence[Scan]], output: str | Path | None, setting
         **options: the other arguments of :func:`prepare`.
 
     Raises:
-        SystemExit: with the message for the user.
+        ValueError: no output folder, or as :func:`prepare`.
+        SomeFailed: some scans failed.
     """
-    try:
-        if output is None:
-            raise ValueError("output folder: none given; add --output DIR")
-        rows = prepare(scans(), output, settings, **options)
-    except ValueError as error:
-        raise SystemExit(f"prepare: {error}") from error
-    failed = [row for row in rows if row["status"] != "ok"]
-    print(f"prepare: {len(rows) - len(failed)} of {len(rows)} cases in {output}")
+    if output is None:
+        raise ValueError("output folder: none given; add --output DIR")
+    rows = prepare(scans(), output, settings, **options)
+    failed = [f"  {row['case']}: {row['reason']}" for row in rows if row["status"] != "ok"]
+    print(f"prepare: {len(rows) - len(failed)} of {len(rows)} cases in {output}", flush=True)
     if failed:
-        reasons = "\n".join(f"  {row['case']}: {row['reason']}" for row in failed)
-        raise SystemExit(f"prepare: {len(failed)} of {len(rows)} scans failed:\n{reasons}")
+        raise SomeFailed(f"prepare: {len(failed)} of {len(rows)} scans", failed)
 
 
 def _attempt(scan: Scan, settings: Settings, folder: Path) -> dict[str, Any]:

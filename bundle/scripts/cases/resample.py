@@ -41,7 +41,7 @@ def grid_affine(centre_mm: np.ndarray, shape: np.ndarray | tuple[int, ...], spac
 def resample_hu(hu: np.ndarray, affine: np.ndarray, to_shape: tuple[int, ...], to_affine: np.ndarray) -> np.ndarray:
     """Linear interpolation of HU on another grid; air outside the data.
 
-    Where the new grid is coarser, a Gaussian with the variance of a box as wide as the new voxel comes first.
+    Where the new grid is coarser, the volume is smoothed first; see :func:`smooth`.
 
     Args:
         hu: ``[X, Y, Z]`` float32.
@@ -52,11 +52,22 @@ def resample_hu(hu: np.ndarray, affine: np.ndarray, to_shape: tuple[int, ...], t
     Returns:
         HU of shape ``to_shape``, float32.
     """
-    wider = _new_voxels_in_old(affine, to_affine)
-    smooth = gaussian_filter(hu, np.sqrt(np.maximum(wider**2 - 1, 0) / 12), mode="nearest")
-    values = _resample(smooth, affine, to_shape, to_affine, mode="bilinear", padding="border")
+    smoothed = smooth(hu, _new_voxels_in_old(affine, to_affine))
+    values = _resample(smoothed, affine, to_shape, to_affine, mode="bilinear", padding="border")
     inside = resample_labels(np.ones(hu.shape, dtype=np.uint8), affine, to_shape, to_affine)
     return np.where(inside > 0, values, np.float32(AIR_HU))
+
+
+def smooth(hu: np.ndarray, wider: np.ndarray) -> np.ndarray:
+    """Smooth a volume before it is sampled at larger voxels, so that finer detail does not alias.
+
+    The Gaussian along each axis has the variance that averaging over a new voxel would add.
+
+    Args:
+        hu: ``[X, Y, Z]``.
+        wider: size ``[3]`` of the new voxels along each axis, in old ones; up to 1 leaves the axis as it is.
+    """
+    return gaussian_filter(hu, np.sqrt(np.maximum(wider**2 - 1, 0) / 12), mode="nearest")
 
 
 def resample_labels(
@@ -91,5 +102,5 @@ def _resample(
     values: np.ndarray, affine: np.ndarray, to_shape: tuple[int, ...], to_affine: np.ndarray, mode: str, padding: str
 ) -> np.ndarray:
     image = MetaTensor(torch.as_tensor(values)[None], affine=torch.as_tensor(affine))
-    resample = SpatialResample(mode=mode, padding_mode=padding, dtype=torch.float32)
+    resample = SpatialResample(mode=mode, padding_mode=padding, dtype=np.float32)
     return resample(image, dst_affine=torch.as_tensor(to_affine), spatial_size=to_shape)[0].numpy()

@@ -1,4 +1,4 @@
-"""Which patient is for training, validation or testing; decided once."""
+"""Which patient is for training, validation or testing: a decision that is made once."""
 
 from __future__ import annotations
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +18,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from scripts.cases.body import bounding_box
+from scripts.cases.manifest import case_folders
 from scripts.cases.phantoms import PhantomScan, has_metal
 from scripts.data.augment import WholeBody
 from scripts.io.case import SOURCE_FILE
@@ -182,7 +182,7 @@ def mixture(
     require_number(phantom_share=phantom_share)
     if not 0 <= phantom_share <= 1:
         raise ValueError(f"phantom_share is a share of all items, 0 to 1, got {phantom_share}")
-    folders = {path: split_folders(path, "train") for path in sets} if phantom_share < 1 else {}
+    folders = {path: case_folders(path, "train") for path in sets} if phantom_share < 1 else {}
     with ThreadPoolExecutor() as pool:
         files = [folder / SOURCE_FILE for group in folders.values() for folder in group]
         sources: list[Source] = list(pool.map(lambda file: Always(_load(file, grid_spacing_mm, device)), files))
@@ -211,24 +211,3 @@ def _load(path: Path, grid_spacing_mm: float, device: torch.device | str) -> Who
     if width > 1:
         hu = F.avg_pool3d(hu[None, None], width, stride=1)[0, 0]
     return WholeBody.of(hu, spacing_mm, device)
-
-
-def split_folders(dataset_dir: str | Path, split: str) -> list[Path]:
-    """Case folders of one split of a prepared data set.
-
-    Args:
-        dataset_dir: output of ``prepare.json``, with ``splits.json`` and ``cases/``.
-        split: ``train``, ``val`` or ``test``.
-
-    Raises:
-        ValueError: not a prepared data set, or a split without cases.
-    """
-    path = Path(dataset_dir) / "splits.json"
-    if not path.is_file():
-        raise ValueError(f"{path}: not found; dataset_dir must be the output folder of prepare.json")
-    names = json.loads(path.read_text()).get(split, [])
-    folders = [Path(dataset_dir) / "cases" / name for name in names]
-    present = [folder for folder in folders if folder.is_dir()]
-    if not present:
-        raise ValueError(f"{path}: split {split!r} has no prepared case; its list is {names}")
-    return present

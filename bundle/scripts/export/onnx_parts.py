@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -27,10 +27,31 @@ TOLERANCE = 1e-4
 """Highest relative L2 difference between ONNX Runtime and PyTorch."""
 
 
+class DiffusionNetwork(Protocol):
+    """What the export asks of a network."""
+
+    image_shape: Sequence[int]
+    volume_shape: Sequence[int]
+    reads: int
+    parametrisation: object
+    alphas_cumprod: Tensor
+    timesteps: Tensor
+    noise: Tensor
+
+    def condition(self, image: Tensor) -> list[Tensor]:
+        """What the denoiser needs of the radiographs."""
+
+    def first_estimate(self, condition: list[Tensor]) -> Tensor:
+        """The estimate before the first step."""
+
+    def predict_x0(self, x: Tensor, timesteps: Tensor, condition: list[Tensor], estimate: Tensor) -> Tensor:
+        """The denoised volume."""
+
+
 class _Conditioner(nn.Module):
     """``network.condition`` as a call, the first estimate before the rest where the network makes use of it."""
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: DiffusionNetwork) -> None:
         super().__init__()
         self.network = network
 
@@ -42,7 +63,7 @@ class _Conditioner(nn.Module):
 class _Denoiser(nn.Module):
     """``network.predict_x0``, a sampler's only view of the network, as a call."""
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: DiffusionNetwork) -> None:
         super().__init__()
         self.network = network
 
@@ -51,13 +72,13 @@ class _Denoiser(nn.Module):
         return self.network.predict_x0(x, timesteps, list(condition), estimate)
 
 
-def carries(network: nn.Module) -> bool:
+def carries(network: DiffusionNetwork) -> bool:
     """Whether a diffusion network makes use of an estimate: its denoiser reads more than x_t."""
     return network.reads > 1
 
 
 def export_onnx(
-    network: nn.Module, geometry: BiplanarGeometry, output: str | Path | None, provenance: Mapping[str, Any]
+    network: DiffusionNetwork, geometry: BiplanarGeometry, output: str | Path | None, provenance: Mapping[str, Any]
 ) -> None:
     """Write a folder with all that a sampler needs, which appears whole or not at all.
 
@@ -114,7 +135,7 @@ def export_onnx(
         print(f"{folder / name}: {size:.1f} MB, ONNX Runtime differs from PyTorch by {difference:.1e} (relative L2)")
 
 
-def _example(network: nn.Module, batch: int) -> dict[str, tuple[dict[str, Tensor], dict[str, Tensor]]]:
+def _example(network: DiffusionNetwork, batch: int) -> dict[str, tuple[dict[str, Tensor], dict[str, Tensor]]]:
     """Random inputs of each file, and what PyTorch makes of them, both by name."""
     generator = torch.Generator().manual_seed(batch)
     image = torch.rand(batch, *network.image_shape, generator=generator)
@@ -149,7 +170,7 @@ def _trace(part: nn.Module, inputs: Mapping[str, Tensor], outputs: Mapping[str, 
         )
 
 
-def _largest_difference(network: nn.Module, path: Path) -> float:
+def _largest_difference(network: DiffusionNetwork, path: Path) -> float:
     """Relative L2 difference of ONNX Runtime's outputs from PyTorch's, the largest of all outputs and batches.
 
     Raises:

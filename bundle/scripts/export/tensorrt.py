@@ -25,10 +25,10 @@ def missing_for_tensorrt() -> str | None:
 def with_tensorrt(
     network: nn.Module, weights: str | Path, submodule: str, precision: str = "fp16", max_batch: int = 1
 ) -> nn.Module:
-    """``network``, of which ``submodule`` from now on runs as a TensorRT engine; without TensorRT, as it was.
+    """Return ``network``, whose ``submodule`` now runs as a TensorRT engine; without TensorRT, return it unchanged.
 
     The first call builds the engine, which takes minutes, and keeps it beside the weights, whose digest is part of its
-    name. Where that fails, or for a larger batch than planned, MONAI logs it and PyTorch computes.
+    name. If that fails, or a batch is larger than planned, MONAI logs it and PyTorch computes.
 
     Args:
         network: with its weights, on the GPU, in evaluation mode; its inputs must be float32 (no autocast).

@@ -4,9 +4,23 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterable
 from types import TracebackType
 
 TRACEBACK_VARIABLE = "BUNDLE_TRACEBACK"
+
+
+class SomeFailed(ValueError):
+    """Some of many have failed, after all others were done; its text is the account of the failures.
+
+    Args:
+        count: how many of how many, e.g. ``2 of 5 cases``.
+        failures: what is wrong with each of them.
+    """
+
+    def __init__(self, count: str, failures: Iterable[str]) -> None:
+        self.failures = list(failures)
+        super().__init__("\n".join([f"{count} failed:", *self.failures]))
 
 
 def stated_cause(error: BaseException) -> ValueError | None:
@@ -25,14 +39,17 @@ def explain_errors() -> None:
 
     MONAI wraps errors once per level of the configuration, which buries the message under pages of traceback. Every
     error this bundle raises on bad input is a ``ValueError`` that says what to do; other errors keep their traceback,
-    and so do all if the environment variable ``BUNDLE_TRACEBACK`` is set.
+    and so do all if the environment variable ``BUNDLE_TRACEBACK`` is set. :class:`SomeFailed` is printed as it is: its
+    traceback tells nothing, since every failure arose elsewhere.
     """
     sys.excepthook = _explain
 
 
 def _explain(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
     cause = stated_cause(error)
-    if cause is not None and not os.environ.get(TRACEBACK_VARIABLE):
+    if isinstance(cause, SomeFailed):
+        print(cause, file=sys.stderr)
+    elif cause is not None and not os.environ.get(TRACEBACK_VARIABLE):
         print(f"error: {cause}\n(set {TRACEBACK_VARIABLE}=1 to see where it arose)", file=sys.stderr)
     else:
         sys.__excepthook__(kind, error, traceback)

@@ -1,8 +1,8 @@
 """Published feature networks by name: AlexNet as LPIPS uses it, and RadImageNet's ResNet-50.
 
-Their weights are not part of the bundle: who asks for a network by its name asks for their download. They come from
-where they are published, into PyTorch's own cache, and count only with the SHA-256 that stands here. They are read as
-tensors (``weights_only``) into the architectures below, so no downloaded code runs. MONAI's ``PerceptualLoss`` gets the
+Their weights are not part of the bundle: asking for a network by its name downloads them from where they are published
+into PyTorch's own cache. They are accepted only with the SHA-256 below, and read as tensors (``weights_only``) into the
+architectures below, so no downloaded code runs. MONAI's ``PerceptualLoss`` gets the
 same networks through ``torch.hub.load``, which does run code that it downloads, and through ``lpips`` and
 ``torchvision``.
 """
@@ -63,6 +63,9 @@ class LpipsAlexNet(nn.Module):
         linear: that of LPIPS v0.1, ``lin<i>.model.1.weight``, each ``[1, D, 1, 1]``.
     """
 
+    shift: Tensor
+    scale: Tensor
+
     def __init__(self, alexnet: Mapping[str, Tensor], linear: Mapping[str, Tensor]) -> None:
         super().__init__()
         self.features = nn.Sequential(
@@ -101,6 +104,8 @@ class RadImageNetResNet50(nn.Module):
         weights: its ``state_dict`` as MONAI publishes it; random weights without.
     """
 
+    mean: Tensor
+
     def __init__(self, weights: Mapping[str, Tensor] | None = None) -> None:
         super().__init__()
         self.conv1, self.bn1 = nn.Conv2d(3, 64, 7, stride=2, padding=3), _norm(64)
@@ -109,7 +114,7 @@ class RadImageNetResNet50(nn.Module):
         self.layer2 = _stage(256, 128, blocks=4, stride=2)
         self.layer3 = _stage(512, 256, blocks=6, stride=2)
         self.layer4 = _stage(1024, 512, blocks=3, stride=2)
-        # Means of blue, green and red over ImageNet. The order of the channels of a grey image is of no matter.
+        # Means of blue, green and red over ImageNet. The order of the channels does not matter for a grey image.
         self.register_buffer("mean", torch.tensor([0.406, 0.456, 0.485]).view(3, 1, 1), persistent=False)
         if weights is not None:
             self.load_state_dict(weights)

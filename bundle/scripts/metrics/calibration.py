@@ -49,13 +49,13 @@ NOTES = (
 
 
 class Spread(NamedTuple):
-    """Of every voxel the error of the mean, truth minus mean, and the standard deviation, both ``[N]``."""
+    """The error of the samples' mean in every voxel, truth minus mean, and their standard deviation, both ``[N]``."""
 
     error: Tensor
     std: Tensor
 
     def tempered(self, temperature: float) -> Spread:
-        """With the standard deviation times ``temperature``."""
+        """The same errors, with ``temperature`` times the standard deviation."""
         return Spread(self.error, temperature * self.std)
 
 

@@ -74,8 +74,8 @@ def comparison_markdown(table: Sequence[Mapping[str, Any]], reference: str) -> s
         for metric, (_, digits) in SHOWN.items():
             line.append(_spread(Statistic(*(row[f"{metric}_{k}"] for k in Statistic._fields)), digits))
         for metric, digits in PAIRED.items():
-            values = [row[f"{metric}_vs_{reference}_{k}"] for k in ("mean", "low", "high")]
-            line.append("–" if row["method"] == reference else _interval(*values, digits))
+            mean, low, high = (row[f"{metric}_vs_{reference}_{k}"] for k in ("mean", "low", "high"))
+            line.append("–" if row["method"] == reference else _interval(mean, low, high, digits))
         line += [_cost(row, "parameters", 1e6, 2), _cost(row, "training_seconds", 60, 1)]
         line += [_cost(row, "training_peak_bytes", 2**30, 1)]
         lines.append(line)

@@ -13,7 +13,7 @@ import torch
 from monai.metrics import DiceMetric, HausdorffDistanceMetric
 from torch import Tensor
 
-from scripts.metrics.volume import check_same_shape
+from scripts.metrics.volume import check_same_shape, values_of
 
 NOTES = (
     "`dice_<structure>`: 2 |A ∩ B| / (|A| + |B|), 1 is best. A structure that only one side has counts as 0; one that "
@@ -30,7 +30,7 @@ NOTES = (
 def dice(prediction: Tensor, reference: Tensor) -> Tensor:
     """Dice coefficient: 1 for equal masks, 0 for disjoint ones and where only one is empty, NaN where both are."""
     check_same_shape("dice", prediction, reference)
-    values = DiceMetric(ignore_empty=False)(prediction.float(), reference.float()).flatten()
+    values = values_of(DiceMetric(ignore_empty=False), prediction.float(), reference.float())
     return torch.where(_present(prediction) | _present(reference), values, math.nan)
 
 
@@ -49,7 +49,7 @@ def hd95_mm(prediction: Tensor, reference: Tensor, spacing_mm: Sequence[float]) 
     values = torch.full(both.shape, math.nan, device=both.device)
     if both.any():
         metric = HausdorffDistanceMetric(include_background=True, percentile=95)
-        values[both] = metric(prediction[both].float(), reference[both].float(), spacing=list(spacing_mm)).flatten()
+        values[both] = values_of(metric, prediction[both].float(), reference[both].float(), spacing=list(spacing_mm))
     return values
 
 

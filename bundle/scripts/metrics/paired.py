@@ -25,8 +25,8 @@ def paired_difference(
     """Mean of ``ours - theirs`` with a percentile bootstrap interval over the cases.
 
     The difference is taken case by case, so what makes a case hard for both methods drops out. Cases where either value
-    is NaN are left out. With few cases the interval is too narrow (of n cases, with probability n^(1 - n) all draws are
-    one case); it says nothing about other patients than such as these.
+    is NaN are left out. With few cases the interval is too narrow (all draws from n cases are the
+    same case with probability n^(1 - n)). It says nothing about patients of another kind.
 
     Args:
         ours: one value per case.

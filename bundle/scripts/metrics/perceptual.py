@@ -1,9 +1,8 @@
 """How alike slices look to a feature network, the backbone: LPIPS of pairs, FID of sets.
 
-No backbone is part of the bundle: the user names a file, or a published network, which is then downloaded. Without
-one nothing is, and all values are NaN, which the tables show as empty, "not measured"; there is no stand-in. What a
-value means depends on the backbone, so values compare only between methods measured with the same one on the same
-cases.
+No backbone is part of the bundle: the user names a file, or a published network, which is then downloaded. Without a
+backbone nothing is measured: all values are NaN, which the tables leave empty. What a value means depends on the
+backbone, so values compare only between methods measured with the same one on the same cases.
 """
 
 from __future__ import annotations
@@ -132,22 +131,23 @@ class Perceptual:
     def __call__(self, prediction: Tensor, target: Tensor) -> Tensor:
         """``[B, 3]``: the mean over the slices across each axis of volumes ``[B, 1, U, V, W]`` in [-1, 1]."""
         check_same_shape("lpips", prediction, target)
-        if self.backbone is None:
+        backbone = self.backbone
+        if backbone is None:
             return torch.full((len(target), len(AXES)), math.nan)
         columns = []
         for axis in range(len(AXES)):
-            pairs = [slices(v, axis).flatten(0, 1).split(self.backbone.batch_size) for v in (prediction, target)]
-            distances = torch.cat([self._distances(p, t) for p, t in zip(*pairs, strict=True)])
+            pairs = [slices(v, axis).flatten(0, 1).split(backbone.batch_size) for v in (prediction, target)]
+            distances = torch.cat([self._distances(backbone(p), backbone(t)) for p, t in zip(*pairs, strict=True)])
             columns.append(distances.view(len(target), -1).mean(1))
         return torch.stack(columns, dim=1)
 
     def measure(self, prediction: Tensor, target: Tensor) -> dict[str, float]:
-        """The same of one case, by column name."""
+        """The same values of one case, by column name."""
         return {f"lpips_{axis}": value for axis, value in zip(AXES, self(prediction, target)[0].tolist(), strict=True)}
 
-    def _distances(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """``[N]``, of slices ``[N, H, W]``."""
-        pairs = list(zip(self.backbone(prediction), self.backbone(target), strict=True))
+    def _distances(self, prediction: list[Tensor], target: list[Tensor]) -> Tensor:
+        """``[N]``, of the features of N slices."""
+        pairs = list(zip(prediction, target, strict=True))
         weights = self.weights or [torch.ones(t.shape[1]) for _, t in pairs]
         shapes = [tuple(t.shape[1:]) for _, t in pairs]
         if any(len(shape) != 3 for shape in shapes) or [shape[0] for shape in shapes] != [len(w) for w in weights]:
@@ -155,7 +155,7 @@ class Perceptual:
                 "lpips: the backbone must give feature maps [N, D, h, w], and as many linear weights as channels or "
                 f"none; got features [N, *] of {shapes} and {[len(w) for w in weights]} weights"
             )
-        total = torch.zeros(len(target), device=target.device)
+        total = torch.zeros(len(target[0]), device=target[0].device)
         for (p, t), w in zip(pairs, weights, strict=True):
             difference = (F.normalize(p, dim=1, eps=1e-10) - F.normalize(t, dim=1, eps=1e-10)).square()
             total += (difference * w.to(difference).view(1, -1, 1, 1)).sum(1).mean((1, 2))
@@ -203,19 +203,21 @@ class SliceFeatures:
 
     def _features(self, volume: Tensor) -> list[Tensor]:
         """One ``[n, D]`` per axis; nothing without a backbone."""
-        if self.backbone is None:
+        backbone = self.backbone
+        if backbone is None:
             return []
-        batches = [slices(volume, axis).flatten(0, 1).split(self.backbone.batch_size) for axis in range(len(AXES))]
-        return [torch.cat([self._vectors(images) for images in of_axis]) for of_axis in batches]
+        batches = [slices(volume, axis).flatten(0, 1).split(backbone.batch_size) for axis in range(len(AXES))]
+        return [torch.cat([_vectors(backbone(images)) for images in of_axis]) for of_axis in batches]
 
-    def _vectors(self, images: Tensor) -> Tensor:
-        features = self.backbone(images)
-        if len(features) != 1 or features[0].ndim not in (2, 4):
-            raise ValueError(
-                "fid: the backbone must give one vector [N, D] or one map [N, D, h, w] per slice, got shapes "
-                f"{[tuple(values.shape) for values in features]}; use one made for FID"
-            )
-        return features[0].flatten(2).mean(2).float().cpu() if features[0].ndim == 4 else features[0].float().cpu()
+
+def _vectors(features: list[Tensor]) -> Tensor:
+    """``[N, D]``, of the features of N slices: vectors, or one map."""
+    if len(features) != 1 or features[0].ndim not in (2, 4):
+        raise ValueError(
+            "fid: the backbone must give one vector [N, D] or one map [N, D, h, w] per slice, got shapes "
+            f"{[tuple(values.shape) for values in features]}; use one made for FID"
+        )
+    return features[0].flatten(2).mean(2).float().cpu() if features[0].ndim == 4 else features[0].float().cpu()
 
 
 def frechet_distance(features_a: Tensor, features_b: Tensor) -> Tensor:

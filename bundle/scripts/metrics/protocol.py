@@ -61,7 +61,7 @@ NOTES = (
 def measure(
     prediction: Tensor, target: Tensor, line_integrals: Tensor, projector: Callable[[Tensor], Tensor]
 ) -> dict[str, float]:
-    """All metrics of one reconstruction, by column name; NaN is of a tissue or view that is not there.
+    """All metrics of one reconstruction, by column name; NaN for a tissue or view that is not there.
 
     Args:
         prediction: ``[1, 1, U, V, W]`` in the network's range.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from monai.metrics import SSIMMetric
@@ -29,7 +29,7 @@ X2CT_PEAK = 4095.0
 """The peak that X2CT-GAN's PSNR takes, though its scale ends at 2500: this adds 4.29 dB."""
 X2CT_SSIM_WINDOW = 7
 """Pixels along each side of X2CT-GAN's uniform SSIM window."""
-Metric = Callable[[Tensor, Tensor], Tensor]
+Metric = Callable[[Tensor, Tensor], Any]
 
 
 def slices(volume: Tensor, axis: int) -> Tensor:
@@ -82,13 +82,13 @@ class X2ctCompat(NamedTuple):
 
 
 def x2ct_compat(prediction_hu: Tensor, target_hu: Tensor) -> X2ctCompat:
-    """PSNR and SSIM by the definitions of X2CT-GAN's test script; to compare with the literature, and for nothing else.
+    """PSNR and SSIM by the definitions of X2CT-GAN's test script, only for comparison with the literature.
 
     Both volumes go to its scale: HU + 1000, clipped to [0, 2500]. Its files do not say which offset theirs had; 1000 is
     what its DRR script subtracts, and makes the top of the networks' range, 1500 HU, the top of the scale. PSNR: voxels
     cut to integers, peak 4095, 100 dB for a slice without error, mean over the slices of each axis, then over the axes.
     SSIM: the same means, of scikit-image's default (uniform window of 7 pixels, sample covariance) with data range
-    2500. It measured on 128^3 voxels of 2.5 mm: other voxels, other numbers.
+    2500. That script measured 128^3 voxels of 2.5 mm; other voxels give other numbers.
 
     Args:
         prediction_hu: ``[B, 1, U, V, W]`` in HU, at least ``X2CT_SSIM_WINDOW`` voxels along each axis.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from monai.metrics import PSNRMetric, SSIMMetric
 from torch import Tensor
@@ -38,7 +38,7 @@ def psnr(prediction: Tensor, target: Tensor, data_range: float) -> Tensor:
         data_range: largest minus smallest possible value, 2 for the networks' [-1, 1].
     """
     check_same_shape("psnr", prediction, target)
-    return PSNRMetric(checked_range("psnr", data_range))(prediction, target).flatten()
+    return values_of(PSNRMetric(checked_range("psnr", data_range)), prediction, target)
 
 
 def ssim3d(prediction: Tensor, target: Tensor, data_range: float) -> Tensor:
@@ -59,7 +59,7 @@ def ssim3d(prediction: Tensor, target: Tensor, data_range: float) -> Tensor:
             f"{tuple(target.shape[2:])}; use a larger volume"
         )
     metric = SSIMMetric(3, checked_range("ssim3d", data_range), win_size=SSIM_WINDOW, kernel_sigma=SSIM_SIGMA)
-    return metric(prediction, target).flatten()
+    return values_of(metric, prediction, target)
 
 
 def mae_hu(prediction_hu: Tensor, target_hu: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -127,6 +127,11 @@ def _mean(values: Tensor, mask: Tensor | None = None) -> Tensor:
     if mask is None:
         return values.flatten(1).mean(1)
     return (values * mask).flatten(1).sum(1) / mask.flatten(1).sum(1)
+
+
+def values_of(metric: Callable[..., Any], prediction: Tensor, target: Tensor, **options: Any) -> Tensor:
+    """What one of MONAI's metrics gives for each item of the batch, ``[B]``."""
+    return metric(prediction, target, **options).flatten()
 
 
 def check_same_shape(name: str, prediction: Tensor, target: Tensor) -> None:

@@ -13,7 +13,7 @@ from monai.engines import Evaluator
 from tqdm import tqdm
 
 from scripts.io.atomic import require_replaceable, whole_file
-from scripts.io.errors import stated_cause
+from scripts.io.errors import SomeFailed, stated_cause
 from scripts.io.text import write_text
 from scripts.metrics.tables import to_csv
 from scripts.results.record import RECORD_FILE, SaveReconstructions
@@ -60,7 +60,7 @@ class ReconstructAll:
 
         Raises:
             ValueError: the only exam cannot be reconstructed.
-            SystemExit: with status 1 and the errors, if some of several exams failed.
+            SomeFailed: some of several exams failed.
         """
         several = len(self.names) > 1
         for index, name in enumerate(tqdm(self.names, "exams", unit="exam", disable=None if several else True)):
@@ -75,7 +75,7 @@ class ReconstructAll:
             self._account()
         failed = [row["error"] for row in self.rows if row["status"] == "failed"]
         if failed:
-            raise SystemExit(f"{len(failed)} of {len(self.rows)} exams failed:\n" + "\n".join(failed))
+            raise SomeFailed(f"{len(failed)} of {len(self.rows)} exams", failed)
 
     def _one(self, index: int) -> dict[str, Any]:
         item = self.exams[index]

@@ -1,9 +1,9 @@
-"""The calibration study: does the spread of several samples tell the error of their mean, and what factor mends it."""
+"""The calibration study: does the spread of samples tell the error of their mean, and which factor corrects it?"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,16 +14,19 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from scripts.inference.measured import prepare_measured
-from scripts.intensity import NETWORK_HU_RANGE, network_to_hu
+from scripts.intensity import NETWORK_HU_RANGE, hu_to_network, network_to_hu
 from scripts.metrics.calibration import NOTES, Spread, coverage, fit_temperature, measure_calibration, spread_of
 from scripts.metrics.tables import summarise, to_markdown
-from scripts.studies.tables import page, write_tables
+from scripts.studies.account import Account, named
+from scripts.studies.tables import Text
 
 RAW, TEMPERED = "raw", "tempered"
 BODY, EVERYWHERE = "body", "everywhere"
-ABOUT = (
+TEXT = Text(
+    "Calibration",
     "Mean ± standard deviation over cases. *raw* is the samples as they are, *tempered* with their standard deviation "
-    "times the temperature below. Truth and samples are clipped to [{:g}, {:g}] HU.".format(*NETWORK_HU_RANGE)
+    "times the temperature below. Truth and samples are clipped to [{:g}, {:g}] HU.".format(*NETWORK_HU_RANGE),
+    NOTES,
 )
 CURVE_LEVELS = (*(i / 20 for i in range(1, 20)), 0.99)
 """Nominal coverages of the reliability diagram."""
@@ -45,8 +48,8 @@ class CalibrationStudy:
     """Fits a temperature on one split and measures what the intervals cover on another, without it and with it.
 
     The temperature is fitted in the bodies of the first split's cases, every voxel counting alike; see
-    :func:`~scripts.metrics.calibration.fit_temperature`. Measured is in the bodies of the second split's cases, and
-    everywhere.
+    :func:`~scripts.metrics.calibration.fit_temperature`. The study then measures the second split's cases, in their
+    bodies and everywhere.
 
     Writes into ``output_dir``, each file atomically: ``cases.csv`` (a row per case, temperature and region),
     ``summary.csv`` and ``summary.json`` (mean, standard deviation, n; the temperature), ``summary.md`` and
@@ -65,7 +68,7 @@ class CalibrationStudy:
         output_dir: made if needed.
         settings: JSON-ready facts about the run, for the summaries.
         draw: makes the picture: ``draw(path, levels, coverages, title)``; None for no picture.
-        prepare: makes (image, target) in network units of a batch.
+        prepare: makes the network's image of a batch, and a target that is not used.
 
     Raises:
         ValueError: one split for both.
@@ -85,13 +88,13 @@ class CalibrationStudy:
         output_dir: str | Path,
         settings: Mapping[str, Any],
         draw: Callable[..., None] | None = None,
-        prepare: Callable[..., tuple[Tensor, Tensor]] = prepare_measured,
+        prepare: Callable[..., tuple[Tensor, Tensor | None]] = prepare_measured,
     ) -> None:
         if fit_split == split:
             raise ValueError(f"split {split!r} is both fitted on and measured; choose another --fit_split or --split")
         self.network, self.inferer, self.device, self.body = network.eval(), inferer, device, body
         self.fit_split, self.fitting, self.split, self.measured = fit_split, fitting, split, measured
-        self.failures, self.settings = dict(failures), dict(settings)
+        self.account, self.settings = Account(failures), dict(settings)
         self.output_dir, self.draw, self.prepare = Path(output_dir), draw, prepare
 
     def __call__(self) -> None:
@@ -99,48 +102,44 @@ class CalibrationStudy:
 
         Raises:
             ValueError: no case could be fitted, or none measured.
-            SystemExit: with status 1 and the errors, if a case was lost.
+            SomeFailed: some cases were lost.
         """
         fitted = {name: voxels[BODY].spread for name, voxels in self._sample(self.fit_split, self.fitting)}
         temperature = self._fit(list(fitted.values()))
         factors = {RAW: 1.0, TEMPERED: temperature}
-        rows: list[dict[str, Any]] = []
         curves: dict[str, list[list[float]]] = {method: [] for method in factors}
         for name, voxels in self._sample(self.split, self.measured):
-            rows += [
+            self.account.rows += [
                 {"case": name, "method": method, "estimate": region} | measure_calibration(*chosen, factor)
                 for region, chosen in voxels.items()
                 for method, factor in factors.items()
             ]
             for method, factor in factors.items():
                 curves[method].append(coverage(voxels[BODY].spread.tempered(factor), CURVE_LEVELS))
-        self._require(rows, self.split)
-        alone = {name: fit_temperature([spread]) for name, spread in fitted.items()}
-        self._write(rows, {"temperature": temperature, "temperature_of_each_fitted_case_alone": alone})
+        self._require(self.account.rows, self.split)
+        self._publish(temperature, {name: fit_temperature([spread]) for name, spread in fitted.items()})
         if self.draw is not None:
             title = f"{len(curves[RAW])} {self.split} cases, voxels in the body; temperature {temperature:.2f}"
             self.draw(self.output_dir / "reliability.png", CURVE_LEVELS, curves, title)
-        if self.failures:
-            raise SystemExit(f"{len(self.failures)} cases failed:\n{self._lost}")
+        self.account.close()
 
     def _sample(self, split: str, cases: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, dict[str, Voxels]]]:
         """Name and voxels by region of every case; those that fail are noted and left out."""
         for case in tqdm(cases, desc=f"sample {split}", unit="case"):
-            try:
+            voxels = None
+            with self.account.case(case["name"]), named(case["name"]):
                 voxels = self._voxels(case)
-            except ValueError as error:
-                self.failures[case["name"]] = f"{case['name']}: {error}"
-            else:
+            if voxels is not None:
                 yield case["name"], voxels
 
     def _voxels(self, case: Mapping[str, Any]) -> dict[str, Voxels]:
         """Samples and truth in the body and everywhere, on the CPU."""
         batch = {key: case[key][None] for key in ("image", "hu")}
-        image, target = self.prepare(batch, self.device)
+        image, _ = self.prepare(batch, self.device)
         samples = network_to_hu(self.inferer(image, self.network)[0].float()).flatten(1).cpu()
         if not torch.isfinite(samples).all():
             raise ValueError("the samples hold NaN or infinity; check the weights, or switch --amp off")
-        truth = network_to_hu(target).flatten().cpu()
+        truth = network_to_hu(hu_to_network(batch["hu"].to(self.device))).flatten().cpu()
         body = torch.from_numpy(self.body(case["hu"][0].numpy())).flatten()
         return {BODY: Voxels(samples[:, body], truth[body]), EVERYWHERE: Voxels(samples, truth)}
 
@@ -154,22 +153,14 @@ class CalibrationStudy:
             )
         return temperature
 
-    def _require(self, found: list[Any], split: str) -> None:
-        if not found:
-            raise ValueError(f"no case of split {split!r} could be used:\n{self._lost}")
+    def _require(self, found: Collection[Any], split: str) -> None:
+        self.account.require(found, f"no case of split {split!r} could be used")
 
-    @property
-    def _lost(self) -> str:
-        return "\n".join(self.failures.values())
-
-    def _write(self, rows: list[dict[str, Any]], found: Mapping[str, Any]) -> None:
-        summary = summarise(rows)
-        table = to_markdown(summary)
-        measured = len({row["case"] for row in rows})
-        record = {**found, **self.settings, "cases": measured, "failures": self.failures}
-        write_tables(self.output_dir, rows, summary, record, page("Calibration", table, ABOUT, record, NOTES))
-        print(
-            f"\n{table}\n\ntemperature {found['temperature']:.3f}, fitted on {self.fit_split}; {measured} {self.split} "
-            f"cases measured; tables in {self.output_dir}",
-            flush=True,
+    def _publish(self, temperature: float, of_each: Mapping[str, float]) -> None:
+        summary = summarise(self.account.rows)
+        facts = {"temperature": temperature, "temperature_of_each_fitted_case_alone": of_each, **self.settings}
+        headline = (
+            f"temperature {temperature:.3f}, fitted on {self.fit_split}; {self.account.measured} {self.split} cases "
+            "measured"
         )
+        self.account.publish(self.output_dir, TEXT, facts, summary, to_markdown(summary), headline)

@@ -7,39 +7,35 @@ import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Subset
 from tqdm import tqdm
 
-from scripts.cases.manifest import SPLITS_FILE
-from scripts.cases.splits import SPLITS
+from scripts.cases.manifest import case_folders
 from scripts.data.datasets import PreparedCases
 from scripts.geometry import BiplanarGeometry
 from scripts.intensity import hu_to_network, network_to_hu
-from scripts.io.case import CT_FILE
+from scripts.io.case import CT_FILE, Case, read_case
 from scripts.io.nifti import read_volume, write_volume
 from scripts.io.text import write_text
 
 logger = logging.getLogger(__name__)
 
 
-def case_folders(dataset_dir: str | Path, split: str) -> list[Path]:
-    """All case folders that a prepared data set lists for one split, whether they exist or not.
+def read_with_ct(folder: Path) -> tuple[Case, np.ndarray]:
+    """Read a case and its true CT ``[U, V, W]`` in HU.
 
     Raises:
-        ValueError: not a prepared data set, an unknown split, or one without cases.
+        ValueError: as :func:`~scripts.io.case.read_case`, or the case has no CT.
     """
-    path = Path(dataset_dir) / SPLITS_FILE
-    if split not in SPLITS:
-        raise ValueError(f"split: choose one of {', '.join(SPLITS)} with --split, got {split!r}")
-    if not path.is_file():
-        raise ValueError(f"{path}: not found; --dataset_dir must be the output folder of prepare.json")
-    names = json.loads(path.read_text()).get(split, [])
-    if not names:
-        raise ValueError(f"{path}: split {split!r} has no case; choose another split or another data set")
-    return [Path(dataset_dir) / "cases" / name for name in names]
+    case = read_case(folder)
+    if case.ct is None:
+        raise ValueError(f"{folder / CT_FILE}: not found; the study needs the true CT of every case")
+    return case, case.ct[0].numpy()
 
 
 class ReadableCases(Subset):
@@ -114,7 +110,7 @@ def mean_training_volume(dataset_dir: str | Path, geometry: BiplanarGeometry, pa
 def _mean(cases: PreparedCases) -> Tensor:
     total = torch.zeros(1, *cases.geometry.volume_shape, dtype=torch.float64)
     for index in tqdm(range(len(cases)), desc="mean training volume", unit="case"):
-        total += hu_to_network(cases[index]["hu"])
+        total += hu_to_network(cast(Tensor, cases[index]["hu"]))
     return (total / len(cases)).float()
 
 

@@ -17,14 +17,9 @@ from scripts.intensity import network_to_radiograph
 from scripts.metrics.perceptual import NOTES as PERCEPTUAL_NOTES
 from scripts.metrics.perceptual import Perceptual, SliceFeatures
 from scripts.metrics.protocol import NOTES, measure
-from scripts.metrics.tables import (
-    SINGLE,
-    Statistic,
-    Summary,
-    summarise,
-    to_markdown,
-)
-from scripts.studies.tables import page, write_tables
+from scripts.metrics.tables import SINGLE, Statistic, Summary, summarise, to_markdown
+from scripts.studies.account import Account, named
+from scripts.studies.tables import Text
 
 
 class Estimate(NamedTuple):
@@ -74,9 +69,8 @@ class CompareMethods:
             raise ValueError(f"method {method!r} is also the name of a baseline; choose another with --method")
         self.output_dir, self.projector = Path(output_dir), projector
         self.method, self.baselines = method, {name: network.eval() for name, network in baselines.items()}
-        self.failures, self.settings = dict(failures), dict(settings)
+        self.account, self.settings = Account(failures), dict(settings)
         self.lpips, self.fid = lpips or Perceptual(), fid or SliceFeatures()
-        self.rows: list[dict[str, Any]] = []
         self.started = self.seconds = 0.0
 
     def attach(self, engine: Engine) -> None:
@@ -89,12 +83,13 @@ class CompareMethods:
     @torch.no_grad()
     def __call__(self, engine: Engine) -> None:
         """Measure every case of the batch that ``engine`` has just reconstructed."""
-        image, target, samples = (engine.state.output[key].float() for key in ("image", "label", "pred"))
+        state: Any = engine.state  # of MONAI's evaluator
+        image, target, samples = (state.output[key].float() for key in ("image", "label", "pred"))
         estimates = self._estimates(image, samples)
         projector, line_integrals = self.projector.to(image.device), network_to_radiograph(image)
-        for i, case in enumerate(engine.state.batch["name"]):
+        for i, case in enumerate(state.batch["name"]):
             one = slice(i, i + 1)
-            try:
+            with self.account.case(case), named(case):
                 rows = [
                     {"case": case, "method": e.method, "estimate": e.estimate}
                     | measure(e.volumes[one], target[one], line_integrals[one], projector)
@@ -103,37 +98,27 @@ class CompareMethods:
                     for e in estimates
                 ]
                 self.fid.add(target[one], {(e.method, e.estimate): e.volumes[one] for e in estimates})
-                self.rows += rows
-            except ValueError as error:
-                self.failures[case] = f"{case}: {error}"
+                self.account.rows += rows
 
     def finish(self) -> None:
         """Write the tables and print the summary.
 
         Raises:
             ValueError: no case was measured.
-            SystemExit: with status 1 and the errors, if a case was lost.
+            SomeFailed: some cases were lost.
         """
-        lost = "\n".join(self.failures.values())
-        if not self.rows:
-            raise ValueError(f"no case could be evaluated:\n{lost}")
-        measured = len({row["case"] for row in self.rows})
-        summary = self._summary(measured)
-        record = {**self.settings, "cases": measured, "failures": self.failures}
-        table = to_markdown(summary)
-        about, notes = "Mean ± standard deviation over cases.", NOTES + PERCEPTUAL_NOTES
-        text = page(f"Evaluation of {self.method}", table, about, record, notes)
-        write_tables(self.output_dir, self.rows, summary, record, text)
-        print(f"\n{table}\n\n{measured} cases; tables in {self.output_dir}", flush=True)
-        if self.failures:
-            raise SystemExit(f"{len(self.failures)} of {measured + len(self.failures)} cases failed:\n{lost}")
+        self.account.require(self.account.rows, "no case could be evaluated")
+        text = Text(f"Evaluation of {self.method}", "Mean ± standard deviation over cases.", NOTES + PERCEPTUAL_NOTES)
+        summary = self._summary()
+        self.account.publish(self.output_dir, text, self.settings, summary, to_markdown(summary))
+        self.account.close()
 
-    def _summary(self, cases: int) -> Summary:
+    def _summary(self) -> Summary:
         """The statistics over cases, and FID, which all cases have together."""
-        distances = self.fid.finish()
+        distances, cases = self.fid.finish(), self.account.measured
         return {
             key: statistics | {name: _of_all(value, cases) for name, value in distances[key].items()}
-            for key, statistics in summarise(self.rows).items()
+            for key, statistics in summarise(self.account.rows).items()
         }
 
     def _estimates(self, image: Tensor, samples: Tensor) -> list[Estimate]:
@@ -148,14 +133,14 @@ class CompareMethods:
         return estimates
 
     def _start(self, engine: Engine) -> None:
-        self.started = _now(engine.state.device)
+        self.started = _now(_device(engine))
 
     def _stop(self, engine: Engine) -> None:
-        self.seconds = _now(engine.state.device) - self.started
+        self.seconds = _now(_device(engine)) - self.started
 
     def _publish(self, engine: Engine) -> None:
         """The method's means as the engine's metrics, for its loggers."""
-        statistics = summarise(self.rows).get((self.method, SINGLE), {})
+        statistics = summarise(self.account.rows).get((self.method, SINGLE), {})
         engine.state.metrics |= {metric: statistic.mean for metric, statistic in statistics.items()}
 
 
@@ -167,6 +152,11 @@ def _timed(network: Callable[[Tensor], Tensor], image: Tensor) -> tuple[Tensor, 
     started = _now(image.device)
     volumes = network(image)
     return volumes, _now(image.device) - started
+
+
+def _device(engine: Engine) -> torch.device:
+    state: Any = engine.state
+    return state.device
 
 
 def _now(device: torch.device) -> float:

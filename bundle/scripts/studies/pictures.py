@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from scripts.io.case import read_case
 from scripts.io.names import safe_name
 from scripts.io.nifti import read_volume
+from scripts.studies.cases import read_with_ct
 
 
 class DrawComparison:
-    """Draws ``pictures/<case>_panel.png`` and ``pictures/<case>_rendering.png`` from the volumes of a sweep.
+    """Draws three pictures of every case in a sweep: ``pictures/<case>_panel.png``, ``_rendering`` and ``_skeletons``.
 
     Args:
         dataset_dir: prepared data set with the true CTs.
         panel: ``panel(path, image, truth_hu, reconstructions, spacing_mm, title)``.
-        rendering: ``rendering(path, volumes, spacing_mm)``.
+        rendering: ``rendering(path, volumes, spacing_mm)``, the true CT among the volumes.
+        skeletons: likewise.
     """
 
-    def __init__(self, dataset_dir: str | Path, panel: Callable[..., Any], rendering: Callable[..., Any]) -> None:
-        self.dataset_dir, self.panel, self.rendering = Path(dataset_dir), panel, rendering
+    def __init__(
+        self,
+        dataset_dir: str | Path,
+        panel: Callable[..., Any],
+        rendering: Callable[..., Any],
+        skeletons: Callable[..., Any],
+    ) -> None:
+        self.dataset_dir, self.panel = Path(dataset_dir), panel
+        self.of_volumes = {"rendering": rendering, "skeletons": skeletons}
 
     def __call__(self, output_dir: Path, methods: Sequence[str]) -> None:
         """Draw every case that all ``methods`` have reconstructed."""
@@ -33,9 +41,11 @@ class DrawComparison:
         for folder in sorted((self.dataset_dir / "cases").iterdir()):
             files = {method: path / f"{safe_name(folder.name)}.nii.gz" for method, path in folders.items()}
             if all(file.is_file() for file in files.values()):
-                case, volumes = read_case(folder), {m: np.asarray(read_volume(f)[0]) for m, f in files.items()}
-                truth, spacing_mm = case.ct[0].numpy(), case.geometry.volume_spacing_mm
-                self.panel(
-                    pictures / f"{folder.name}_panel.png", case.image.numpy(), truth, volumes, spacing_mm, case.name
-                )
-                self.rendering(pictures / f"{folder.name}_rendering.png", {**volumes, "truth": truth}, spacing_mm)
+                self._draw(folder, {method: read_volume(file)[0] for method, file in files.items()}, pictures)
+
+    def _draw(self, folder: Path, volumes: Mapping[str, np.ndarray], pictures: Path) -> None:
+        case, truth = read_with_ct(folder)
+        spacing_mm = case.geometry.volume_spacing_mm
+        self.panel(pictures / f"{case.name}_panel.png", case.image.numpy(), truth, volumes, spacing_mm, case.name)
+        for name, draw in self.of_volumes.items():
+            draw(pictures / f"{case.name}_{name}.png", {**volumes, "truth": truth}, spacing_mm)

@@ -10,7 +10,7 @@ from scripts.io.text import write_text
 from scripts.metrics.comparison import compare, comparison_markdown, numbers
 from scripts.metrics.protocol import NOTES
 from scripts.metrics.tables import to_csv
-from scripts.studies.tables import page
+from scripts.studies.tables import Text, page
 
 
 class PublishComparison:
@@ -54,4 +54,4 @@ class PublishComparison:
             "interval. Training time and memory are those of the whole command, its validation and start included."
         )
         facts = {name: value for name, value in self.settings.items() if value is not None}
-        return page("Comparison of methods", table, about, facts, NOTES)
+        return page(Text("Comparison of methods", about, NOTES), table, facts)

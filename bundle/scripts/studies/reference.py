@@ -33,11 +33,11 @@ SAMPLES = 3
 """Pixels along each side of a cell that its distribution is made from."""
 
 DISTANCE_QUANTILE = 0.95
-"""Of the views of one patient left out; the limit is the largest such quantile of any patient."""
+"""Quantile of the distances of a left-out patient's views; the limit is the largest of all patients."""
 
 LEVEL_RISK = 0.0125
-"""That a new patient's level exceeds its limit, if levels are log-normal. A largest level of ten patients would be
-exceeded by one new patient in eleven."""
+"""Probability that a new patient's level exceeds its limit, if levels are log-normal. One new patient in eleven would
+exceed the largest level of ten patients."""
 
 
 def make_reference(
@@ -92,7 +92,7 @@ def write_reference(output: str | Path, **options: Any) -> None:
 
 
 class _Views(NamedTuple):
-    """Of n random views: means ``[n, ..., 256]`` and pixels ``[n, ..., 256, 9]`` of cells, and levels ``[n, ...]``."""
+    """Means ``[n, ..., 256]`` and pixels ``[n, ..., 256, 9]`` of the cells of n random views, and their levels."""
 
     means: np.ndarray
     pixels: np.ndarray
@@ -111,7 +111,7 @@ def _draw(dataset: RandomViews, projector: nn.Module, index: int, count: int) ->
 
 
 def _statistics(views: _Views, patient: np.ndarray, weights: np.ndarray) -> ViewStatistics:
-    """Of one view, with limits that allow for few patients."""
+    """The statistics of one view, with limits that allow for few patients."""
     largest = []
     for left_out in np.unique(patient):
         own = patient == left_out
@@ -134,7 +134,7 @@ def _statistics(views: _Views, patient: np.ndarray, weights: np.ndarray) -> View
 
 
 def _prediction_limit(patients: float) -> float:
-    """Standard deviations beyond which one more of so many normal variates lies with :data:`LEVEL_RISK`, either way."""
+    """How many standard deviations one more of so many normal variates exceeds, either way, with :data:`LEVEL_RISK`."""
     return float(stdtrit(patients - 1, 1 - LEVEL_RISK / 2) * math.sqrt(1 + 1 / patients))
 
 

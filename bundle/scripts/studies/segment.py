@@ -13,22 +13,27 @@ from torch import Tensor
 from tqdm import tqdm
 
 from scripts.intensity import NETWORK_HU_RANGE
-from scripts.io.case import CT_FILE, LABELS_FILE, Case, read_case
+from scripts.io.case import CT_FILE, LABELS_FILE, Case
 from scripts.io.names import safe_name
 from scripts.io.nifti import read_volume
 from scripts.metrics.overlap import NOTES, measure_overlap
 from scripts.metrics.tables import summarise, to_markdown
-from scripts.studies.segmenters import Ids, Segmenter
-from scripts.studies.tables import page, write_tables
+from scripts.studies.account import Account
+from scripts.studies.cases import read_with_ct
+from scripts.studies.label_maps import Ids
+from scripts.studies.segmenters import Segmenter
+from scripts.studies.tables import Text
 
 ORACLE = "oracle"
 """The method that is the true CT itself: how well the segmenter does where nothing was reconstructed."""
 AGAINST_CT = "against the true CT"
 AGAINST_LABELS = "against labels"
-ABOUT = (
+TEXT = Text(
+    "Segmentation study",
     "Mean ± standard deviation over cases. *oracle* is the segmenter on the true CT; *against the true CT* is against "
     "its segmentation there, *against labels* against the data set's own. All volumes are clipped to "
-    "[{:g}, {:g}] HU.".format(*NETWORK_HU_RANGE)
+    "[{:g}, {:g}] HU.".format(*NETWORK_HU_RANGE),
+    NOTES,
 )
 Masks = dict[str, Tensor]
 
@@ -68,44 +73,39 @@ class SegmentationStudy:
                 "\"{'diffux2ct': 'RUN/evaluation/volumes'}\""
             )
         if ORACLE in volumes:
-            raise ValueError(f"volumes: {ORACLE!r} names the true CT's own row; call the method otherwise")
+            raise ValueError(f"volumes: {ORACLE!r} names the true CT's own row; give the method another name")
         self.volumes = {method: Path(folder) for method, folder in volumes.items()}
         for method, folder in self.volumes.items():
             if not folder.is_dir():
                 raise ValueError(f"{folder}: no such folder; --volumes gives it for the reconstructions of {method!r}")
         self.folders, self.segmenter = list(folders), segmenter
         self.output_dir, self.settings = Path(output_dir), dict(settings)
+        self.account = Account()
 
     def __call__(self) -> None:
         """Measure every case, write the tables and print the summary.
 
         Raises:
             ValueError: no case could be measured.
-            SystemExit: with status 1 and the errors, if a case was lost.
+            SomeFailed: some cases were lost.
         """
-        rows: list[dict[str, Any]] = []
-        failures: dict[str, str] = {}
+        account = self.account
         for folder in tqdm(self.folders, desc="segment", unit="case"):
-            try:
-                rows += self._measure(folder)
-            except ValueError as error:
-                failures[folder.name] = str(error)
-        lost = "\n".join(failures.values())
-        if not rows:
-            raise ValueError(f"no case could be measured:\n{lost}")
-        rows.sort(key=lambda row: row["method"] != ORACLE)
-        self._write(rows, failures)
-        if failures:
-            raise SystemExit(f"{len(failures)} of {len(self.folders)} cases failed:\n{lost}")
+            with account.case(folder.name):
+                account.rows += self._measure(folder)
+        account.require(account.rows)
+        account.rows.sort(key=lambda row: row["method"] != ORACLE)
+        summary, facts = summarise(account.rows), self._facts()
+        headline = f"oracle: {facts['oracle']}\n{account.measured} cases"
+        account.publish(self.output_dir, TEXT, facts, summary, to_markdown(summary), headline)
+        account.close()
 
     def _measure(self, folder: Path) -> list[dict[str, Any]]:
         """The rows of one case, the oracle's first."""
-        case = read_case(folder)
-        if case.ct is None:
-            raise ValueError(f"{folder / CT_FILE}: not found; the study needs the true CT of every case")
+        case, ct = read_with_ct(folder)
         found = {method: self._reconstruction(method, case) for method in self.volumes}
         labels = self._labels(folder / LABELS_FILE, case)
-        truth = self._segment(case.ct[0].numpy(), case.affine)
+        truth = self._segment(ct, case.affine)
         compared = [(ORACLE, AGAINST_LABELS, truth, labels)]
         for method, hu in found.items():
             structures = self._segment(hu, case.affine)
@@ -139,28 +139,23 @@ class SegmentationStudy:
         meanings = self.segmenter.description.dataset_labels
         return _masks(_read_on_grid(path, case), meanings) if meanings and path.is_file() else {}
 
-    def _write(self, rows: list[dict[str, Any]], failures: Mapping[str, str]) -> None:
-        summary = summarise(rows)
-        table = to_markdown(summary)
-        measured = len({row["case"] for row in rows})
-        record = {
-            "oracle": self._oracle(rows, measured),
+    def _facts(self) -> dict[str, Any]:
+        """JSON-ready facts about the run, for the summaries."""
+        description = self.segmenter.description
+        return {
+            "oracle": self._oracle(),
             **self.settings,
             **self.segmenter.record,
-            "structures": {name: list(ids) for name, ids in self.segmenter.description.labels.items()},
-            "dataset_labels": {name: list(ids) for name, ids in self.segmenter.description.dataset_labels.items()},
+            "structures": {name: list(ids) for name, ids in description.labels.items()},
+            "dataset_labels": {name: list(ids) for name, ids in description.dataset_labels.items()},
             "volumes": {method: str(folder) for method, folder in self.volumes.items()},
-            "cases": measured,
-            "failures": dict(failures),
         }
-        write_tables(self.output_dir, rows, summary, record, page("Segmentation study", table, ABOUT, record, NOTES))
-        print(f"\n{table}\n\noracle: {record['oracle']}\n{measured} cases; tables in {self.output_dir}", flush=True)
 
-    def _oracle(self, rows: list[dict[str, Any]], measured: int) -> str:
+    def _oracle(self) -> str:
         """On how many cases the segmenter itself could be checked, and if on none, why."""
-        checked = sum(row["method"] == ORACLE and not np.isnan(row["missed"]) for row in rows)
+        checked = sum(row["method"] == ORACLE and not np.isnan(row["missed"]) for row in self.account.rows)
         if checked:
-            return f"measured on {checked} of {measured} cases"
+            return f"measured on {checked} of {self.account.measured} cases"
         if not self.segmenter.description.dataset_labels:
             return "not measured: the label map has no dataset_labels"
         return f"not measured: no case has {LABELS_FILE}"
@@ -174,7 +169,7 @@ def _masks(labels: np.ndarray, structures: Mapping[str, Ids]) -> Masks:
 def _read_on_grid(path: Path, case: Case) -> np.ndarray:
     """Voxels ``[U, V, W]`` of a file, which must have the grid of the case's CT."""
     voxels, affine = read_volume(path)
-    shape = tuple(case.ct.shape[1:])
+    shape = case.geometry.volume_shape
     if voxels.shape != shape or not np.allclose(affine, case.affine, atol=1e-3):
         raise ValueError(
             f"{path}: shape {voxels.shape} and affine {affine.tolist()}, but the case's {CT_FILE} has {shape} and "

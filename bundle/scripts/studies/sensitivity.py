@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,33 +14,35 @@ from tqdm import tqdm
 
 from scripts.geometry import VIEWS, BiplanarGeometry
 from scripts.inference.measured import KeepViews
+from scripts.intensity import hu_to_network
 from scripts.metrics.protocol import DATA_RANGE
 from scripts.metrics.tables import SINGLE, Summary, summarise
 from scripts.metrics.volume import psnr, ssim3d
 from scripts.physics.detector import expose
 from scripts.physics.raymarch import RayMarchProjector, rotate_pose, view_pose
-from scripts.studies.tables import page, write_tables
+from scripts.studies.account import Account, named
+from scripts.studies.tables import Text
 from scripts.training.prepare_batch import PrepareSimulated
 
+TEXT = Text("Sensitivity", "Means over cases, of all radiographs simulated from the prepared CT by one ray march.")
 UNPERTURBED = "unperturbed"
 METRICS = {"psnr3d_db": psnr, "ssim3d": ssim3d}
 
 
-@dataclass(frozen=True)
-class Perturbed:
+class Perturbed(nn.Module):
     """Radiographs that deviate from what the network believes of them.
 
-    Attributes:
+    Args:
         projector: mu in 1/mm to line integrals, in the poses in which they were taken.
         gain: factor on all line integrals, of another beam energy.
         exposure: factor on the open beam.
     """
 
-    projector: nn.Module
-    gain: float = 1.0
-    exposure: float = 1.0
+    def __init__(self, projector: nn.Module, gain: float = 1.0, exposure: float = 1.0) -> None:
+        super().__init__()
+        self.projector, self.gain, self.exposure = projector, gain, exposure
 
-    def __call__(self, mu: Tensor) -> Tensor:
+    def forward(self, mu: Tensor) -> Tensor:
         """Line integrals ``[B, 2, N, N]`` of ``mu [B, 1, U, V, W]``."""
         return expose(self.gain * self.projector(mu), self.exposure)
 
@@ -66,11 +67,12 @@ def perturbations(
     found = {UNPERTURBED: Perturbed(straight)}
     for name, turned in (("lateral view", VIEWS[1:]), ("both views", VIEWS)):
         for turn in turns_deg:
-            poses = [
+            frontal, lateral = (
                 rotate_pose(view_pose(geometry, view), (0.0, 0.0, math.radians(turn) if view in turned else 0.0))
                 for view in VIEWS
-            ]
-            found[f"{name} turned by {turn:+g} deg"] = Perturbed(RayMarchProjector(geometry, tuple(poses)).to(device))
+            )
+            projector = RayMarchProjector(geometry, (frontal, lateral)).to(device)
+            found[f"{name} turned by {turn:+g} deg"] = Perturbed(projector)
     found |= {f"exposure x {factor:.3g}": Perturbed(straight, exposure=factor) for factor in exposures}
     return found | {f"gain x {factor:.3g}": Perturbed(straight, gain=factor) for factor in gains}
 
@@ -98,7 +100,7 @@ class SensitivityStudy:
         network: nn.Module,
         inferer: Inferer,
         device: torch.device,
-        perturbations: Mapping[str, Callable[[Tensor], Tensor]],
+        perturbations: Mapping[str, nn.Module],
         views: Sequence[str],
         cases: Iterable[Mapping[str, Any]],
         failures: Mapping[str, str],
@@ -107,7 +109,7 @@ class SensitivityStudy:
     ) -> None:
         self.network, self.inferer, self.device = network.eval(), inferer, device
         self.prepare = {name: KeepViews(views, PrepareSimulated(seen)) for name, seen in perturbations.items()}
-        self.cases, self.failures, self.settings = cases, dict(failures), dict(settings)
+        self.cases, self.account, self.settings = cases, Account(failures), dict(settings)
         self.output_dir = Path(output_dir)
 
     def __call__(self) -> None:
@@ -115,26 +117,22 @@ class SensitivityStudy:
 
         Raises:
             ValueError: no case could be used.
-            SystemExit: with status 1 and the errors, if a case was lost.
+            SomeFailed: some cases were lost.
         """
-        rows: list[dict[str, Any]] = []
         for case in tqdm(self.cases, desc="sensitivity", unit="case"):
-            try:
-                rows += self._measure(case)
-            except ValueError as error:
-                self.failures[case["name"]] = f"{case['name']}: {error}"
-        lost = "\n".join(self.failures.values())
-        if not rows:
-            raise ValueError(f"no case could be used:\n{lost}")
-        self._write(rows)
-        if self.failures:
-            raise SystemExit(f"{len(self.failures)} cases failed:\n{lost}")
+            with self.account.case(case["name"]), named(case["name"]):
+                self.account.rows += self._measure(case)
+        self.account.require(self.account.rows, "no case could be used")
+        summary = summarise(self.account.rows)
+        self.account.publish(self.output_dir, TEXT, self.settings, summary, _table(summary))
+        self.account.close()
 
     def _measure(self, case: Mapping[str, Any]) -> list[dict[str, Any]]:
         """A row per perturbation."""
-        measured = {}
+        measured, hu = {}, case["hu"][None]
+        target = hu_to_network(hu.to(self.device))
         for name, prepare in self.prepare.items():
-            image, target = prepare({"hu": case["hu"][None]}, self.device)
+            image, _ = prepare({"hu": hu}, self.device)
             volume = self.inferer(image, self.network)[:, :1].float()
             if not torch.isfinite(volume).all():
                 raise ValueError("the volume holds NaN or infinity; check the weights, or switch --amp off")
@@ -146,13 +144,6 @@ class SensitivityStudy:
             | {f"{metric}_change": value - usual[metric] for metric, value in values.items()}
             for name, values in measured.items()
         ]
-
-    def _write(self, rows: list[dict[str, Any]]) -> None:
-        summary, cases = summarise(rows), len({row["case"] for row in rows})
-        table, record = _table(summary), {**self.settings, "cases": cases, "failures": self.failures}
-        about = "Means over cases, of all radiographs simulated from the prepared CT by one ray march."
-        write_tables(self.output_dir, rows, summary, record, page("Sensitivity", table, about, record))
-        print(f"\n{table}\n\n{cases} cases; tables in {self.output_dir}", flush=True)
 
 
 def _table(summary: Summary) -> str:

@@ -11,11 +11,12 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from scripts.io.errors import SomeFailed
 from scripts.io.text import write_text
 from scripts.training.checkpoints import saved_checkpoints
 
@@ -58,7 +59,7 @@ class Method:
         training: further overlays for training only, e.g. an adversarial one.
         evaluation: further overlays for evaluation only.
         options: of the training, beside the budget's and over them.
-        upon: options of the training that name the weights of other methods, which must come before; by option.
+        upon: a method for each option of the training that names another method's weights; it must come before.
         trained_as: the method whose weights are evaluated; this one is not trained itself.
     """
 
@@ -89,8 +90,8 @@ class Sweep:
         common: overlays over every method's own, in training and evaluation, e.g. another grid.
         only: names of the methods to run, all by default.
         tracking: options for an experiment tracker, which ``--tracking`` puts here. Every command gets them, with the
-            method as the name of its run: training leaves the run open, evaluation goes on with it and closes it. They
-            are no part of what is compared: what is done without them is not repeated with them.
+            method as the name of its run: training leaves the run open, evaluation goes on with it and closes it. A
+            step that was done without them is not repeated with them.
         run: executes a command; for tests.
     """
 
@@ -121,7 +122,7 @@ class Sweep:
         """Run all that is not done, then publish.
 
         Raises:
-            SystemExit: with status 1 and the errors, if a method failed.
+            SomeFailed: some methods failed.
         """
         failures = {}
         for i, name in enumerate(self.names):
@@ -135,7 +136,7 @@ class Sweep:
             rows = collect_rows([self.output_dir / name / "evaluation" for name in done])
             self.publish(self.output_dir, rows, {name: self._costs(name) for name in done})
         if failures:
-            raise SystemExit(f"{len(failures)} of {len(self.names)} methods failed:\n" + "\n".join(failures.values()))
+            raise SomeFailed(f"{len(failures)} of {len(self.names)} methods", failures.values())
 
     def _method(self, label: str, name: str) -> None:
         folder, method = self.output_dir / name, self.methods[name]
@@ -158,7 +159,7 @@ class Sweep:
         if begun != train and saved_checkpoints(training / "checkpoints"):
             raise RuntimeError(f"{training}: was begun with other settings; choose another --output_dir or delete it")
         if self._step(f"{label}: training", train, training, folder / "log.txt", tracking):
-            for other, its in self.methods.items():  # what is there measured other weights
+            for other, its in self.methods.items():  # what was evaluated there had the old weights
                 if name in (other, its.trained_as):
                     (self.output_dir / other / "evaluation" / RECORD).unlink(missing_ok=True)
 
@@ -174,7 +175,7 @@ class Sweep:
         return command + _arguments({"output_dir": output_dir, **options})
 
     def _step(self, label: str, command: list[str], folder: Path, log: Path, tracking: Mapping[str, Any]) -> bool:
-        """Run a step, with the options ``tracking``, unless it is done; tells whether it ran."""
+        """Run a step, with the options ``tracking``, unless it is done; return whether it ran."""
         record = _record(folder)
         if record.get("command") == command and "seconds" in record:
             print(f"{label}: done before", flush=True)
@@ -183,7 +184,7 @@ class Sweep:
         folder.mkdir(parents=True, exist_ok=True)
         write_text(folder / RECORD, json.dumps({"command": command}, indent=2) + "\n")
         used = self.run(command + _arguments(tracking), log)
-        # An interrupted training has used time before; its log tells, this record does not.
+        # The time that an interrupted training used before is in its log only.
         write_text(folder / RECORD, json.dumps({"command": command, **asdict(used)}, indent=2) + "\n")
         print(f"{label}: {used.seconds:.0f} s", flush=True)
         return True
@@ -191,7 +192,8 @@ class Sweep:
     def _costs(self, name: str) -> dict[str, Any]:
         used = _record(self._weights(self.methods[name].trained_as or name).parent)
         summary = json.loads((self.output_dir / name / "evaluation" / "summary.json").read_text())
-        distances = next((m["metrics"] for m in summary["methods"] if m["method"] == name), {})
+        found: Iterator[dict[str, Any]] = (m["metrics"] for m in summary["methods"] if m["method"] == name)
+        distances = next(found, {})
         return {
             **{metric: value["mean"] for metric, value in distances.items() if metric.startswith("fid_")},
             "parameters": summary["parameters"],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from scripts.io.text import write_text
 from scripts.metrics.tables import Row, Summary, summary_json, summary_rows, to_csv
@@ -29,10 +29,18 @@ def write_tables(output_dir: Path, rows: Sequence[Row], summary: Summary, record
     write_text(output_dir / "summary.md", page)
 
 
-def page(title: str, table: str, about: str, record: Mapping[str, Any], notes: Sequence[str] = ()) -> str:
+class Text(NamedTuple):
+    """What a page says besides its numbers: a title, what the table shows, and what its lines mean."""
+
+    title: str
+    about: str
+    notes: Sequence[str] = ()
+
+
+def page(text: Text, table: str, record: Mapping[str, Any]) -> str:
     """A measurement in Markdown: its table, what the table means, and the facts about the run."""
     facts = [f"{key}: {value}" for key, value in record.items()]
-    parts = [f"# {title}", table, about, _bullets(notes), "## Settings", _bullets(facts)]
+    parts = [f"# {text.title}", table, text.about, _bullets(text.notes), "## Settings", _bullets(facts)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 

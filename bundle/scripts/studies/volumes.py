@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from scripts.io.nifti import write_volume
 
 
 class SaveVolumes:
-    """Writes the volume that is measured of every case as ``<case>.nii.gz``: int16 HU, the true CT's affine.
+    """Writes the measured volume of every case as ``<case>.nii.gz``: int16 HU, the true CT's affine.
 
     Args:
         output_dir: made if needed.
@@ -31,7 +32,8 @@ class SaveVolumes:
     def __call__(self, engine: Engine) -> None:
         """Write the first sample of every case of the batch."""
         self.output_dir.mkdir(parents=True, exist_ok=True)
-        batch, volumes = engine.state.batch, engine.state.output["pred"][:, 0].float()
+        state: Any = engine.state  # of MONAI's evaluator
+        batch, volumes = state.batch, state.output["pred"][:, 0].float()
         for name, volume, affine in zip(batch["name"], volumes, batch["affine"], strict=True):
             hu = network_to_hu(volume).round().cpu().numpy().astype(np.int16)
             write_volume(self.output_dir / f"{safe_name(name)}.nii.gz", hu, affine.cpu().numpy())

@@ -1,0 +1,58 @@
+"""What a user sees of an error: one message, whatever MONAI wraps around it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from scripts.io.errors import TRACEBACK_VARIABLE, SomeFailed, explain_errors
+
+BUNDLE = Path(__file__).parents[2] / "bundle"
+
+
+@pytest.fixture
+def shown(monkeypatch, capsys):
+    """What ends up on stderr if an error is not caught."""
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    monkeypatch.delenv(TRACEBACK_VARIABLE, raising=False)
+    explain_errors()
+
+    def uncaught(error: Exception) -> str:
+        sys.excepthook(type(error), error, error.__traceback__)
+        return capsys.readouterr().err
+
+    return uncaught
+
+
+def wrapped(error: Exception) -> RuntimeError:
+    """As MONAI wraps it."""
+    outer = RuntimeError("Failed to evaluate ...")
+    outer.__cause__ = error
+    return outer
+
+
+def test_a_value_error_is_its_message_and_where_to_find_more(shown):
+    text = shown(wrapped(ValueError("x.dcm: truncated")))
+    assert text.startswith("error: x.dcm: truncated\n") and f"{TRACEBACK_VARIABLE}=1" in text
+
+
+def test_the_account_of_failures_is_printed_as_it_is(shown, monkeypatch):
+    account = SomeFailed("2 of 5 cases", ["a: no CT", "b: NaN"])
+    assert account.failures == ["a: no CT", "b: NaN"]
+    assert shown(wrapped(account)) == "2 of 5 cases failed:\na: no CT\nb: NaN\n"
+    monkeypatch.setenv(TRACEBACK_VARIABLE, "1")
+    assert shown(account) == "2 of 5 cases failed:\na: no CT\nb: NaN\n"
+
+
+def test_other_errors_keep_their_traceback(shown, monkeypatch):
+    assert "KeyError" in shown(KeyError("x"))
+    monkeypatch.setenv(TRACEBACK_VARIABLE, "1")
+    assert "ValueError" in shown(ValueError("y"))
+
+
+def test_a_program_that_some_cases_failed_in_ends_with_status_1():
+    code = "from scripts.io.errors import *; explain_errors(); raise SomeFailed('1 of 2 cases', ['a: no CT'])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=BUNDLE, env=os.environ, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (1, "1 of 2 cases failed:\na: no CT\n")
