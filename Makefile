@@ -6,7 +6,7 @@ VENV_DEPLOY ?= .venv-deploy
 RUN := $(VENV)/bin/python
 OUTPUT ?= output
 
-.PHONY: demo test test-slow test-label test-deploy release lint clean
+.PHONY: demo test test-slow test-label test-deploy release lint types clean
 
 demo: $(VENV)/.installed  ## reconstruct the embedded demo case
 	$(RUN) -m monai.bundle run --config_file bundle/configs/inference.json \
@@ -34,6 +34,9 @@ release: $(VENV)/.installed-dev  ## build and check the model-zoo folder; for SC
 lint: $(VENV)/.installed-dev  ## check style and docstrings
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
+
+types: $(VENV)/.installed-dev  ## the types of what is shipped
+	$(RUN) -m mypy
 
 $(VENV)/.installed: requirements.txt
 	$(PYTHON) -m venv $(VENV)

@@ -1,0 +1,108 @@
+"""The command line of ``python -m monai.bundle run``, which takes any name for an option and says nothing."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import monai.bundle
+from monai.bundle import ConfigParser
+from monai.bundle.utils import DEFAULT_MLFLOW_SETTINGS
+
+_OWN = frozenset(inspect.signature(monai.bundle.run).parameters) - {"override"}
+"""What MONAI itself takes."""
+_HELP = ("help", "h")
+
+
+def check_options(arguments: Sequence[str] | None = None) -> None:
+    """Refuse options that no configuration of this run has; with ``--help``, print those that there are and exit.
+
+    MONAI adds an unknown name to the configuration, where nothing reads it: a misspelt ``--input`` would reconstruct
+    something else.
+
+    Args:
+        arguments: of the process, the program first; ``sys.argv`` by default. Another program's are left alone.
+
+    Raises:
+        ValueError: unknown options; the message names each, and the nearest known one.
+        SystemExit: with status 0, for ``--help``.
+    """
+    program, *rest = sys.argv if arguments is None else arguments
+    if "monai" not in program or rest[:1] != ["run"]:
+        return
+    given = _options(rest[1:])
+    options = _configured(given)
+    if any(name in _HELP for name in given):
+        print(_help(options))
+        raise SystemExit(0)
+    unknown = [name for name in given if _base(name) not in options.keys() | _OWN]
+    if unknown:
+        raise ValueError("; ".join(_refusal(name, options) for name in unknown))
+
+
+def _options(arguments: Iterable[str]) -> dict[str, str]:
+    """Names as Fire reads them, to what follows each."""
+    found: dict[str, str] = {}
+    name = ""
+    for argument in arguments:
+        if argument == "--":  # the rest is for Fire
+            break
+        if match := re.match(r"--?([A-Za-z_+][^=\s]*)(?:=(.*))?$", argument, re.DOTALL):
+            name = match[1].replace("-", "_")
+            found[name] = match[2] or ""
+        elif name and not found[name]:
+            found[name] = argument
+    return found
+
+
+def _configured(given: Mapping[str, str]) -> dict[str, Any]:
+    """The entries of the configuration files, and those of the tracking settings."""
+    options: dict[str, Any] = {}
+    for file in _files(given.get("config_file", "")):
+        options |= ConfigParser.load_config_file(file)
+    if tracking := given.get("tracking"):
+        settings: Mapping[str, Any] = (
+            DEFAULT_MLFLOW_SETTINGS if tracking == "mlflow" else ConfigParser.load_config_file(tracking)
+        )
+        options |= settings["configs"]
+    return {name.lstrip("+"): value for name, value in options.items()}
+
+
+def _files(text: str) -> list[str]:
+    """``a.json``, ``a.json,b.json`` or ``['a.json','b.json']``."""
+    try:
+        named = ast.literal_eval(text)
+    except (SyntaxError, ValueError):
+        named = text
+    files = named.split(",") if isinstance(named, str) else [str(file) for file in named]
+    return [file for file in files if Path(file).is_file()]
+
+
+def _base(name: str) -> str:
+    return re.split("#|::", name.lstrip("+"))[0]
+
+
+def _plain(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The entries that are meant to be set: values, no components and no expressions."""
+    return {
+        name: value
+        for name, value in options.items()
+        if not isinstance(value, dict | list) and name not in ("bundle_root", "imports")
+    }
+
+
+def _help(options: Mapping[str, Any]) -> str:
+    lines = [f"  --{name} {value!r}" for name, value in sorted(_plain(options).items())]
+    return "options and their defaults:\n" + "\n".join(lines)
+
+
+def _refusal(name: str, options: Mapping[str, Any]) -> str:
+    nearest = get_close_matches(_base(name), [*_plain(options), *_OWN], n=1) or get_close_matches(_base(name), options)
+    hint = f"did you mean --{nearest[0]}?" if nearest else "--help lists those that there are"
+    return f"no option --{name}; {hint}"
