@@ -13,7 +13,7 @@ from ignite.engine import Engine, Events
 from monai.engines import IterationEvents
 from torch import Tensor, nn
 
-from scripts.intensity import network_to_radiograph
+from scripts.intensity import network_to_hu, network_to_radiograph
 from scripts.metrics.perceptual import NOTES as PERCEPTUAL_NOTES
 from scripts.metrics.perceptual import Perceptual, SliceFeatures
 from scripts.metrics.protocol import NOTES, measure
@@ -21,14 +21,22 @@ from scripts.metrics.tables import SINGLE, Statistic, Summary, summarise, to_mar
 from scripts.studies.account import Account, named
 from scripts.studies.tables import Text
 
+SPREAD_NOTE = (
+    "`spread_hu`: the standard deviation of the samples, averaged over the volume; only where there are several."
+)
+
 
 class Estimate(NamedTuple):
-    """Volumes ``[B, 1, U, V, W]`` in network range, how they were made, and the seconds that each took."""
+    """Volumes ``[B, 1, U, V, W]`` in network range, how they were made, and the seconds that each took.
+
+    ``spread_hu [B]`` is the standard deviation of the samples whose mean they are, averaged over the volume; else NaN.
+    """
 
     method: str
     estimate: str
     volumes: Tensor
     seconds: float
+    spread_hu: Tensor
 
 
 class CompareMethods:
@@ -94,7 +102,7 @@ class CompareMethods:
                     {"case": case, "method": e.method, "estimate": e.estimate}
                     | measure(e.volumes[one], target[one], line_integrals[one], projector)
                     | self.lpips.measure(e.volumes[one], target[one])
-                    | {"seconds": e.seconds}
+                    | {"spread_hu": float(e.spread_hu[i]), "seconds": e.seconds}
                     for e in estimates
                 ]
                 self.fid.add(target[one], {(e.method, e.estimate): e.volumes[one] for e in estimates})
@@ -108,7 +116,11 @@ class CompareMethods:
             SomeFailed: some cases were lost.
         """
         self.account.require(self.account.rows, "no case could be evaluated")
-        text = Text(f"Evaluation of {self.method}", "Mean ± standard deviation over cases.", NOTES + PERCEPTUAL_NOTES)
+        text = Text(
+            f"Evaluation of {self.method}",
+            "Mean ± standard deviation over cases.",
+            (*NOTES, SPREAD_NOTE, *PERCEPTUAL_NOTES),
+        )
         summary = self._summary()
         self.account.publish(self.output_dir, text, self.settings, summary, to_markdown(summary))
         self.account.close()
@@ -123,13 +135,14 @@ class CompareMethods:
 
     def _estimates(self, image: Tensor, samples: Tensor) -> list[Estimate]:
         seconds, count = self.seconds / len(image), samples.shape[1]
-        estimates = [Estimate(self.method, SINGLE, samples[:, :1], seconds / count)]
+        none = torch.full((len(image),), math.nan)
+        estimates = [Estimate(self.method, SINGLE, samples[:, :1], seconds / count, none)]
         if count > 1:
-            mean = samples.mean(dim=1, keepdim=True)
-            estimates.append(Estimate(self.method, f"mean of {count} samples", mean, seconds))
+            mean, spread_hu = samples.mean(dim=1, keepdim=True), network_to_hu(samples).std(dim=1).flatten(1).mean(1)
+            estimates.append(Estimate(self.method, f"mean of {count} samples", mean, seconds, spread_hu))
         for name, network in self.baselines.items():
             volumes, elapsed = _timed(network.to(image.device), image)
-            estimates.append(Estimate(name, SINGLE, volumes, elapsed / len(image)))
+            estimates.append(Estimate(name, SINGLE, volumes, elapsed / len(image), none))
         return estimates
 
     def _start(self, engine: Engine) -> None:
