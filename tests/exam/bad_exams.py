@@ -34,7 +34,7 @@ from scripts.io.case import read_case
 
 DEMO = Path(__file__).parents[2] / "bundle" / "docs" / "demo"
 GEOMETRY = read_geometry(DEMO / "geometry.json")
-LINE_INTEGRALS = dict(zip(VIEWS, read_case(DEMO).image.numpy(), strict=True))
+LINE_INTEGRALS = dict(zip(VIEWS, read_case(DEMO).line_integrals.numpy(), strict=True))
 TOLD = {
     "source_to_isocentre_mm": 785.0,
     "source_to_detector_mm": 1200.0,

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from pydicom.dataset import Dataset
 
 from scripts.dicom.write_ct import CtDescription, write_ct_series, write_uncertainty_series
 from scripts.io.nifti import write_volume
-from scripts.results.record import Result
+from scripts.results.save import Result
 
 Writer = Callable[[Path, Result], None]
 
@@ -64,8 +63,7 @@ class WriteDicom:
 
     def __call__(self, folder: Path, result: Result) -> None:
         """Write them."""
-        sources = {view: Dataset.from_json(header) for view, header in result.exam["headers"].items()}
-        description = _description(result)
+        sources, description = result.exam.headers, _description(result)
         series = {"ct": (write_ct_series, result.mean), "std": (write_uncertainty_series, result.std)}
         for name, (write, volume) in series.items():
             if volume is not None:
@@ -86,23 +84,23 @@ class WriteReport:
     def __call__(self, folder: Path, result: Result) -> None:
         """Write it."""
         images = {"measured": result.measured, "reprojected": result.reprojected}
-        images |= {f"{view}_film": pixels for view, pixels in result.films.items()}
+        images |= {f"{view}_film": pixels for view, pixels in result.exam.films.items()}
         volumes = {"ct": result.mean, "std": result.std, "truth": result.truth}
         known = {name: volume for name, volume in volumes.items() if volume is not None}
-        self.write(folder, result.record, images, known, result.affine)
+        self.write(folder, result.record.to_dict(), images, known, result.affine)
 
 
 def _description(result: Result) -> CtDescription:
-    record = result.record
-    decisive = {"inputs": sorted(record["inputs_sha256"].values()), "options": record["options"]}
-    how = {key: record[key] for key in ("sampler", "steps", "power", "seed", "samples") if key in record}
-    views = record["views"]
+    exam, made = result.exam, result.record.settings.provenance
+    decisive = {"inputs": sorted(exam.files.values()), "options": exam.options}
+    how = {key: made[key] for key in ("sampler", "steps", "power", "seed", "samples") if key in made}
+    views = exam.views
     return CtDescription(
         exam=json.dumps(decisive, sort_keys=True),
-        software=record["bundle"]["name"],
-        version=record["bundle"]["version"],
-        weights_sha256=record["weights_sha256"],
+        software=made["bundle"]["name"],
+        version=made["bundle"]["version"],
+        weights_sha256=made["weights_sha256"],
         derivation=", ".join(f"{key} {value}" for key, value in how.items()),
-        is_lossy=result.exam["is_lossy"],
+        is_lossy=exam.is_lossy,
         source="2 X-rays" if len(views) > 1 else f"1 X-ray ({views[0]})",
     )
