@@ -10,7 +10,7 @@ import pytest
 
 from scripts.cases.export_radiographs import export_case, find_cases, main
 from scripts.dicom.write_radiograph import AIR_COUNTS, FORMS
-from scripts.exam.acquisition import acquire
+from scripts.exam.acquisition import acquire_exam
 from scripts.exam.rectify import rectify
 from scripts.exam.views import find_exam
 from scripts.io.case import read_case
@@ -48,7 +48,7 @@ def test_an_exported_case_brought_into_its_own_geometry_is_the_case(tmp_path):
     export_case(DEMO, tmp_path / "out", FORMS["processing"])
     for truth, (view, film) in zip(case.line_integrals.numpy(), find_exam(tmp_path / "out")[0].items(), strict=True):
         pixels = -np.log(film.pixels / AIR_COUNTS)
-        image, covered = rectify(pixels, pixels < np.inf, acquire(film, view, {}), view, case.geometry)
+        image, covered = rectify(pixels, pixels < np.inf, acquire_exam({view: film}, {})[view], view, case.geometry)
         assert covered.all()
         assert (np.abs(image - truth) <= rounding(truth)).all()
 

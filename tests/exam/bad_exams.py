@@ -793,7 +793,7 @@ _CASES = [
     BadExam(
         "a view cut",
         _case("frontal.nii.gz", lambda p: os.truncate(p, 999)),
-        r"frontal\.nii\.gz: declares 65536 bytes of pixels and .*; copy or export it again",
+        r"frontal\.nii\.gz: not a readable NIfTI file .*; copy or export it again",
     ),
     BadExam(
         "a view without pixels",

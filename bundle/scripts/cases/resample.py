@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 from monai.transforms import SpatialResample
-from scipy.ndimage import gaussian_filter
 from skimage.measure import block_reduce
 
 from scripts.intensity import AIR_HU
+from scripts.smoothing import smoothed
 
 
 def isotropic_grid(shape: tuple[int, ...], affine: np.ndarray, spacing_mm: float) -> tuple[tuple[int, ...], np.ndarray]:
@@ -41,7 +41,7 @@ def grid_affine(centre_mm: np.ndarray, shape: np.ndarray | tuple[int, ...], spac
 def resample_hu(hu: np.ndarray, affine: np.ndarray, to_shape: tuple[int, ...], to_affine: np.ndarray) -> np.ndarray:
     """Linear interpolation of HU on another grid; air outside the data.
 
-    Where the new grid is coarser, a Gaussian with the variance of a box as wide as the new voxel comes first.
+    Where the new grid is coarser, the HU are smoothed first.
 
     Args:
         hu: ``[X, Y, Z]`` float32.
@@ -52,8 +52,7 @@ def resample_hu(hu: np.ndarray, affine: np.ndarray, to_shape: tuple[int, ...], t
     Returns:
         HU of shape ``to_shape``, float32.
     """
-    wider = _new_voxels_in_old(affine, to_affine)
-    smooth = gaussian_filter(hu, np.sqrt(np.maximum(wider**2 - 1, 0) / 12), mode="nearest")
+    smooth = smoothed(hu, _new_voxels_in_old(affine, to_affine), mode="nearest")
     values = _resample(smooth, affine, to_shape, to_affine, mode="bilinear", padding="border")
     inside = resample_labels(np.ones(hu.shape, dtype=np.uint8), affine, to_shape, to_affine)
     return np.where(inside > 0, values, np.float32(AIR_HU))

@@ -240,7 +240,7 @@ class LoadExamd(MapTransform):
 
 
 def _case_files(source: Source, choice: ViewChoice) -> dict[str, Path]:
-    """Those of the used views and the geometry, by what a mapping calls them; none if the source states no geometry."""
+    """The files of the used views and the geometry, under a mapping's keys; empty if the source states no geometry."""
     if isinstance(source, Mapping):
         names = (*choice.used, "geometry_file") if "geometry_file" in source else ()
         return {name: Path(source[name]) for name in names}
@@ -254,7 +254,7 @@ def _case_files(source: Source, choice: ViewChoice) -> dict[str, Path]:
 
 
 def _told_by(views: Mapping[str, _View], warnings: Sequence[str]) -> dict[str, Any]:
-    """The fields of an exam that its views tell, after the warnings about all of them."""
+    """The exam's inputs, and its warnings: first those about all views, then those of each."""
     of_views = (warning for view in views.values() for warning in view.warnings)
     return {"inputs": {name: view.input for name, view in views.items()}, "warnings": (*warnings, *of_views)}
 

@@ -24,8 +24,8 @@ from torch import Tensor
 
 from scripts.geometry import VIEWS, BiplanarGeometry, read_geometry
 from scripts.io.atomic import whole_folder
-from scripts.io.nifti import read_image, read_volume, write_image, write_volume
-from scripts.io.nifti_radiograph import check_nifti
+from scripts.io.nifti import read_volume, write_image, write_volume
+from scripts.io.nifti_radiograph import read_image
 
 IMAGE_FILES = {view: f"{view}.nii.gz" for view in VIEWS}
 GEOMETRY_FILE = "geometry.json"
@@ -158,7 +158,6 @@ def _read_views(paths: Mapping[str, Path], geometry: BiplanarGeometry) -> np.nda
         if not path.is_file():
             needed = "both " * (len(paths) == len(VIEWS)) + " and ".join(paths)
             raise ValueError(f"{path}: the {name} view is missing; a case needs {needed}")
-        check_nifti(path)
         pixels, pitch_mm = read_image(path)
         if pixels.shape[0] != geometry.detector_pixels:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""Reconstructing many exams: one that fails does not lose the others, and what is done already is not done again."""
+"""Reconstructs many exams. One that fails does not lose the others, and an exam that is done is not done again."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ignite.engine import Engine, Events
-from monai.data import DataLoader
+from monai.data import DataLoader, Dataset
 from monai.engines import Evaluator
 from tqdm import tqdm
 
@@ -93,7 +93,7 @@ class ReconstructAll:
     def _reconstruct(self, item: Mapping[str, Any]) -> None:
         require_replaceable(self.saver.folder(item["image"]), RECORD_FILE)
         self.error = None
-        self.evaluator.data_loader = DataLoader([item], batch_size=1)
+        self.evaluator.data_loader = DataLoader(Dataset([item]), batch_size=1)
         self.evaluator.state.epoch_length = 1
         self.evaluator.run()
         if self.error is not None:

@@ -40,10 +40,10 @@ class Projector(Protocol):
     geometry: BiplanarGeometry
 
     def __call__(self, mu: Tensor) -> Tensor:
-        """Project."""
+        """Project one batch."""
 
     def buffers(self) -> Iterator[Tensor]:
-        """At least one."""
+        """The module's buffers, at least one."""
 
 
 @dataclass(frozen=True, eq=False)

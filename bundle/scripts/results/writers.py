@@ -33,7 +33,7 @@ class WriteNifti:
     """``ct.nii.gz``, int16 HU (of several samples the mean), and ``std.nii.gz``, float32 HU, if there are several."""
 
     def __call__(self, folder: Path, result: Result) -> None:
-        """Write them."""
+        """Write the files."""
         write_volume(folder / "ct.nii.gz", np.rint(result.mean).astype(np.int16), result.affine)
         if result.std is not None:
             write_volume(folder / "std.nii.gz", result.std, result.affine)
@@ -50,7 +50,7 @@ class DrawFigure:
     draw: Callable[..., None]
 
     def __call__(self, folder: Path, result: Result) -> None:
-        """Draw it."""
+        """Draw the figure."""
         images = (result.mean, result.measured, result.reprojected)
         self.draw(folder / "figure.png", *images, result.spacing_mm, result.name, result.truth)
 
@@ -62,7 +62,7 @@ class WriteDicom:
     """
 
     def __call__(self, folder: Path, result: Result) -> None:
-        """Write them."""
+        """Write the files."""
         sources, description = result.exam.headers, _description(result)
         series = {"ct": (write_ct_series, result.mean), "std": (write_uncertainty_series, result.std)}
         for name, (write, volume) in series.items():
@@ -82,7 +82,7 @@ class WriteReport:
     write: Callable[..., None]
 
     def __call__(self, folder: Path, result: Result) -> None:
-        """Write it."""
+        """Write the page."""
         images = {"measured": result.measured, "reprojected": result.reprojected}
         images |= {f"{view}_film": pixels for view, pixels in result.exam.films.items()}
         volumes = {"ct": result.mean, "std": result.std, "truth": result.truth}
