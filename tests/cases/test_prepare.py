@@ -225,7 +225,7 @@ def test_one_bad_scan_does_not_lose_the_others_and_ends_with_exit_code_1(tmp_pat
 def test_mistakes_before_the_first_scan_end_the_command_with_their_message(tmp_path):
     with pytest.raises(SystemExit, match="prepare: output folder: none given; add --output DIR"):
         main(lambda: [], None, SETTINGS)
-    with pytest.raises(SystemExit, match="prepare: .*no NIfTI file"):
+    with pytest.raises(SystemExit, match="prepare: .*no CT found.*check --input"):
         main(lambda: find_scans(tmp_path), tmp_path / "out", SETTINGS)
     assert list(tmp_path.iterdir()) == []
 
