@@ -6,10 +6,11 @@ import sys
 from pathlib import Path
 
 SCRIPTS = Path(__file__).parents[1] / "bundle" / "scripts"
-VALUES = {"geometry", "intensity"}
+VALUES = {"geometry", "intensity", "smoothing"}
 MAY_IMPORT = {
     "geometry": set(),
     "intensity": set(),
+    "smoothing": set(),
     "physics": VALUES,
     "blocks": set(),
     "diffusion": set(),

@@ -193,3 +193,16 @@ def test_the_sides_may_be_left_to_their_defaults_in_a_file(tmp_path):
     path = tmp_path / "geometry.json"
     path.write_text(json.dumps(values))
     assert read_geometry(path) == carm()
+
+
+@pytest.mark.parametrize("name", ["carm", "x2ct", "chest", "parallel"])
+def test_the_isocentres_pitch_is_that_of_the_detector_without_the_magnification(name):
+    geometry = preset(name, SHAPE, 2.0, 32)
+    magnified = geometry.isocentre_pitch_mm * float(geometry.magnification(torch.zeros(1), 1.0))
+    assert magnified == pytest.approx(geometry.detector_spacing_mm)
+
+
+@pytest.mark.parametrize("name", ["carm", "parallel"])
+def test_a_geometry_is_the_same_from_the_fields_that_json_has(name):
+    geometry = preset(name, SHAPE, 2.0, 32)
+    assert BiplanarGeometry.from_dict(json.loads(geometry.to_json())) == geometry

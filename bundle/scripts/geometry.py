@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from numbers import Real
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -67,6 +67,11 @@ def _shape(name: str, values: Iterable[int]) -> tuple[int, int, int]:
         raise ValueError(f"geometry: {name} holds three counts, along (u, v, w), got {values!r}")
     u, v, w = (_count(name, n) for n in counts)
     return (u, v, w)
+
+
+def isocentre_magnification(source_to_isocentre_mm: float, source_to_detector_mm: float) -> float:
+    """How much larger the plane of the isocentre appears on a detector than it is; 1 for a parallel beam."""
+    return 1.0 if math.isinf(source_to_detector_mm) else source_to_detector_mm / source_to_isocentre_mm
 
 
 @dataclass(frozen=True, repr=False)
@@ -149,6 +154,13 @@ class BiplanarGeometry:
         return (u * self.volume_spacing_mm, v * self.volume_spacing_mm, w * self.volume_spacing_mm)
 
     @property
+    def isocentre_pitch_mm(self) -> float:
+        """Pitch of the detectors' pixels in the plane of the isocentre."""
+        return self.detector_spacing_mm / isocentre_magnification(
+            self.source_to_isocentre_mm, self.source_to_detector_mm
+        )
+
+    @property
     def detector_size_mm(self) -> float:
         """Side length of either square detector."""
         return self.detector_pixels * self.detector_spacing_mm
@@ -169,13 +181,19 @@ class BiplanarGeometry:
 
     def with_volume(self, shape: tuple[int, int, int], spacing_mm: float) -> BiplanarGeometry:
         """The same exam over another voxel grid around the same isocentre."""
-        return replace(self, volume_shape=tuple(shape), volume_spacing_mm=float(spacing_mm))
+        return replace(self, volume_shape=_shape("volume_shape", shape), volume_spacing_mm=float(spacing_mm))
 
     def volume_affine(self) -> np.ndarray:
         """RAS voxel-to-millimetre affine ``[4, 4]`` of the volume grid, the isocentre at the origin."""
         affine = np.diag([self.volume_spacing_mm] * 3 + [1.0])
         affine[:3, 3] = [-(n - 1) / 2 * self.volume_spacing_mm for n in self.volume_shape]
         return affine
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> BiplanarGeometry:
+        """The geometry with these fields, as JSON has them: infinite distances are the string ``"inf"``."""
+        stated: dict[str, Any] = {name: math.inf if value == "inf" else value for name, value in values.items()}
+        return cls(**stated)
 
     def to_json(self) -> str:
         """A JSON object with every field; infinite distances are written as the string ``"inf"``."""
@@ -201,7 +219,8 @@ def preset(
     if name not in _PRESET_DISTANCES_MM:
         raise ValueError(f"geometry: preset is one of {sorted(_PRESET_DISTANCES_MM)}, got {name!r}")
     isocentre_mm, detector_mm = _PRESET_DISTANCES_MM[name]
-    size_mm = max(_shape("volume_shape", volume_shape)) * _length_mm("volume_spacing_mm", volume_spacing_mm)
+    shape = _shape("volume_shape", volume_shape)
+    size_mm = max(shape) * _length_mm("volume_spacing_mm", volume_spacing_mm)
     if size_mm >= 2 * isocentre_mm:
         raise ValueError(
             f"geometry: a volume of {size_mm} mm does not fit in front of the {name!r} source, {isocentre_mm} mm from "
@@ -209,9 +228,7 @@ def preset(
         )
     nearest_magnification = 1.0 if math.isinf(detector_mm) else detector_mm / (isocentre_mm - size_mm / 2)
     spacing_mm = size_mm * nearest_magnification / _count("detector_pixels", detector_pixels)
-    return BiplanarGeometry(
-        isocentre_mm, detector_mm, detector_pixels, spacing_mm, tuple(volume_shape), volume_spacing_mm
-    )
+    return BiplanarGeometry(isocentre_mm, detector_mm, detector_pixels, spacing_mm, shape, volume_spacing_mm)
 
 
 def read_geometry(path: str | Path) -> BiplanarGeometry:
@@ -234,8 +251,7 @@ def read_geometry(path: str | Path) -> BiplanarGeometry:
     missing = sorted(known - {"frontal_source", "lateral_source"} - set(values))
     if unknown or missing:
         raise ValueError(f"{path}: geometry fields missing {missing}, unknown {unknown}")
-    values = {k: math.inf if v == "inf" else v for k, v in values.items()}
     try:
-        return BiplanarGeometry(**values)
+        return BiplanarGeometry.from_dict(values)
     except (ValueError, OverflowError) as error:
         raise ValueError(f"{path}: {error}") from error

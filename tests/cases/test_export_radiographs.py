@@ -10,7 +10,7 @@ import pytest
 
 from scripts.cases.export_radiographs import export_case, find_cases, main
 from scripts.dicom.write_radiograph import AIR_COUNTS, FORMS
-from scripts.exam.acquisition import acquire
+from scripts.exam.acquisition import acquire_exam
 from scripts.exam.rectify import rectify
 from scripts.exam.views import find_exam
 from scripts.io.case import read_case
@@ -39,7 +39,7 @@ def rounding(image):
 def test_an_exported_case_is_read_as_the_two_views_it_was(tmp_path):
     export_case(DEMO, tmp_path / "out", FORMS["processing"])
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["frontal.dcm", "lateral.dcm"]
-    image = read_case(DEMO).image.numpy()
+    image = read_case(DEMO).line_integrals.numpy()
     assert (np.abs(read(tmp_path / "out") - image) <= rounding(image)).all()
     assert {pydicom.dcmread(p).PatientID for p in (tmp_path / "out").iterdir()} == {"demo"}
 
@@ -47,15 +47,15 @@ def test_an_exported_case_is_read_as_the_two_views_it_was(tmp_path):
 def test_an_exported_case_brought_into_its_own_geometry_is_the_case(tmp_path):
     case = read_case(DEMO)
     export_case(DEMO, tmp_path / "out", FORMS["processing"])
-    for truth, (view, film) in zip(case.image.numpy(), find_exam(tmp_path / "out")[0].items(), strict=True):
+    for truth, (view, film) in zip(case.line_integrals.numpy(), find_exam(tmp_path / "out")[0].items(), strict=True):
         pixels = -np.log(film.pixels / AIR_COUNTS)
-        image, covered = rectify(pixels, pixels < np.inf, acquire(film, view, {}), view, case.geometry)
+        image, covered = rectify(pixels, pixels < np.inf, acquire_exam({view: film}, {})[view], view, case.geometry)
         assert covered.all()
         assert (np.abs(image - truth) <= rounding(truth)).all()
 
 
 def test_noise_is_that_of_the_seed_and_of_as_many_photons(tmp_path):
-    truth = read_case(DEMO).image.numpy()
+    truth = read_case(DEMO).line_integrals.numpy()
     for name, seed in (("a", 1), ("again", 1), ("other", 2)):
         export_case(DEMO, tmp_path / name, FORMS["processing"], photons=1e4, seed=seed)
     a, again, other = (read(tmp_path / name) for name in ("a", "again", "other"))

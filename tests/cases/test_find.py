@@ -1,4 +1,5 @@
 import gzip
+import logging
 
 import nibabel as nib
 import numpy as np
@@ -90,6 +91,40 @@ def test_two_scans_with_one_name_are_refused(tmp_path):
         find_scans(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["ct.NII.GZ", "CT.Nii", "ct.mha", "CT.NRRD"])
+def test_suffixes_count_in_any_case(tmp_path, name):
+    (tmp_path / name).touch()
+    assert [s.name for s in find_scans(tmp_path)] == [name.split(".")[0]]
+
+
+def test_a_header_and_its_voxels_are_one_scan_with_one_digest(tmp_path):
+    (tmp_path / "ct.mhd").write_text("NDims = 3\nElementDataFile = ct.raw\n")
+    (tmp_path / "ct.raw").write_bytes(b"voxels")
+    (scan,) = find_scans(tmp_path)
+    assert scan.files == (tmp_path / "ct.mhd", tmp_path / "ct.raw")
+    before = scan.sha256()
+    (tmp_path / "ct.raw").write_bytes(b"other voxels")
+    assert scan.sha256() != before
+
+
+def test_what_is_passed_over_is_counted_and_named(tmp_path, caplog):
+    save(tmp_path / "ct.nii.gz", hounsfield())
+    for name in ("notes.txt", "a/ct.mat", "a/excluded.txt", ".hidden"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("no CT")
+    with caplog.at_level(logging.WARNING):
+        find_scans(tmp_path, exclude=["*excluded*"])
+    (line,) = caplog.messages
+    assert "2 files" in line and "notes.txt" in line and "a/ct.mat" in line
+    assert "excluded" not in line and "hidden" not in line and "ct.nii.gz" not in line
+
+
+def test_where_every_file_is_a_scan_nothing_is_said(tmp_path, caplog):
+    save(tmp_path / "ct.nii.gz", hounsfield())
+    find_scans(tmp_path)
+    assert not caplog.messages
+
+
 def test_a_prepared_case_is_not_mistaken_for_a_scan(tmp_path):
     save(tmp_path / "case" / "ct.nii", hounsfield())
     (tmp_path / "case" / "geometry.json").write_text("{}")
@@ -98,7 +133,7 @@ def test_a_prepared_case_is_not_mistaken_for_a_scan(tmp_path):
 
 
 def test_an_empty_or_missing_input_folder_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="no NIfTI file"):
+    with pytest.raises(ValueError, match="no CT found.*check --input"):
         find_scans(tmp_path)
     with pytest.raises(ValueError, match="give --input DIR"):
         find_scans(None)

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from scripts.exam.acquisition import HALF_BODY_MM, Acquisition, acquire, acquire_exam, acquisitions_of
+from scripts.exam.acquisition import HALF_BODY_MM, Acquisition, acquire_exam, acquisitions_of
 from scripts.geometry import preset
 from scripts.io.radiograph import Radiograph
 
@@ -21,6 +21,11 @@ TOLD = {
 
 def film(**stated):
     return Radiograph("film.dcm", "", np.zeros((100, 81), np.float32), "log", **stated)
+
+
+def acquire(radiograph, view, overrides):
+    """How one view alone was taken."""
+    return acquire_exam({view: radiograph}, overrides)[view]
 
 
 def stated_film(**changes):

@@ -159,7 +159,6 @@ def test_an_adapted_film_keeps_the_order_of_its_pixels(reference, unseen):
 
 def test_unseen_patients_of_the_same_kind_are_familiar(reference, unseen):
     for images in unseen:
-        assert max(reference.score(images).values()) <= 1
         assert reference.warnings(images) == []
 
 
@@ -177,7 +176,6 @@ STRANGE = {
 def test_what_no_patient_looks_like_is_warned_of(reference, unseen, damage):
     for images in unseen:
         images = damage(images)
-        assert max(reference.score(images).values()) > 1
         assert reference.warnings(images)
 
 
@@ -202,7 +200,7 @@ def test_a_wrong_scale_is_named_with_its_number(reference, unseen):
 
 def test_images_of_another_shape_are_refused(reference):
     with pytest.raises(ValueError, match=r"made for images \(2, 48, 48\), got \(2, 64, 64\)"):
-        reference.score(np.ones((2, 64, 64), dtype=np.float32))
+        reference.warnings(np.ones((2, 64, 64), dtype=np.float32))
 
 
 def test_a_patient_with_no_weight_is_never_drawn():
@@ -230,7 +228,9 @@ def test_what_is_written_is_read_back(reference, unseen, tmp_path):
         np.testing.assert_allclose(
             again.quantiles(view, EVERYWHERE), reference.quantiles(view, EVERYWHERE), rtol=1e-3, atol=1e-6
         )
-        assert again.score(unseen[0])[view] == pytest.approx(reference.score(unseen[0])[view], rel=5e-3)
+        means = cell_means(unseen[0][VIEWS.index(view)])
+        ratios = [known.views[view].distance(means) / known.views[view].distance_limit for known in (again, reference)]
+        assert ratios[0] == pytest.approx(ratios[1], rel=5e-3)
 
 
 def test_a_parallel_beam_survives_the_file(tmp_path):

@@ -12,6 +12,7 @@ from scripts.geometry import read_geometry
 
 DEMO = Path(__file__).parents[2] / "bundle" / "docs" / "demo"
 GEOMETRY = read_geometry(DEMO / "geometry.json")
+PNG = b"\x89PNG\r\n\x1a\n"
 
 
 @pytest.fixture
@@ -41,13 +42,15 @@ def test_a_case_folder_is_one_exam_and_a_folder_of_cases_is_many_in_order(cases)
         (["one/a.dcm", "one/b.dcm", "two/a.dcm", "two/b.dcm"], ["one", "two"]),
         (["one.zip", "two.zip", "readme.txt"], ["one", "two"]),
         (["one/a.dcm", "one/b.dcm", "two.zip", "manifest.csv", ".DS_Store"], ["one", "two"]),
+        (["one/IMG1", "one/IMG2", "two/IMG1", "two/IMG2", "notes.docx", "__MACOSX/IMG1"], ["one", "two"]),
+        (["SER1/IMG", "SER1/notes.docx", "SER2/IMG"], ["exam"]),
     ],
 )
 def test_one_exam_and_many_are_told_apart_by_what_the_folder_holds(tmp_path, files, expected):
     for file in files:
         path = tmp_path / "exam" / file
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
+        path.write_bytes(PNG if path.name.startswith("IMG") else b"")
     assert names(tmp_path / "exam") == expected
 
 

@@ -9,15 +9,15 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from monai.data import MetaTensor
 from PIL import Image
 
 from scripts.dicom.write_radiograph import FORMS, simulated_header, write_dx
+from scripts.exam.exam import exam_of, to_meta
 from scripts.exam.film_values import match_quantiles
-from scripts.exam.load import FilmOptions, LoadExamd, ToHounsfieldd
+from scripts.exam.load import FilmOptions, LoadExamd
 from scripts.exam.views import BOTH, ViewChoice
 from scripts.geometry import VIEWS, preset, read_geometry
-from scripts.intensity import RADIOGRAPH_SCALE, hu_to_network
+from scripts.intensity import RADIOGRAPH_SCALE
 from scripts.io.case import read_case
 
 DEMO = Path(__file__).parents[2] / "bundle" / "docs" / "demo"
@@ -29,7 +29,7 @@ class DemoReference:
     """Knows the demo's own distribution of values."""
 
     def adapted(self, view, image, covered):
-        own = CASE.image[VIEWS.index(view)].numpy()[covered]
+        own = CASE.line_integrals[VIEWS.index(view)].numpy()[covered]
         return match_quantiles(image, covered, np.quantile(own, np.linspace(0, 1, 401)))
 
     def warnings(self, image, views):
@@ -38,7 +38,7 @@ class DemoReference:
 
 def load(source, reference=None, choice=BOTH, **options):
     image = LoadExamd("image", GEOMETRY, FilmOptions(**options), reference, choice)({"image": source})["image"]
-    return image.as_tensor() / RADIOGRAPH_SCALE, json.loads(image.meta["exam"]), image.meta
+    return image.as_tensor() / RADIOGRAPH_SCALE, exam_of(image)
 
 
 @pytest.fixture
@@ -50,18 +50,18 @@ def films(folder, form="processing"):
     """A folder with the demo's radiographs as DICOM."""
     folder.mkdir()
     header = simulated_header("demo", "exam")
-    for view, pixels in zip(VIEWS, CASE.image.numpy(), strict=True):
+    for view, pixels in zip(VIEWS, CASE.line_integrals.numpy(), strict=True):
         write_dx(folder / f"{view}.dcm", pixels, view, GEOMETRY, header, FORMS[form])
     return folder
 
 
 def test_a_case_is_scaled_by_the_fixed_constant_and_carries_name_affine_and_digests():
-    image, exam, meta = load(str(DEMO))
-    torch.testing.assert_close(image, CASE.image)
-    assert meta["name"] == "demo"
-    np.testing.assert_array_equal(meta["volume_affine"], GEOMETRY.volume_affine())
-    assert {Path(p).name for p in exam["files"]} == {"frontal.nii.gz", "lateral.nii.gz", "geometry.json"}
-    assert exam["warnings"] == []
+    image, exam = load(str(DEMO))
+    torch.testing.assert_close(image, CASE.line_integrals)
+    assert exam.name == "demo"
+    np.testing.assert_array_equal(exam.affine, GEOMETRY.volume_affine())
+    assert {Path(p).name for p in exam.files} == {"frontal.nii.gz", "lateral.nii.gz", "geometry.json"}
+    assert exam.warnings == ()
 
 
 def test_a_case_with_a_missing_view_is_refused(tmp_path):
@@ -72,13 +72,13 @@ def test_a_case_with_a_missing_view_is_refused(tmp_path):
 
 
 def test_dicom_radiographs_of_a_simulated_exam_are_its_line_integrals_up_to_the_rounding_of_counts(exam):
-    image, found, meta = load(str(exam), air_value=60000)
-    error = (image - CASE.image).abs()
-    assert (error <= torch.exp(CASE.image) / 60000 + 1e-5).all()
-    assert found["inputs"]["frontal"]["intensity"] == "counts"
-    assert found["inputs"]["lateral"]["orientation"] == "PF"
-    assert found["headers"]["frontal"]["00100020"]["Value"] == ["demo"]
-    assert meta["film_frontal"].shape == (128, 128)
+    image, found = load(str(exam), air_value=60000)
+    error = (image - CASE.line_integrals).abs()
+    assert (error <= torch.exp(CASE.line_integrals) / 60000 + 1e-5).all()
+    assert found.inputs["frontal"].film.intensity == "counts"
+    assert found.inputs["lateral"].acquisition.orientation == "PF"
+    assert found.headers["frontal"].PatientID == "demo"
+    assert found.films["frontal"].shape == (128, 128)
 
 
 def test_folder_zip_list_mapping_and_nested_folders_are_one_exam(exam, tmp_path):
@@ -96,7 +96,7 @@ def test_folder_zip_list_mapping_and_nested_folders_are_one_exam(exam, tmp_path)
 
 def test_a_packed_file_of_line_integrals_needs_its_distances_told(tmp_path):
     pitch_mm = GEOMETRY.detector_spacing_mm
-    packed = np.moveaxis(CASE.image.numpy(), 0, -1)
+    packed = np.moveaxis(CASE.line_integrals.numpy(), 0, -1)
     nib.save(nib.Nifti1Image(packed, np.diag([pitch_mm, pitch_mm, 1, 1])), tmp_path / "packed.nii.gz")
     with pytest.raises(ValueError, match="(?s)never guessed.*--source_to_isocentre_mm.*--source_to_detector_mm"):
         load(str(tmp_path / "packed.nii.gz"))
@@ -105,16 +105,16 @@ def test_a_packed_file_of_line_integrals_needs_its_distances_told(tmp_path):
         "source_to_detector_mm": 1200.0,
         "source_side": {"frontal": "anterior", "lateral": "right"},
     }
-    image, _, _ = load(str(tmp_path / "packed.nii.gz"), acquisition=told)
-    torch.testing.assert_close(image, CASE.image, atol=1e-5, rtol=0)
+    image, _ = load(str(tmp_path / "packed.nii.gz"), acquisition=told)
+    torch.testing.assert_close(image, CASE.line_integrals, atol=1e-5, rtol=0)
 
 
 def test_a_film_without_absolute_values_gets_those_of_the_reference(tmp_path):
     exam = films(tmp_path / "exam", "presentation")
-    image, found, _ = load(str(exam), DemoReference())
-    assert (image - CASE.image).abs().mean() < 0.02
-    assert "absolute attenuation is lost" in found["inputs"]["frontal"]["steps"][-1]
-    assert "seen (2, 128, 128), frontal and lateral" in found["warnings"]
+    image, found = load(str(exam), DemoReference())
+    assert (image - CASE.line_integrals).abs().mean() < 0.02
+    assert "absolute attenuation is lost" in found.inputs["frontal"].steps[-1]
+    assert "seen (2, 128, 128), frontal and lateral" in found.warnings
 
 
 @pytest.mark.parametrize("form", ["processing", "presentation"])
@@ -126,15 +126,14 @@ def test_of_two_films_one_is_read_as_it_is_alone_and_the_other_channel_is_zero(t
     both = load(str(exam), DemoReference(), air_value=60000 if form == "processing" else None, choice=choice)
     (exam / f"{VIEWS[1 - number]}.dcm").unlink()
     alone = load(str(exam), DemoReference(), air_value=60000 if form == "processing" else None, choice=choice)
-    assert torch.equal(both[0], alone[0]) and both[1] == alone[1]
-    image, found, meta = both
+    assert torch.equal(both[0], alone[0]) and to_meta(both[1])["exam"] == to_meta(alone[1])["exam"]
+    image, found = both
     assert not image[1 - number].any()
-    assert (image[number] - CASE.image[number]).abs().mean() < 0.03
-    assert found["views"] == list(found["inputs"]) == list(found["headers"]) == [view]
-    assert [Path(path).name for path in found["files"]] == [f"{view}.dcm"]
-    assert {key for key in meta if key.startswith("film_")} == {f"film_{view}"}
-    assert found["warnings"][0].startswith(f"reconstructed from the {view} view alone: where things lie from ")
-    assert found["warnings"][-1] == f"seen (2, 128, 128), {view}"
+    assert (image[number] - CASE.line_integrals[number]).abs().mean() < 0.03
+    assert found.views == tuple(found.inputs) == tuple(found.headers) == tuple(found.films) == (view,)
+    assert [Path(path).name for path in found.files] == [f"{view}.dcm"]
+    assert found.warnings[0].startswith(f"reconstructed from the {view} view alone: where things lie from ")
+    assert found.warnings[-1] == f"seen (2, 128, 128), {view}"
 
 
 @pytest.mark.parametrize("isocentre_mm", [785.0, 740.0])
@@ -148,16 +147,16 @@ def test_of_a_case_one_view_may_be_missing_if_the_other_is_used(tmp_path, view, 
     (case / f"{other}.nii.gz").unlink()
     files = {view: str(case / f"{view}.nii.gz"), "geometry_file": str(case / "geometry.json")}
     for source in (str(case), files):
-        image, found, meta = load(source, choice=ViewChoice((view,), True))
-        assert torch.equal(image, expected) and meta["name"] == "demo"
-        assert {Path(p).name for p in found["files"]} == {f"{view}.nii.gz", "geometry.json"}
+        image, found = load(source, choice=ViewChoice((view,), True))
+        assert torch.equal(image, expected) and found.name == "demo"
+        assert {Path(p).name for p in found.files} == {f"{view}.nii.gz", "geometry.json"}
     with pytest.raises(ValueError, match=f"{other}.nii.gz: the {other} view is missing; this network also .* --views"):
         load(str(case), choice=ViewChoice(one_view=True))
 
 
 def test_pictures_need_their_geometry_and_then_give_the_same_as_dicom(tmp_path):
     (tmp_path / "exam").mkdir()
-    for view, pixels in zip(VIEWS, CASE.image.numpy(), strict=True):
+    for view, pixels in zip(VIEWS, CASE.line_integrals.numpy(), strict=True):
         grey = np.rint(pixels[::-1, ::-1].T / pixels.max() * 65535).astype(np.uint16)
         Image.fromarray(grey).save(tmp_path / "exam" / f"{view}.png")
     with pytest.raises(ValueError, match="(?s)--pixel_spacing_mm.*--orientation"):
@@ -170,16 +169,16 @@ def test_pictures_need_their_geometry_and_then_give_the_same_as_dicom(tmp_path):
         "source_side": {"frontal": "anterior", "lateral": "right"},
     }
     (tmp_path / "exam" / "acquisition.json").write_text(json.dumps(told))
-    image, found, _ = load(str(tmp_path / "exam"), DemoReference())
-    assert (image - CASE.image).abs().mean() < 0.02
-    assert found["options"]["acquisition"]["pixel_spacing_mm"] == GEOMETRY.detector_spacing_mm
+    image, found = load(str(tmp_path / "exam"), DemoReference())
+    assert (image - CASE.line_integrals).abs().mean() < 0.02
+    assert found.options["acquisition"]["pixel_spacing_mm"] == GEOMETRY.detector_spacing_mm
 
 
 def test_an_option_wins_over_the_file_beside_the_films(exam):
     (exam / "acquisition.json").write_text('{"source_to_isocentre_mm": 800, "rotation_deg": 1}')
-    _, found, _ = load(str(exam), acquisition={"source_to_isocentre_mm": 790, "rotation_deg": None})
-    assert found["inputs"]["frontal"]["source_to_isocentre_mm"] == 790
-    assert found["inputs"]["frontal"]["rotation_deg"] == 1
+    _, found = load(str(exam), acquisition={"source_to_isocentre_mm": 790, "rotation_deg": None})
+    assert found.inputs["frontal"].acquisition.source_to_isocentre_mm == 790
+    assert found.inputs["frontal"].acquisition.rotation_deg == 1
 
 
 def test_the_acquisition_is_heard_wherever_the_films_may_lie(exam, tmp_path):
@@ -193,8 +192,8 @@ def test_the_acquisition_is_heard_wherever_the_films_may_lie(exam, tmp_path):
         shutil.copy(exam / f"{view}.dcm", tmp_path / "nested" / view)
     shutil.copy(exam / "acquisition.json", tmp_path / "nested" / "lateral")
     for source in ("exam", "flat.zip", "study.zip", "above", "nested"):
-        _, found, _ = load(str(tmp_path / source))
-        assert [found["inputs"][view]["source_to_isocentre_mm"] for view in VIEWS] == [800, 800], source
+        _, found = load(str(tmp_path / source))
+        assert [found.inputs[view].acquisition.source_to_isocentre_mm for view in VIEWS] == [800, 800], source
 
 
 def test_a_bad_acquisition_file_in_a_zip_goes_by_the_zips_path(exam, tmp_path):
@@ -229,9 +228,9 @@ def test_a_case_of_another_geometry_is_resampled_and_says_what_that_cannot_undo(
     shutil.copytree(DEMO, tmp_path / "case")
     values = json.loads((DEMO / "geometry.json").read_text())
     (tmp_path / "case" / "geometry.json").write_text(json.dumps({**values, "source_to_isocentre_mm": 740.0}))
-    image, found, _ = load(str(tmp_path / "case"))
-    assert image.shape == CASE.image.shape
-    assert "resampled" in found["inputs"]["frontal"]["steps"][0]
+    image, found = load(str(tmp_path / "case"))
+    assert image.shape == CASE.line_integrals.shape
+    assert "resampled" in found.inputs["frontal"].steps[0]
 
 
 def test_a_geometry_far_from_the_networks_is_refused(tmp_path):
@@ -247,12 +246,3 @@ def test_a_geometry_far_from_the_networks_is_refused(tmp_path):
 def test_an_unknown_meaning_of_pixels_is_refused():
     with pytest.raises(ValueError, match="--intensity: .*counts.* got 'linear'"):
         FilmOptions(intensity="linear")
-
-
-def test_predictions_become_hu_on_the_exams_grid():
-    image = LoadExamd("image", GEOMETRY)({"image": str(DEMO)})["image"]
-    hu = torch.tensor([[[[-1000.0, 0.0, 1200.0]]]])
-    pred = ToHounsfieldd()({"image": image, "pred": hu_to_network(hu)})["pred"]
-    assert isinstance(pred, MetaTensor)
-    torch.testing.assert_close(pred.as_tensor(), hu, atol=1e-3, rtol=0)
-    np.testing.assert_array_equal(pred.affine.numpy(), GEOMETRY.volume_affine())

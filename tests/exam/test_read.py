@@ -8,9 +8,11 @@ import pytest
 from PIL import Image
 from tests.dicom.dicom_files import film, radiograph, write_radiograph
 
-from scripts.exam.read import read_radiographs
+from scripts.exam import read
+from scripts.exam.read import is_radiograph, read_radiographs
 from scripts.io import nifti_radiograph
 from scripts.io.digest import sha256
+from scripts.io.intake import read_bytes
 from scripts.io.nifti import write_image
 from scripts.io.nifti_radiograph import NIFTI_ORIENTATION
 
@@ -75,6 +77,52 @@ def test_a_packed_file_holds_the_frontal_and_the_lateral_view(tmp_path, between)
     assert [radio.orientation for radio in radios] == ["LF", "PF"] == list(NIFTI_ORIENTATION.values())
     for radio, plane in zip(radios, planes, strict=True):
         np.testing.assert_array_equal(radio.pixels, plane.T[::-1, ::-1])
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_nifti_is_told_by_content(tmp_path, suffix):
+    named = save(tmp_path / f"x{suffix}", line_integrals())
+    other = named.rename(tmp_path / "IMG0001")
+    assert is_radiograph(other)
+    (radio,) = read_radiographs(other)
+    assert radio.scale == "line_integral" and radio.sha256 == sha256(other)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("notes.txt", b"a report", False),
+        ("notes", b"", False),
+        ("exam.zip", b"PK\x03\x04", False),
+        ("archive.gz", gzip.compress(b"a report"), False),
+        ("cut.gz", b"\x1f\x8b\x08", False),
+        ("damaged.dcm", b"damaged", True),
+        ("DAMAGED.NII.GZ", b"damaged", True),
+        ("picture", b"\x89PNG\r\n\x1a\n", True),
+    ],
+)
+def test_a_radiograph_is_one_by_content_or_claims_to_be_by_name(tmp_path, name, content, expected):
+    (tmp_path / name).write_bytes(content)
+    assert is_radiograph(tmp_path / name) == expected
+
+
+def test_a_folder_is_no_radiograph(tmp_path):
+    assert not is_radiograph(tmp_path)
+
+
+def test_a_nifti_film_is_read_once_after_its_first_bytes(tmp_path, monkeypatch):
+    path, sizes = save(tmp_path / "x.nii", np.stack([line_integrals(90, 90)] * 2, -1)), []
+
+    def counted(file, at_most=2**29):
+        data = read_bytes(file, at_most)
+        sizes.append(len(data))
+        return data
+
+    monkeypatch.setattr(nifti_radiograph, "read_bytes", counted)
+    monkeypatch.setattr(read, "read_bytes", counted)
+    monkeypatch.setattr(nib, "load", None)
+    assert len(read_radiographs(path)) == 2
+    assert sizes == [2**14, path.stat().st_size]
 
 
 def test_a_trailing_axis_of_one_is_no_third_dimension(tmp_path):

@@ -134,11 +134,11 @@ def test_a_case_written_as_films_comes_back_from_their_headers(tmp_path):
     case = read_case(Path(__file__).parents[2] / "bundle" / "docs" / "demo")
     other = replace(case.geometry, frontal_source="posterior", lateral_source="left")
     header = simulated_header("demo", "demo")
-    for view, image in zip(VIEWS, case.image.numpy(), strict=True):
+    for view, image in zip(VIEWS, case.line_integrals.numpy(), strict=True):
         write_dx(tmp_path / f"{view}.dcm", image, view, other, header, FORMS["processing"])
     films = find_exam(tmp_path)[0]
     taken = acquire_exam(films, {})
-    for view, image in zip(VIEWS, case.image.numpy(), strict=True):
+    for view, image in zip(VIEWS, case.line_integrals.numpy(), strict=True):
         assert taken[view].source_side == {"frontal": "posterior", "lateral": "left"}[view]
         assert taken[view].source_to_isocentre_mm == 785 and taken[view].source_to_detector_mm == 1200
         line_integrals = -np.log(films[view].pixels / AIR_COUNTS)

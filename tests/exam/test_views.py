@@ -349,7 +349,7 @@ def test_one_of_two_views_is_refused_with_the_option_if_the_network_takes_one(st
 
 
 def demo():
-    return read_case(DEMO).image.numpy(), read_geometry(DEMO / "geometry.json")
+    return read_case(DEMO).line_integrals.numpy(), read_geometry(DEMO / "geometry.json")
 
 
 def test_two_views_of_one_body_agree():

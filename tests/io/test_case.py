@@ -27,7 +27,7 @@ def folder(tmp_path):
 def test_a_case_survives_writing_and_reading(folder):
     case = read_case(folder)
     assert case.name == "case" and case.geometry == GEOMETRY
-    np.testing.assert_array_equal(case.image, image())
+    np.testing.assert_array_equal(case.line_integrals, image())
     np.testing.assert_array_equal(case.ct[0], volume().voxels)
     np.testing.assert_allclose(case.affine, volume().affine)
     assert read_record(folder) == {"source": "test"}
@@ -43,7 +43,7 @@ def test_an_exam_without_ct_lies_around_its_isocentre(folder):
 def test_an_exam_is_the_same_wherever_its_files_are(folder, tmp_path):
     moved = [(folder / name).rename(tmp_path / f"moved_{name}") for name in ("frontal.nii.gz", "lateral.nii.gz")]
     exam = read_exam(dict(zip(VIEWS, moved, strict=True)), folder / "geometry.json")
-    np.testing.assert_array_equal(exam.image, image())
+    np.testing.assert_array_equal(exam.line_integrals, image())
     assert exam.geometry == GEOMETRY and exam.ct is None
 
 

@@ -2,7 +2,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from scripts.io.nifti import read_image, read_volume, write_image, write_volume
+from scripts.io.nifti import read_volume, write_image, write_volume
+from scripts.io.nifti_radiograph import read_image
 
 
 def radiograph():

@@ -1,7 +1,6 @@
 """Many exams in one run: a bad one does not lose the others, and what is done is not done again."""
 
 import csv
-import json
 
 import pytest
 import torch
@@ -9,12 +8,13 @@ from monai.data import Dataset, MetaTensor
 from monai.engines import SupervisedEvaluator
 from monai.inferers import Inferer
 
-from scripts.exam.load import ToHounsfieldd
-from scripts.geometry import preset
+from scripts.exam.exam import Exam, to_meta
+from scripts.geometry import VIEWS, preset
 from scripts.io.errors import SomeFailed, stated_cause
 from scripts.physics.separable import SeparableProjector
 from scripts.results.batch import ReconstructAll
-from scripts.results.record import SaveReconstructions
+from scripts.results.hounsfield import ToHounsfieldd
+from scripts.results.save import SaveReconstructions
 from scripts.results.writers import WriteNifti
 
 GEOMETRY = preset("carm", (8, 8, 8), 40.0, 12)
@@ -29,10 +29,8 @@ class Reader:
     def __call__(self, item):
         if item["image"] in self.broken:
             raise ValueError(f"{item['image']}: damaged; export it again")
-        found = {"files": {item["image"]: "digest"}, "options": {}, "inputs": {}, "warnings": []}
-        found |= {"truth": None, "views": ["frontal", "lateral"]}
-        meta = {"name": item["image"], "volume_affine": GEOMETRY.volume_affine(), "exam": json.dumps(found)}
-        return {"image": MetaTensor(torch.ones(2, 12, 12), meta=meta)}
+        exam = Exam(item["image"], VIEWS, GEOMETRY.volume_affine(), {item["image"]: "digest"})
+        return {"image": MetaTensor(torch.ones(2, 12, 12), meta=to_meta(exam))}
 
 
 class Water(Inferer):

@@ -53,13 +53,13 @@ def export_case(case: Path, output: Path, form: Form, photons: float | None = No
         ValueError: an unreadable case, one whose name is no patient ID, or ``output`` is something else.
     """
     exam = read_case(case)
-    image = exam.image
+    line_integrals = exam.line_integrals
     if photons is not None:
-        image = poisson_noise(image, photons, torch.Generator().manual_seed(seed))
-    content = hashlib.sha256(image.numpy().tobytes() + exam.geometry.to_json().encode()).hexdigest()
+        line_integrals = poisson_noise(line_integrals, photons, torch.Generator().manual_seed(seed))
+    content = hashlib.sha256(line_integrals.numpy().tobytes() + exam.geometry.to_json().encode()).hexdigest()
     header = simulated_header(exam.name, content)
     with whole_folder(output, f"{VIEWS[0]}.dcm") as partial:
-        for view, pixels in zip(VIEWS, image.numpy(), strict=True):
+        for view, pixels in zip(VIEWS, line_integrals.numpy(), strict=True):
             write_dx(partial / f"{view}.dcm", pixels, view, exam.geometry, header, form)
 
 

@@ -1,8 +1,9 @@
-"""CT volumes in Hounsfield units, from NIfTI files or DICOM series, in any orientation."""
+"""CT volumes in Hounsfield units, from volume files or DICOM series, in any orientation."""
 
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -11,8 +12,14 @@ from pathlib import Path
 from scripts.cases.ct import CtVolume, check_hu
 from scripts.dicom.read_ct import Series, group_series, is_synthetic, read_series
 from scripts.io.case import GEOMETRY_FILE
+from scripts.io.folders import visible_files
+from scripts.io.itk_volume import ITK_SUFFIXES, read_itk_volume, voxel_file
 from scripts.io.names import safe_name
 from scripts.io.nifti import SUFFIXES, read_volume
+
+logger = logging.getLogger(__name__)
+_SUFFIXES = (*SUFFIXES, *ITK_SUFFIXES)
+_NAMED = 6
 
 
 @dataclass(frozen=True)
@@ -23,8 +30,8 @@ class CtScan:
         name: unique and safe as a folder name.
         patient: what must never be split between training and test.
         source: where it was found, relative to the input folder.
-        files: one NIfTI file or the slices of one DICOM series.
-        modality: as DICOM says; NIfTI does not say and is taken for ``CT``.
+        files: one volume, and the file of its voxels if these lie beside it; or the slices of one DICOM series.
+        modality: as DICOM says; a volume does not say and is taken for ``CT``.
     """
 
     name: str
@@ -46,24 +53,32 @@ class CtScan:
 
 
 def read_ct(files: Sequence[Path]) -> CtVolume:
-    """Read one NIfTI file or one DICOM series and check that it is a CT in HU.
+    """Read one volume or one DICOM series and check that it is a CT in HU.
+
+    Args:
+        files: a NIfTI, MetaImage or NRRD file, and the file of its voxels if these lie beside it; or the slices.
 
     Raises:
         ValueError: unreadable, no 3D volume, synthetic, NaN, constant, or not in HU; the message names file and remedy.
     """
-    is_nifti = len(files) == 1 and files[0].name.endswith(SUFFIXES)
-    hu, affine = read_volume(files[0]) if is_nifti else read_series(files)
-    if not is_nifti and is_synthetic(files[0]):
-        raise ValueError(f"{files[0].parent}: a synthetic series (SyntheticData YES), not a scan; exclude it")
-    check_hu(hu, files[0] if is_nifti else files[0].parent)
+    first = files[0]
+    if _suffix(first) is None:
+        hu, affine = read_series(files)
+        if is_synthetic(first):
+            raise ValueError(f"{first.parent}: a synthetic series (SyntheticData YES), not a scan; exclude it")
+        check_hu(hu, first.parent)
+        return CtVolume(hu, affine)
+    hu, affine = read_itk_volume(first) if _suffix(first) in ITK_SUFFIXES else read_volume(first)
+    check_hu(hu, first)
     return CtVolume(hu, affine)
 
 
 def find_scans(folder: str | Path | None, exclude: Sequence[str] = ()) -> list[CtScan]:
-    """Every NIfTI file and DICOM series below a folder, sorted by name.
+    """Every volume (NIfTI, MetaImage, NRRD) and every DICOM series below a folder, sorted by name.
 
-    A NIfTI file is named after its path below the folder, and is its own patient. A DICOM series is named after its
-    ``PatientID`` (its folder, if that is empty) and a digest of its ``SeriesInstanceUID``.
+    A volume is named after its path below the folder, and is its own patient. A DICOM series is named after its
+    ``PatientID`` (its folder, if that is empty) and a digest of its ``SeriesInstanceUID``. Files that are none of these
+    are passed over; the log says how many and which.
 
     Args:
         folder: searched recursively; hidden files are ignored.
@@ -76,28 +91,56 @@ def find_scans(folder: str | Path | None, exclude: Sequence[str] = ()) -> list[C
     if folder is None or not Path(folder).is_dir():
         raise ValueError(f"input folder: expected an existing folder of CT scans, got {folder!r}; give --input DIR")
     root = Path(folder)
-    files = [p for p in sorted(root.rglob("*")) if p.is_file() and _is_wanted(p.relative_to(root), exclude)]
-    niftis = [p for p in files if p.name.endswith(SUFFIXES)]
-    prepared = [p for p in niftis if (p.parent / GEOMETRY_FILE).is_file()]
+    files = [path for path in visible_files(root) if not _is_excluded(path.relative_to(root), exclude)]
+    volumes = [path for path in files if _suffix(path) is not None]
+    prepared = [path for path in volumes if (path.parent / GEOMETRY_FILE).is_file()]
     if prepared:
         raise ValueError(f"{prepared[0].parent}: a prepared case, not a scan; keep the output folder out of --input")
-    scans = [_nifti_scan(p, root) for p in niftis]
-    scans += [_dicom_scan(series, root) for series in group_series(p for p in files if not p.name.endswith(SUFFIXES))]
+    scans = [_volume_scan(path, root) for path in volumes]
+    others = _left(files, scans)
+    scans += [_dicom_scan(series, root) for series in group_series(others)]
     if not scans:
-        raise ValueError(f"{root}: no NIfTI file (*.nii, *.nii.gz) and no DICOM series found; check --input")
+        raise ValueError(f"{root}: no CT found, neither DICOM slices nor {', '.join(_SUFFIXES)} files; check --input")
+    _report_passed_over(root, _left(others, scans))
     _check_unique(scans)
     return sorted(scans, key=lambda scan: scan.name)
 
 
-def _is_wanted(relative: Path, exclude: Sequence[str]) -> bool:
-    hidden = any(part.startswith(".") for part in relative.parts)
-    return not hidden and not any(fnmatch(relative.as_posix().lower(), pattern.lower()) for pattern in exclude)
+def _is_excluded(relative: Path, exclude: Sequence[str]) -> bool:
+    return any(fnmatch(relative.as_posix().lower(), pattern.lower()) for pattern in exclude)
 
 
-def _nifti_scan(path: Path, root: Path) -> CtScan:
+def _suffix(path: Path) -> str | None:
+    """What makes a file's name that of a volume, in small letters; None for any other file."""
+    return next((suffix for suffix in _SUFFIXES if path.name.lower().endswith(suffix)), None)
+
+
+def _left(files: Sequence[Path], scans: Sequence[CtScan]) -> list[Path]:
+    """The files that belong to no scan."""
+    taken = {path for scan in scans for path in scan.files}
+    return [path for path in files if path not in taken]
+
+
+def _report_passed_over(root: Path, files: Sequence[Path]) -> None:
+    if files:
+        names = ", ".join(str(path.relative_to(root)) for path in files[:_NAMED]) + ", ..." * (len(files) > _NAMED)
+        logger.warning("%s: %d files are no CT and were passed over: %s", root, len(files), names)
+
+
+def _volume_scan(path: Path, root: Path) -> CtScan:
     relative = path.relative_to(root).as_posix()
-    stem = next(relative.removesuffix(s) for s in SUFFIXES if relative.endswith(s))
-    return CtScan(safe_name(stem), stem, relative, (path,))
+    suffix = _suffix(path) or ""
+    stem = relative[: -len(suffix)]
+    return CtScan(safe_name(stem), stem, relative, (path, *_voxel_files(path, suffix)))
+
+
+def _voxel_files(path: Path, suffix: str) -> list[Path]:
+    """The file beside a header that holds its voxels, if it is one of the kind that has such."""
+    try:
+        beside = voxel_file(path) if suffix in ITK_SUFFIXES else None
+    except ValueError:  # reading the volume will say why
+        return []
+    return [beside] if beside is not None and beside.is_file() else []
 
 
 def _dicom_scan(series: Series, root: Path) -> CtScan:

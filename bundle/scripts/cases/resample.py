@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 from monai.transforms import SpatialResample
-from scipy.ndimage import gaussian_filter
 from skimage.measure import block_reduce
 
 from scripts.intensity import AIR_HU
+from scripts.smoothing import smoothed
 
 
 def isotropic_grid(shape: tuple[int, ...], affine: np.ndarray, spacing_mm: float) -> tuple[tuple[int, ...], np.ndarray]:
@@ -41,7 +41,7 @@ def grid_affine(centre_mm: np.ndarray, shape: np.ndarray | tuple[int, ...], spac
 def resample_hu(hu: np.ndarray, affine: np.ndarray, to_shape: tuple[int, ...], to_affine: np.ndarray) -> np.ndarray:
     """Linear interpolation of HU on another grid; air outside the data.
 
-    Where the new grid is coarser, the volume is smoothed first; see :func:`smooth`.
+    Where the new grid is coarser, the HU are smoothed first.
 
     Args:
         hu: ``[X, Y, Z]`` float32.
@@ -52,22 +52,10 @@ def resample_hu(hu: np.ndarray, affine: np.ndarray, to_shape: tuple[int, ...], t
     Returns:
         HU of shape ``to_shape``, float32.
     """
-    smoothed = smooth(hu, _new_voxels_in_old(affine, to_affine))
-    values = _resample(smoothed, affine, to_shape, to_affine, mode="bilinear", padding="border")
+    smooth = smoothed(hu, _new_voxels_in_old(affine, to_affine), mode="nearest")
+    values = _resample(smooth, affine, to_shape, to_affine, mode="bilinear", padding="border")
     inside = resample_labels(np.ones(hu.shape, dtype=np.uint8), affine, to_shape, to_affine)
     return np.where(inside > 0, values, np.float32(AIR_HU))
-
-
-def smooth(hu: np.ndarray, wider: np.ndarray) -> np.ndarray:
-    """Smooth a volume before it is sampled at larger voxels, so that finer detail does not alias.
-
-    The Gaussian along each axis has the variance that averaging over a new voxel would add.
-
-    Args:
-        hu: ``[X, Y, Z]``.
-        wider: size ``[3]`` of the new voxels along each axis, in old ones; up to 1 leaves the axis as it is.
-    """
-    return gaussian_filter(hu, np.sqrt(np.maximum(wider**2 - 1, 0) / 12), mode="nearest")
 
 
 def resample_labels(

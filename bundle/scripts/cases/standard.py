@@ -34,7 +34,7 @@ class PreparedVolume(NamedTuple):
 
     ct: Volume
     source: Volume
-    image: np.ndarray
+    line_integrals: np.ndarray
     labels: Volume | None
 
 
@@ -75,8 +75,8 @@ def prepare_volume(ct: CtVolume, settings: Settings, name: str = "CT") -> Prepar
         name: what an error calls this CT.
 
     Returns:
-        ``ct`` of the geometry's shape and ``source``, both int16 HU, RAS+; ``image`` ``[2, N, N]`` float32 line
-        integrals of ``ct``; ``labels`` on the grid of ``ct`` if the CT has them.
+        ``ct`` of the geometry's shape and ``source``, both int16 HU, RAS+; ``line_integrals``
+        ``[2, N, N]`` float32 of ``ct``; ``labels`` on the grid of ``ct`` if the CT has them.
 
     Raises:
         ValueError: no body in the CT.

@@ -39,7 +39,7 @@ class PreparedCases(Dataset):
                 f"{self.folders[index]}: geometry {case.geometry} differs from the network's {self.geometry}; "
                 "prepare the data with the network's geometry"
             )
-        return {"name": case.name, "image": case.image, "hu": case.ct, "affine": torch.as_tensor(case.affine)}
+        return {"name": case.name, "image": case.line_integrals, "hu": case.ct, "affine": torch.as_tensor(case.affine)}
 
 
 class RandomViews(Dataset):

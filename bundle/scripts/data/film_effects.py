@@ -14,7 +14,6 @@ import torch
 from torch import Generator, Tensor
 
 from scripts.data.augment import rotation_matrix
-from scripts.exam.acquisition import isocentre_pitch_mm
 from scripts.exam.rectify import FADE_MM
 from scripts.geometry import VIEWS, BiplanarGeometry
 from scripts.physics.detector import add_scatter, blur, collimate, contrast_curve, expose
@@ -85,7 +84,7 @@ class Films:
             p = torch.stack([poisson_noise(*exam, generator) for exam in zip(p, self.photons, strict=True)])
         p = expose(p, self.exposure.to(device)[..., None, None])
         p = contrast_curve(p, self.gamma.to(device), self.of.fixed_point)
-        return collimate(p, self.field.to(device), FADE_MM / isocentre_pitch_mm(geometry))
+        return collimate(p, self.field.to(device), FADE_MM / geometry.isocentre_pitch_mm)
 
 
 @dataclass(frozen=True)

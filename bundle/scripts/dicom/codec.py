@@ -1,4 +1,4 @@
-"""Decompression of DICOM pixel data, in a process of its own.
+"""Decompresses DICOM pixel data in a process of its own.
 
 Decoders are C code that a corrupt codestream can crash, hang or drive to any amount of memory: of randomly damaged
 files, one in a hundred crashes GDCM. Here that ends a child process, and the exam with a message rather than the run.
@@ -18,7 +18,7 @@ from pydicom.pixels import pixel_array
 try:
     import resource
 except ImportError:  # not on Windows; the time limit holds there too
-    resource = None
+    resource = None  # type: ignore[assignment]
 
 MAX_SECONDS = 120
 MAX_MEMORY_BYTES = 6 * 2**30
@@ -49,7 +49,7 @@ def decode(data: bytes, frame: int) -> np.ndarray:
 
 
 def _decode_input(frame: int) -> None:
-    """The child: a file from standard input, its frame to standard output or why not to standard error."""
+    """Run the child: standard input brings a file, standard output takes its frame, standard error what failed."""
     if resource:
         resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY_BYTES, MAX_MEMORY_BYTES))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

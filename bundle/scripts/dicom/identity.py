@@ -39,14 +39,14 @@ def uid(*parts: str) -> UID:
 
 
 def code(value: str, scheme: str, meaning: str) -> list[Dataset]:
-    """A coded concept, as the one item of its sequence."""
+    """A sequence whose one item is a coded concept."""
     item = Dataset()
     item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, scheme, meaning
     return [item]
 
 
 def plain(text: str, length: int) -> str:
-    """``text`` as every character set has it, on one line, cut to ``length``."""
+    """``text`` in ASCII, on one line, cut to ``length``."""
     return re.sub(r"[\\\s]+", " ", text).encode("ascii", "replace").decode()[:length].strip()
 
 

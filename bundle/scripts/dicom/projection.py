@@ -84,8 +84,7 @@ def _angles_deg(dataset: Dataset, frame: int) -> tuple[float | None, float | Non
     is_carm = text(dataset, "Modality") == "XA" or text(dataset, "PositionerType") == "CARM"
     if not is_carm or (frame > 0 and text(dataset, "PositionerMotion") == "DYNAMIC"):
         return None, None
-    primary, secondary = (_numbers(dataset, f"Positioner{name}Angle", 1) for name in ("Primary", "Secondary"))
-    return primary and primary[0], secondary and secondary[0]
+    return _number(dataset, "PositionerPrimaryAngle"), _number(dataset, "PositionerSecondaryAngle")
 
 
 def _orientation(path: Path, dataset: Dataset) -> tuple[str | None, tuple[str, ...]]:
@@ -117,7 +116,7 @@ def _view(
         )
     statements = {f"ViewPosition {position}": _POSITIONS.get(position)}
     for code in (text(code, "CodeValue") for code in codes):
-        statements[f"ViewCodeSequence {code}"] = _POSITIONS.get(_CODES.get(code))
+        statements[f"ViewCodeSequence {code}"] = _POSITIONS.get(_CODES.get(code, ""))
     statements[f"positioner angles {primary_deg}, {secondary_deg}"] = _view_of_angles(primary_deg, secondary_deg)
     if orientation:
         across = {_AXES[letter] for letter in orientation}
@@ -143,17 +142,11 @@ def _view_of_angles(primary_deg: float | None, secondary_deg: float | None) -> t
 
 def _distances_mm(dataset: Dataset) -> tuple[float | None, float | None]:
     """Source to detector, and source to patient, if need be by the magnification that the file estimates."""
-    detector, patient, magnification = (
-        _positive(dataset, keyword, 1)
-        for keyword in (
-            "DistanceSourceToDetector",
-            "DistanceSourceToPatient",
-            "EstimatedRadiographicMagnificationFactor",
-        )
-    )
-    if not patient and detector and magnification and magnification[0] > 1:
-        patient = (detector[0] / magnification[0],)
-    return detector and detector[0], patient and patient[0]
+    detector, patient = (_positive(dataset, f"DistanceSourceTo{end}") for end in ("Detector", "Patient"))
+    magnification = _positive(dataset, "EstimatedRadiographicMagnificationFactor")
+    if not patient and detector and magnification and magnification > 1:
+        patient = detector / magnification
+    return detector, patient
 
 
 def _spacing(
@@ -163,7 +156,7 @@ def _spacing(
 
     Pixel Spacing is the detector's unless it is said to be calibrated or differs from Imager Pixel Spacing.
     """
-    detector_mm, pixel_mm = _positive(dataset, "ImagerPixelSpacing", 2), _positive(dataset, "PixelSpacing", 2)
+    detector_mm, pixel_mm = _pitch(dataset, "ImagerPixelSpacing"), _pitch(dataset, "PixelSpacing")
     calibration = text(dataset, "PixelSpacingCalibrationType")
     if pixel_mm is None or (detector_mm and np.allclose(pixel_mm, detector_mm, rtol=1e-3)):
         return detector_mm, None, ()
@@ -180,17 +173,29 @@ def text(dataset: Dataset, keyword: str) -> str:
     return "" if value is None else str(value).strip().upper()
 
 
-def _numbers(dataset: Dataset, keyword: str, count: int) -> tuple[float, ...] | None:
-    """``count`` finite numbers; None where the file does not state them."""
-    value = dataset.get(keyword)
+def _finite(value: Any) -> float | None:
     try:
-        numbers = tuple(float(x) for x in (value if count > 1 else [value]))
+        number = float(value)
     except (TypeError, ValueError):
         return None
-    return numbers if len(numbers) == count and all(map(math.isfinite, numbers)) else None
+    return number if math.isfinite(number) else None
 
 
-def _positive(dataset: Dataset, keyword: str, count: int) -> tuple[float, ...] | None:
-    """The same of positive numbers: zero is how equipment writes that it does not know."""
-    numbers = _numbers(dataset, keyword, count)
-    return numbers if numbers and min(numbers) > 0 else None
+def _number(dataset: Dataset, keyword: str) -> float | None:
+    """A finite number; None where the file does not state one."""
+    return _finite(dataset.get(keyword))
+
+
+def _positive(dataset: Dataset, keyword: str) -> float | None:
+    """A positive number; zero is how equipment writes that it does not know."""
+    number = _number(dataset, keyword)
+    return number if number is not None and number > 0 else None
+
+
+def _pitch(dataset: Dataset, keyword: str) -> tuple[float, float] | None:
+    """Two positive numbers, of rows and columns."""
+    try:
+        rows, columns = map(_finite, dataset.get(keyword) or ())
+    except (TypeError, ValueError):
+        return None
+    return (rows, columns) if rows and columns and min(rows, columns) > 0 else None

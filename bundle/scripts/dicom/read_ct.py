@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pydicom
-from pydicom.dataset import Dataset, FileDataset
+from pydicom.dataset import FileDataset
 from pydicom.errors import InvalidDicomError
 from pydicom.pixels import apply_rescale
 
@@ -43,7 +43,7 @@ def group_series(files: Iterable[Path]) -> list[Series]:
         except (InvalidDicomError, EOFError):
             if path.suffix.lower() != ".dcm":
                 continue
-            header = Dataset()
+            header = FileDataset(path, {})
         uid, patient, modality = (str(header.get(tag, "")).strip() for tag in _SERIES_TAGS)
         group = uid or str(path.parent if header else path)
         groups.setdefault(group, Series(uid, patient, modality, [])).files.append(path)
@@ -64,8 +64,8 @@ def read_series(files: Iterable[Path]) -> tuple[np.ndarray, np.ndarray]:
     Raises:
         ValueError: the files are not one complete, evenly spaced CT volume; the message names the rule that failed.
     """
-    slices = [_read_slice(Path(path)) for path in files]
-    where = Path(slices[0].filename).parent
+    paths = [Path(path) for path in files]
+    slices, where = [_read_slice(path) for path in paths], paths[0].parent
     _check_is_one_ct(slices, where)
     slices, positions = _sort(slices, where)
     step = _even_step(positions, where)
@@ -88,18 +88,19 @@ def _read_slice(path: Path) -> FileDataset:
 def _check_is_one_ct(slices: list[FileDataset], where: Path) -> None:
     """Refuse what is not one stack of parallel CT slices of one patient."""
     for s in slices:
+        name = str(s.filename)
         if s.get("Modality") != "CT":
-            raise ValueError(f"{s.filename}: Modality is {s.get('Modality')!r}, expected 'CT'; remove it")
+            raise ValueError(f"{name}: Modality is {s.get('Modality')!r}, expected 'CT'; remove it")
         if "LOCALIZER" in s.get("ImageType", []):
-            raise ValueError(f"{s.filename}: a localizer (ImageType {list(s.ImageType)}), not a slice; remove it")
+            raise ValueError(f"{name}: a localizer (ImageType {list(s.ImageType)}), not a slice; remove it")
         if int(s.get("NumberOfFrames", 1)) > 1:
             raise ValueError(
-                f"{s.filename}: {s.NumberOfFrames} frames in one file; enhanced multi-frame CT is not supported, "
+                f"{name}: {s.NumberOfFrames} frames in one file; enhanced multi-frame CT is not supported, "
                 "convert it to NIfTI (for example with dcm2niix)"
             )
         missing = [tag for tag in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing") if not s.get(tag)]
         if missing:
-            raise ValueError(f"{s.filename}: {', '.join(missing)} missing, so the slice has no place in the patient")
+            raise ValueError(f"{name}: {', '.join(missing)} missing, so the slice has no place in the patient")
     for tag in ("PatientID", "Rows", "Columns", "PixelSpacing"):
         values = {str(s.get(tag)) for s in slices}
         if len(values) > 1:
@@ -159,7 +160,7 @@ def _hounsfield(s: FileDataset) -> np.ndarray:
     except (RuntimeError, ValueError, AttributeError, NotImplementedError) as error:
         syntax = s.file_meta.get("TransferSyntaxUID", pydicom.uid.ImplicitVRLittleEndian).name
         raise ValueError(
-            f"{s.filename}: cannot decode its pixels, stored as {syntax} ({error}); export it again, uncompressed"
+            f"{str(s.filename)}: cannot decode its pixels, stored as {syntax} ({error}); export it again, uncompressed"
         ) from error
     return apply_rescale(pixels, s).astype(np.float32)
 

@@ -131,7 +131,7 @@ class _Format(NamedTuple):
 
 
 class _Budgeted(BytesIO):
-    """Gives up on a header of a million items, each of which would cost a hundred times its bytes in memory."""
+    """Refuses a header of a million items, which would take a hundred times its bytes in memory."""
 
     reads = 0
 
@@ -151,10 +151,9 @@ def _parse(path: Path, data: bytes) -> FileDataset:
     except Exception as error:  # on hostile bytes pydicom raises errors of any kind
         raise ValueError(f"{path}: not a readable DICOM file ({error}); copy or export it again") from error
     if "TransferSyntaxUID" not in dataset.file_meta:
-        dataset.file_meta.TransferSyntaxUID = {
-            (True, True): ImplicitVRLittleEndian,
-            (False, True): ExplicitVRLittleEndian,
-        }.get(dataset.original_encoding, ExplicitVRBigEndian)
+        is_implicit, is_little_endian = dataset.original_encoding
+        little_endian = ImplicitVRLittleEndian if is_implicit else ExplicitVRLittleEndian
+        dataset.file_meta.TransferSyntaxUID = little_endian if is_little_endian else ExplicitVRBigEndian
     return dataset
 
 

@@ -68,7 +68,7 @@ class _Kind(NamedTuple):
     number_offset: int
 
     def made_from(self, source: str) -> _Kind:
-        """With its texts complete."""
+        """This kind with its texts completed."""
         return self._replace(title=self.title.format(source=source), comment=self.comment.format(source=source))
 
 
@@ -266,7 +266,7 @@ def _set_grid(dataset: Dataset, shape: tuple[int, ...], lps: np.ndarray, kind: _
 
 
 def _mapping(kind: _Kind) -> Dataset:
-    """That the values are a standard deviation in HU, PS3.3 C.7.6.16.2.11."""
+    """State that the values are a standard deviation in HU, PS3.3 C.7.6.16.2.11."""
     quantity = Dataset()
     quantity.ValueType = "CODE"
     quantity.ConceptNameCodeSequence = code("246205007", "SCT", "Quantity")
@@ -281,5 +281,5 @@ def _mapping(kind: _Kind) -> Dataset:
 
 
 def _decimals(values: Iterable[float]) -> list[DSfloat]:
-    """Numbers in the sixteen characters that DICOM has for one."""
+    """Numbers as decimal strings of at most 16 characters."""
     return [DSfloat(float(x) + 0.0, auto_format=True) for x in values]

@@ -1,4 +1,4 @@
-"""How a radiograph was taken: what its file states, what an option states, and little that is assumed, in words.
+"""How a radiograph was taken: from what its file and the options state, and from a few stated assumptions.
 
 The *isocentre* of an exam is the middle of the patient that the volume is centred on; both central rays meet there. The
 *axis* of the frontal view runs along v, that of the lateral view along u (see :mod:`scripts.geometry`).
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from scripts.geometry import VIEWS, BiplanarGeometry
+from scripts.geometry import VIEWS, BiplanarGeometry, isocentre_magnification
 from scripts.io.radiograph import Radiograph
 
 DIRECTIONS = {"R": (0, 1), "L": (0, -1), "A": (1, 1), "P": (1, -1), "H": (2, 1), "F": (2, -1)}
@@ -160,17 +160,7 @@ class Acquisition:
     @property
     def magnification(self) -> float:
         """How much larger the plane of the isocentre appears on the detector than it is."""
-        return magnification(self.source_to_isocentre_mm, self.source_to_detector_mm)
-
-
-def magnification(source_to_isocentre_mm: float, source_to_detector_mm: float) -> float:
-    """Of the plane of the isocentre; 1 for a parallel beam."""
-    return 1.0 if math.isinf(source_to_detector_mm) else source_to_detector_mm / source_to_isocentre_mm
-
-
-def isocentre_pitch_mm(geometry: BiplanarGeometry) -> float:
-    """Pitch of the detectors' pixels in the plane of the isocentre."""
-    return geometry.detector_spacing_mm / magnification(geometry.source_to_isocentre_mm, geometry.source_to_detector_mm)
+        return isocentre_magnification(self.source_to_isocentre_mm, self.source_to_detector_mm)
 
 
 def acquisitions_of(geometry: BiplanarGeometry) -> dict[str, Acquisition]:
@@ -187,13 +177,8 @@ def acquisitions_of(geometry: BiplanarGeometry) -> dict[str, Acquisition]:
     return {"frontal": shared, "lateral": replace(shared, orientation="HA", source_side=geometry.lateral_source)}
 
 
-def acquire(radiograph: Radiograph, view: str, overrides: Mapping[str, Any]) -> Acquisition:
-    """:func:`acquire_exam` of one view."""
-    return acquire_exam({view: radiograph}, overrides)[view]
-
-
 def acquire_exam(radiographs: Mapping[str, Radiograph], overrides: Mapping[str, Any]) -> dict[str, Acquisition]:
-    """How each view of an exam was taken. Options win over files; what both leave open is asked for, all at once.
+    """How each view of an exam was taken. Options win over files; one error asks for all that both leave open.
 
     Assumed, each with a warning that gives the number: the centre of the image as ``centre``; no rotation and no
     deviation from the axis; for modalities other than XA and RF the place where Distance Source to Patient ends; the
@@ -270,7 +255,7 @@ def _stated(film: Radiograph, view: str) -> dict[str, Any]:
 
 
 def _line_angles(film: Radiograph, view: str) -> tuple[float | None, float | None]:
-    """``angle_deg`` and ``tilt_deg`` of the line along which the central ray runs, whichever end the source is at."""
+    """``angle_deg`` and ``tilt_deg`` of the central ray's line, whichever end the source is at."""
     if film.primary_angle_deg is None:
         return None, film.secondary_angle_deg
     turn = film.primary_angle_deg - (0 if view == "frontal" else 90)
@@ -280,7 +265,7 @@ def _line_angles(film: Radiograph, view: str) -> tuple[float | None, float | Non
 
 
 def _assumed(film: Radiograph, view: str, known: Mapping[str, Any]) -> dict[str, _Assumption]:
-    """What is taken for granted of the fields that are not ``known``, and why."""
+    """Values for the fields that are not ``known``, and the reason for each."""
     rows, columns = film.pixels.shape
     assumed = {
         "centre": _Assumption(((rows - 1) / 2, (columns - 1) / 2), "the middle of the image"),
@@ -289,11 +274,12 @@ def _assumed(film: Radiograph, view: str, known: Mapping[str, Any]) -> dict[str,
         "tilt_deg": _Assumption(0.0, f"an exactly {view} view"),
     }
     detector_mm = known.get("source_to_detector_mm")
-    if film.source_to_patient_mm is not None and detector_mm is not None and film.source_to_patient_mm <= detector_mm:
-        assumed["source_to_isocentre_mm"] = _isocentre(film, view, detector_mm)
+    patient_mm = film.source_to_patient_mm
+    if patient_mm is not None and detector_mm is not None and patient_mm <= detector_mm:
+        assumed["source_to_isocentre_mm"] = _isocentre(patient_mm, detector_mm, HALF_BODY_MM[view])
     isocentre_mm = known.get("source_to_isocentre_mm", assumed.get("source_to_isocentre_mm", (None,))[0])
     if film.object_spacing_mm is not None and detector_mm is not None and isocentre_mm is not None:
-        factor = magnification(isocentre_mm, detector_mm)
+        factor = isocentre_magnification(isocentre_mm, detector_mm)
         assumed["pixel_spacing_mm"] = _Assumption(
             tuple(factor * pitch for pitch in film.object_spacing_mm),
             f"{film.object_spacing_mm} mm in the patient, magnified {factor:.4g} times as at the isocentre",
@@ -301,13 +287,12 @@ def _assumed(film: Radiograph, view: str, known: Mapping[str, Any]) -> dict[str,
     return {name: assumption for name, assumption in assumed.items() if name not in known}
 
 
-def _isocentre(film: Radiograph, view: str, detector_mm: float) -> _Assumption:
-    """Where the middle of the patient is, given a Distance Source to Patient whose end the modality leaves open.
+def _isocentre(patient_mm: float, detector_mm: float, half_mm: float) -> _Assumption:
+    """The place of the patient's middle, from a Distance Source to Patient whose end the modality leaves open.
 
     By DICOM PS3.3 C.8.11.5 it ends at the table or bucky. Some files give the isocentre; then there is room for half a
     body between it and the detector.
     """
-    patient_mm, half_mm = film.source_to_patient_mm, HALF_BODY_MM[view]
     stated = f"Distance Source to Patient is {patient_mm:.5g} mm"
     if detector_mm - patient_mm >= half_mm or patient_mm <= half_mm:
         return _Assumption(patient_mm, f"{stated} and taken as the distance to the middle of the patient")

@@ -92,8 +92,8 @@ class Reference:
 
     Attributes:
         geometry: of the network.
-        patients: how many there were.
-        views: by name.
+        patients: number of patients.
+        views: statistics by view.
     """
 
     geometry: BiplanarGeometry
@@ -101,7 +101,7 @@ class Reference:
     views: Mapping[str, ViewStatistics]
 
     def adapted(self, view: str, image: np.ndarray, covered: np.ndarray) -> np.ndarray:
-        """A film of unknown scale with the values of training radiographs, the air around the patient at 0.
+        """Give a film of unknown scale the values of training radiographs, and the air around the patient 0.
 
         See :func:`~scripts.exam.film_values.match_quantiles` for what this destroys. For training patients left out,
         line integrals come out wrong by 0.3 to 0.4 on average, by more where a film shows only a part of the field.
@@ -119,11 +119,11 @@ class Reference:
         return np.where(air, np.float32(0), match_quantiles(image, shown, self.quantiles(view, shown)))
 
     def quantiles(self, view: str, shown: np.ndarray) -> np.ndarray:
-        """Of the training patients' line integrals, at :data:`PROBABILITIES`, in the cells that a film shows.
+        """Quantiles of the training patients' line integrals in the cells that a film shows, at :data:`PROBABILITIES`.
 
-        Air does not count, and every cell as much as it is shown and occupied: a film has less air than the training
-        radiographs, beside the patient because it is smaller, above and below because a CT ends there. Matched with
-        their air, its lungs would become air.
+        A cell counts as much as the film shows it and patients occupy it. Air does not count, because a film has less
+        of it than the training radiographs: beside the patient because it is smaller, above and below because a CT
+        ends there. Matching it with their air would turn its lungs into air.
 
         Args:
             view: its name.
@@ -134,29 +134,20 @@ class Reference:
         weights = np.repeat(share * known.occupied, len(KNOTS))
         return weighted_quantiles(known.cells.ravel(), weights, PROBABILITIES)
 
-    def score(self, images: np.ndarray) -> dict[str, float]:
-        """How unlike the training radiographs each view is: 1 is the limit, see :class:`ViewStatistics`.
-
-        The larger one of two ratios to their limits: the distance of its layout, and how far its thickest parts are
-        from the usual attenuation. It finds what is no radiograph of a trunk, and a wrong scale; with a few dozen
-        patients it does not find radiographs that are upside down, mirrored, or off by a constant.
-
-        Args:
-            images: line integrals ``[2, N, N]`` in the network's frame.
-
-        Raises:
-            ValueError: images of another shape.
-        """
-        return {
-            view: max(self._ratios(view, pixels)) for view, pixels in zip(VIEWS, self._checked(images), strict=True)
-        }
-
     def warnings(self, images: np.ndarray, views: Sequence[str] = VIEWS) -> list[str]:
         """What a reader of the result should know; empty if the views look familiar.
 
+        Two ratios are judged against their limits (see :class:`ViewStatistics`): the distance of a view's layout, and
+        how far its thickest parts are from the usual attenuation. That finds what is no radiograph of a trunk, and a
+        wrong scale. With a few dozen patients it does not find radiographs that are upside down, mirrored, or off by a
+        constant.
+
         Args:
-            images: as in :meth:`score`.
+            images: line integrals ``[2, N, N]`` in the network's frame.
             views: those that there are.
+
+        Raises:
+            ValueError: images of another shape.
         """
         found = []
         known = dict(zip(VIEWS, self._checked(images), strict=True))
@@ -182,7 +173,7 @@ class Reference:
         return found
 
     def write(self, path: str | Path) -> None:
-        """Write JSON for :func:`read_reference`, four significant digits; appears whole or not at all."""
+        """Write JSON for :func:`read_reference`, with five significant digits; the file appears whole or not at all."""
         views = {name: {k: _rounded(v) for k, v in asdict(view).items()} for name, view in self.views.items()}
         record = {"geometry": json.loads(self.geometry.to_json()), "patients": self.patients, "views": views}
         write_text(Path(path), json.dumps(record, separators=(",", ":")))
@@ -202,7 +193,7 @@ class Reference:
         return all(self._ratios(view, pixels)[0] <= 1 for view, pixels in zip(VIEWS, images, strict=True))
 
     def _distance(self, images: np.ndarray) -> float:
-        """Of both views together."""
+        """The distances of both views, combined."""
         return math.hypot(*(self.views[view].distance(cell_means(x)) for view, x in zip(VIEWS, images, strict=True)))
 
 
@@ -222,9 +213,8 @@ def read_reference(path: str | Path, geometry: BiplanarGeometry | None = None) -
         raise ValueError(f"{path}: no statistics of the training radiographs; {remedy}")
     try:
         record = json.loads(path.read_text())
-        stated = {k: math.inf if v == "inf" else v for k, v in record["geometry"].items()}
         views = {name: _checked_statistics(record["views"][name]) for name in VIEWS}
-        reference = Reference(BiplanarGeometry(**stated), int(record["patients"]), views)
+        reference = Reference(BiplanarGeometry.from_dict(record["geometry"]), int(record["patients"]), views)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path}: damaged statistics of the training radiographs ({error!r}); {remedy}") from error
     if geometry not in (None, reference.geometry):
@@ -233,7 +223,7 @@ def read_reference(path: str | Path, geometry: BiplanarGeometry | None = None) -
 
 
 def cell_means(images: np.ndarray) -> np.ndarray:
-    """``[..., 256]`` of ``[..., N, N]``."""
+    """Mean pixel of each cell, ``[..., 256]``, of images ``[..., N, N]``."""
     flat = torch.from_numpy(np.ascontiguousarray(images, dtype=np.float32)).reshape(1, -1, *images.shape[-2:])
     return F.adaptive_avg_pool2d(flat, CELLS).numpy().astype(np.float64).reshape(*images.shape[:-2], CELLS**2)
 
@@ -244,7 +234,7 @@ def level_of(images: np.ndarray) -> np.ndarray:
 
 
 def weighted_quantiles(values: np.ndarray, weights: np.ndarray, probabilities: np.ndarray | float) -> np.ndarray:
-    """Of values ``[n]`` that occur with these weights ``[n]``; linear between the middles of their shares."""
+    """Quantiles of values ``[n]`` with weights ``[n]``; linear between the middles of their shares."""
     order = np.argsort(values)
     values, weights = values[order], weights[order]
     occurs = weights > 0
@@ -253,7 +243,7 @@ def weighted_quantiles(values: np.ndarray, weights: np.ndarray, probabilities: n
 
 
 def _rounded(value: float | np.ndarray) -> Any:
-    """JSON-ready, to five significant digits."""
+    """A JSON-ready value, rounded to five significant digits."""
     if isinstance(value, np.ndarray):
         return [_rounded(entry) for entry in value]
     return float(f"{value:.5g}")
@@ -265,7 +255,8 @@ def _checked_statistics(record: Mapping[str, Any]) -> ViewStatistics:
     Raises:
         ValueError: numbers that no radiographs have; TypeError: missing or unknown ones.
     """
-    known = ViewStatistics(**{k: np.asarray(v, dtype=np.float64) for k, v in record.items()})
+    arrays: dict[str, Any] = {k: np.asarray(v, dtype=np.float64) for k, v in record.items()}
+    known = ViewStatistics(**arrays)
     shapes = {"mean": (CELLS**2,), "components": (COMPONENTS, CELLS**2), "variances": (COMPONENTS,)}
     shapes |= {"cells": (CELLS**2, len(KNOTS)), "occupied": (CELLS**2,)}
     for name, value in asdict(known).items():

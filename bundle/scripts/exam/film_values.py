@@ -1,6 +1,6 @@
 """From the pixels of a film to attenuation: what they measure, which of them show the patient, what scale they are on.
 
-Everywhere here pixels grow with attenuation, but for the counts that :func:`linearise` is given.
+Pixels grow with attenuation in all functions, except for the counts that :func:`linearise` gets.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def linearise(radiograph: Radiograph, air_value: float | None = None) -> Film:
     """
     if radiograph.scale == "counts":
         return _from_counts(radiograph, air_value)
-    unused = ()
+    unused: tuple[str, ...] = ()
     if air_value is not None:
         unused = (f"air_value {air_value:.6g} is not used: the pixels of {radiograph.path} are not counts",)
     if radiograph.scale == "line_integral":
@@ -104,7 +104,7 @@ def _from_counts(radiograph: Radiograph, air_value: float | None) -> Film:
 
 
 def useful_area(pixels: np.ndarray) -> np.ndarray:
-    """Where a film shows the patient or the air around: inside the shutters and the padding, off markers.
+    """The pixels that show the patient or the air around, not shutters, padding or markers.
 
     A *shutter* covers up to half of the film beyond one straight, almost upright or level edge. It is about as bright
     as the brightest quarter of the film, and its edge shows along 40 % of the film's side or more. Dark *padding* has
@@ -128,7 +128,7 @@ def useful_area(pixels: np.ndarray) -> np.ndarray:
 
 
 def open_beam(image: np.ndarray, covered: np.ndarray) -> np.ndarray:
-    """Where the beam reached the detector beside the patient: dark, and reaching the edge of what is covered.
+    """The open beam beside the patient: dark pixels that reach the edge of what is covered.
 
     Lungs are dark too, but the chest wall is around them; a film that cuts through a lung may lose some of it.
 
@@ -172,7 +172,7 @@ def match_quantiles(image: np.ndarray, covered: np.ndarray, reference: np.ndarra
 
 
 def _right_of_padding(pixels: np.ndarray) -> np.ndarray:
-    """What dark padding at the left side leaves, bool ``[columns]``."""
+    """The columns beyond dark padding at the left side, bool ``[columns]``."""
     low, high = _range(pixels)
     padded = (pixels <= low + STEP / 5 * (high - low)).mean(axis=0) >= 0.99
     first = int(padded.argmin())
@@ -181,13 +181,14 @@ def _right_of_padding(pixels: np.ndarray) -> np.ndarray:
 
 
 def _right_of_shutter(pixels: np.ndarray) -> np.ndarray:
-    """What a shutter at the left side leaves, bool ``[rows, columns]``; everything if there is none."""
+    """The pixels beyond a shutter at the left side, bool ``[rows, columns]``; all if there is no shutter."""
     factor = -(-max(pixels.shape) // SHUTTER_PIXELS)
     coarse = _block_mean(pixels, factor)
     low, high = _range(coarse)
-    scaled = (coarse - low) / max(high - low, np.finfo(np.float32).tiny)
-    bright = np.quantile(scaled, 0.75) - STEP
-    step, column, slope = max((*_best_edge(_left_half(scaled, slope), bright), slope) for slope in SLOPES)
+    scaled = (coarse - low) / max(high - low, float(np.finfo(np.float32).tiny))
+    bright = float(np.quantile(scaled, 0.75)) - STEP
+    edges = [(*_best_edge(_left_half(scaled, slope), bright), slope) for slope in SLOPES.tolist()]
+    step, column, slope = max(edges)
     rows, columns = np.indices(pixels.shape, sparse=True)
     if step == 0:
         return columns >= 0
@@ -225,7 +226,7 @@ def _best_edge(image: np.ndarray, bright: float) -> tuple[float, int]:
 
 
 def _markers(pixels: np.ndarray) -> np.ndarray:
-    """Thin and bright, bool ``[rows, columns]``."""
+    """The pixels of markers, which are thin and bright, bool ``[rows, columns]``."""
     factor = -(-max(pixels.shape) // MARKER_PIXELS)
     coarse = _block_mean(pixels, factor)
     low, high = _range(coarse)
@@ -237,12 +238,12 @@ def _markers(pixels: np.ndarray) -> np.ndarray:
 
 
 def _range(pixels: np.ndarray) -> tuple[float, float]:
-    """Of values, but for one in a thousand at either end."""
+    """The lowest and highest value, ignoring one in a thousand at either end."""
     low, high = np.quantile(pixels, (0.001, 0.999))
     return float(low), float(high)
 
 
 def _block_mean(pixels: np.ndarray, factor: int) -> np.ndarray:
-    """Means over squares; the last ones are filled up with the edge's pixels."""
+    """Means over squares of ``factor`` pixels; the edge's pixels fill up the last ones."""
     missing = [(0, -n % factor) for n in pixels.shape]
     return block_reduce(np.pad(pixels, missing, mode="edge"), factor, func=np.mean)

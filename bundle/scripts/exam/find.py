@@ -8,15 +8,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from scripts.exam.read import is_radiograph
 from scripts.exam.views import ACQUISITION_FILE, BOTH, ViewChoice
 from scripts.geometry import VIEWS
+from scripts.io.folders import visible
 from scripts.io.names import safe_name
 from scripts.io.refusal import refusals
 from scripts.io.text import read_json
 
 Source = str | Path | Sequence[str] | Mapping[str, str]
 """Where one exam is; see :func:`find_exams`."""
-_NOT_RADIOGRAPHS = {".zip", ".json", ".txt", ".md", ".csv", ".html", ".pdf", ".xml", ".log"}
 
 
 @refusals()
@@ -27,7 +28,7 @@ def find_exams(
     geometry_file: str | Path | None = None,
     choice: ViewChoice = BOTH,
 ) -> list[dict[str, Any]]:
-    """Exams as items for a MONAI data set: the source of each under ``image``, what it is called under ``name``.
+    """List exams as items for a MONAI data set, with their source under ``image`` and their name under ``name``.
 
     Args:
         input: one exam (a folder, a zip, a packed file, a list of two files, a mapping ``{frontal, lateral}``), or
@@ -61,7 +62,7 @@ def find_exams(
         return _items(_read_list(path, choice))
     if not path.is_dir() or _is_one_exam(path):
         return _items([str(path)])
-    exams = [p for p in _visible(path) if p.is_dir() or p.suffix.lower() == ".zip"]
+    exams = [p for p in visible(path) if p.is_dir() or p.suffix.lower() == ".zip"]
     if not exams:
         raise ValueError(
             f"{path}: holds no radiographs and no folder or zip with some; give the folder of an exam or of exams"
@@ -80,37 +81,27 @@ def exam_name(source: Source) -> str:
 
 
 def _real(path: str | Path) -> Path:
-    """``Path.resolve`` that lets a link to itself be, for its reader to report."""
+    """``Path.resolve``, but a link to itself stays as it is, and its reader reports it."""
     return Path(os.path.realpath(path))
 
 
 def _items(sources: Sequence[Source]) -> list[dict[str, Any]]:
-    items = [{"image": source, "name": exam_name(source)} for source in sources]
     seen: dict[str, Source] = {}
-    for item in items:
-        folder = safe_name(item["name"])
+    for source in sources:
+        folder = safe_name(exam_name(source))
         if folder in seen:
-            raise ValueError(
-                f"two exams would both be written to {folder!r}: {seen[folder]} and {item['image']}; rename one"
-            )
-        seen[folder] = item["image"]
-    return items
+            raise ValueError(f"two exams would both be written to {folder!r}: {seen[folder]} and {source}; rename one")
+        seen[folder] = source
+    return [{"image": source, "name": exam_name(source)} for source in sources]
 
 
 def _is_one_exam(folder: Path) -> bool:
-    """Whether it says how its radiographs were taken, holds some, or two sub-folders with one each, as exports do."""
-    if (folder / ACQUISITION_FILE).is_file() or _radiographs(folder):
+    """Whether a folder holds an acquisition file, a radiograph, or two sub-folders with one radiograph each."""
+    inside = visible(folder)
+    if (folder / ACQUISITION_FILE).is_file() or any(map(is_radiograph, inside)):
         return True
-    return [len(_radiographs(p)) for p in _visible(folder) if p.is_dir()] == [1, 1]
-
-
-def _radiographs(folder: Path) -> list[Path]:
-    """Files in a folder that may be some, by their suffix."""
-    return [p for p in _visible(folder) if p.is_file() and p.suffix.lower() not in _NOT_RADIOGRAPHS]
-
-
-def _visible(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if not p.name.startswith("."))
+    folders = [path for path in inside if path.is_dir()]
+    return len(folders) == len(VIEWS) and all(sum(map(is_radiograph, visible(path))) == 1 for path in folders)
 
 
 def _read_list(path: Path, choice: ViewChoice) -> list[Source]:
@@ -124,20 +115,21 @@ def _read_list(path: Path, choice: ViewChoice) -> list[Source]:
 def _resolved(source: Source, beside: Path) -> Source:
     if isinstance(source, Mapping):
         return {name: str(beside / p) for name, p in source.items()}
-    return str(beside / source) if isinstance(source, str) else [str(beside / p) for p in source]
+    return str(beside / source) if isinstance(source, (str, Path)) else [str(beside / p) for p in source]
 
 
 def _checked(source: Any, where: str | Path, choice: ViewChoice) -> Source:
-    """A source that is one by its kind; raises ValueError for all else."""
+    """Return the source if its kind is one of those allowed; raise ValueError otherwise."""
     if isinstance(source, Mapping):
-        paths, is_exam = source.values(), {*choice.used} <= source.keys() <= {*VIEWS, "geometry_file"}
+        paths, is_exam = list(source.values()), {*choice.used} <= source.keys() <= {*VIEWS, "geometry_file"}
+    elif isinstance(source, (list, tuple)):
+        paths, is_exam = list(source), len(choice.used) <= len(source) <= len(VIEWS)
     else:
-        paths = source if isinstance(source, (list, tuple)) else [source]
-        is_exam = paths is not source or len(choice.used) <= len(paths) <= len(VIEWS)
+        paths, is_exam = [source], True
     if is_exam and all(path and isinstance(path, (str, Path)) for path in paths):
         return source
-    paths = "two paths" if choice.is_both else "a list of one or two"
+    several = "two paths" if choice.is_both else "a list of one or two"
     raise ValueError(
-        f"{where}: an exam is a path, {paths}, or an object with {' and '.join(choice.used)}; got "
+        f"{where}: an exam is a path, {several}, or an object with {' and '.join(choice.used)}; got "
         f"{reprlib.repr(source)}{choice.hint}"
     )

@@ -1,8 +1,7 @@
-"""Exams as MONAI transforms: radiographs from wherever they are to network units, and predictions back to HU."""
+"""Exams as a MONAI transform: radiographs from wherever they are to what the network sees."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -14,13 +13,14 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
 from scripts.exam.acquisition import Acquisition, acquire_exam, acquisitions_of
+from scripts.exam.exam import Exam, FilmFile, ViewInput, to_meta
 from scripts.exam.familiarity import Reference
 from scripts.exam.film_values import linearise, useful_area
 from scripts.exam.find import Source, exam_name
 from scripts.exam.rectify import deviations, fade_to_air, rectify
 from scripts.exam.views import BOTH, ViewChoice, disagreements, find_exam
 from scripts.geometry import VIEWS, BiplanarGeometry
-from scripts.intensity import network_to_hu, radiograph_to_network
+from scripts.intensity import radiograph_to_network
 from scripts.io.case import CT_FILE, GEOMETRY_FILE, IMAGE_FILES, Case, read_case, read_exam
 from scripts.io.digest import sha256
 from scripts.io.radiograph import SCALES, Radiograph
@@ -58,38 +58,28 @@ class FilmOptions:
 
 
 class _View(NamedTuple):
-    """One radiograph in the network's frame, ``[N, N]``; where the film shows it; how it came about."""
+    """One radiograph in the network's frame: its pixels ``[N, N]``, where it shows them, and how it came about."""
 
-    image: np.ndarray
+    pixels: np.ndarray
     covered: np.ndarray
-    facts: dict[str, Any]
-    warnings: list[str]
+    input: ViewInput
+    warnings: tuple[str, ...]
 
 
-class _Exam(NamedTuple):
-    """What was read: line integrals ``[2, N, N]``, the volume's affine, facts (see :class:`LoadExamd`), and films.
+class _Read(NamedTuple):
+    """Line integrals ``[2, N, N]``, 0 for a view that is not used, and what is known of them."""
 
-    A view that is not used is 0 everywhere, as no radiograph is.
-    """
-
-    image: np.ndarray
-    affine: np.ndarray
-    facts: dict[str, Any]
-    films: dict[str, np.ndarray]
+    line_integrals: np.ndarray
+    exam: Exam
 
 
 class LoadExamd(MapTransform):
-    """Reads an exam into network units: an image ``[2, N, N]`` whose ``meta`` carries everything else about it.
+    """Reads an exam into network units: an image ``[2, N, N]`` that carries an :class:`~scripts.exam.exam.Exam`.
 
     The value under each key is a source, see :func:`~scripts.exam.find.find_exams`. A case folder, or a mapping with a
-    ``geometry_file``, holds line integrals in a stated geometry; any other source holds films, whose geometry is that
-    of their headers, of ``acquisition.json`` with them, and of the options, the later winning. What was not taken in
-    the network's geometry is resampled to it. A view that is not used need not be there, and its channel is 0.
-
-    ``meta`` holds ``name``, ``volume_affine`` (RAS, of the volume to reconstruct), of films their pixels as read
-    (``film_frontal``, ``film_lateral``), and ``exam``: JSON text, which MONAI's collation leaves alone, with ``files``
-    (path to sha256), ``options``, ``views`` (those that are used), ``inputs`` (by view), ``headers`` (DICOM JSON, by
-    view), ``is_lossy``, ``truth`` (path of the CT or None) and ``warnings``.
+    ``geometry_file``, holds line integrals in a stated geometry. Any other source holds films; their geometry comes
+    from their headers, from the ``acquisition.json`` with them and from the options, and the later one wins. What was
+    not taken in the network's geometry is resampled to it. A view that is not used may be missing; its channel is 0.
 
     Args:
         keys: where the sources are, normally ``image``.
@@ -123,95 +113,108 @@ class LoadExamd(MapTransform):
         return result
 
     def _load(self, source: Source) -> MetaTensor:
-        exam = self._read_case(source) if _states_geometry(source) else self._read_films(source)
-        exam.facts["views"] = used = self.choice.used
-        exam.facts["warnings"] += disagreements(exam.image, self.geometry)
+        line_integrals, exam = self._read(source)
+        warnings = (*self._of_one_view(), *exam.warnings, *disagreements(line_integrals, self.geometry))
         if self.reference is not None:
-            exam.facts["warnings"] += self.reference.warnings(exam.image, used)
-        if not self.choice.is_both:
-            exam.facts["warnings"].insert(
-                0,
-                f"reconstructed from the {used[0]} view alone: where things lie {_DEPTH[used[0]]} is what the network "
-                "expects, not what was measured",
-            )
-        meta = {"name": exam_name(source), "volume_affine": exam.affine, "exam": json.dumps(exam.facts)}
-        meta |= {f"film_{view}": pixels for view, pixels in exam.films.items()}
-        return MetaTensor(radiograph_to_network(torch.from_numpy(exam.image)), meta=meta)
+            warnings += tuple(self.reference.warnings(line_integrals, self.choice.used))
+        meta = to_meta(replace(exam, warnings=warnings))
+        return MetaTensor(radiograph_to_network(torch.from_numpy(line_integrals)), meta=meta)
 
-    def _read_case(self, source: Source) -> _Exam:
-        files = self._case_files(source)
-        if isinstance(source, Mapping):
-            case = read_exam({view: files[view] for view in self.choice.used}, files["geometry_file"])
-        else:
-            case = read_case(source, self.choice.used)
-        digests = {str(path): sha256(path) for path in files.values()}
-        if case.geometry == self.geometry:
-            truth = None if case.ct is None else str(Path(source) / CT_FILE)
-            affine = np.asarray(case.affine, dtype=np.float64)
-            return _Exam(case.image.numpy(), affine, _facts(digests, truth=truth), {})
+    def _of_one_view(self) -> list[str]:
+        if self.choice.is_both:
+            return []
+        (view,) = self.choice.used
+        return [
+            f"reconstructed from the {view} view alone: where things lie {_DEPTH[view]} is what the network expects, "
+            "not what was measured"
+        ]
+
+    def _read(self, source: Source) -> _Read:
+        files = _case_files(source, self.choice)
+        if not files:
+            return self._read_films(source)
+        if isinstance(source, (str, Path)):
+            return self._read_case(source, read_case(source, self.choice.used), files)
+        case = read_exam({view: files[view] for view in self.choice.used}, files["geometry_file"])
+        return self._read_case(source, case, files)
+
+    def _read_case(self, source: Source, case: Case, files: Mapping[str, Path]) -> _Read:
+        exam = Exam(
+            name=exam_name(source),
+            views=self.choice.used,
+            affine=np.asarray(case.affine, dtype=np.float64),
+            files={str(path): sha256(path) for path in files.values()},
+        )
+        if case.geometry != self.geometry:
+            return self._resampled_case(case, exam)
+        if case.ct is None:
+            return _Read(case.line_integrals.numpy(), exam)
+        truth = files["geometry_file"].parent / CT_FILE
+        return _Read(case.line_integrals.numpy(), replace(exam, truth=str(truth), truth_sha256=sha256(truth)))
+
+    def _resampled_case(self, case: Case, exam: Exam) -> _Read:
         acquisitions = acquisitions_of(case.geometry)
         views = {
-            name: self._resampled(pixels, np.ones(pixels.shape, dtype=bool), acquisitions[name], name)
-            for name, pixels in zip(VIEWS, case.image.numpy(), strict=True)
-            if name in self.choice.used
+            view: self._resampled(pixels, np.ones(pixels.shape, dtype=bool), acquisitions[view], view)
+            for view, pixels in zip(VIEWS, case.line_integrals.numpy(), strict=True)
+            if view in self.choice.used
         }
-        warnings = self._accepted({name: acquisitions[name] for name in views})
-        return _Exam(_stack(views, self.geometry), self._centred_as(case), _facts(digests, views, warnings), {})
+        warnings = self._accepted({view: acquisitions[view] for view in views})
+        exam = replace(exam, affine=self._centred_as(case), **_told_by(views, warnings))
+        return _Read(_stack(views, self.geometry), exam)
 
-    def _case_files(self, source: Source) -> dict[str, Path]:
-        """Those of the used views and the geometry, by what a mapping calls them."""
-        if isinstance(source, Mapping):
-            return {name: Path(source[name]) for name in (*self.choice.used, "geometry_file")}
-        files = {view: Path(source) / IMAGE_FILES[view] for view in self.choice.used}
-        missing = [view for view, path in files.items() if not path.is_file()]
-        if len(missing) == 1 and self.choice.hint:
-            raise ValueError(f"{files[missing[0]]}: the {missing[0]} view is missing{self.choice.hint}")
-        return files | {"geometry_file": Path(source) / GEOMETRY_FILE}
-
-    def _read_films(self, source: Source) -> _Exam:
+    def _read_films(self, source: Source) -> _Read:
         films, told = find_exam(source, self.options.frame, self.choice)
         options = {name: value for name, value in self.options.acquisition.items() if value is not None}
         told = {**told, **options}
         acquisitions = acquire_exam(films, told)
         warnings = self._accepted(acquisitions)
         views = {name: self._view(film, acquisitions[name], name) for name, film in films.items()}
-        facts = _facts({film.path: film.sha256 for film in films.values()}, views, warnings)
-        facts["options"] = asdict(self.options) | {"acquisition": told}
-        facts["headers"] = {name: film.header.to_json_dict() for name, film in films.items()}
-        facts["is_lossy"] = any(film.is_lossy for film in films.values())
-        shown = {name: _shown(film.pixels) for name, film in films.items()}
-        return _Exam(_stack(views, self.geometry), self.geometry.volume_affine(), facts, shown)
+        exam = Exam(
+            name=exam_name(source),
+            views=self.choice.used,
+            affine=self.geometry.volume_affine(),
+            files={film.path: film.sha256 for film in films.values()},
+            options=asdict(self.options) | {"acquisition": told},
+            headers={name: film.header for name, film in films.items()},
+            is_lossy=any(film.is_lossy for film in films.values()),
+            films={name: _shown(film.pixels) for name, film in films.items()},
+            **_told_by(views, warnings),
+        )
+        return _Read(_stack(views, self.geometry), exam)
 
     def _view(self, radiograph: Radiograph, acquisition: Acquisition, name: str) -> _View:
-        """One film: its values understood, resampled, and if they have no absolute scale, adapted."""
-        film = linearise(replace(radiograph, scale=self.options.intensity or radiograph.scale), self.options.air_value)
+        """One film: its values understood, resampled, and adapted if they have no absolute scale."""
+        radiograph = replace(radiograph, scale=self.options.intensity or radiograph.scale)
+        film = linearise(radiograph, self.options.air_value)
         try:
-            resampled = self._resampled(film.pixels, useful_area(film.pixels), acquisition, name)
+            view = self._resampled(film.pixels, useful_area(film.pixels), acquisition, name)
         except ValueError as error:
             raise ValueError(f"{radiograph.path}: {error}") from error
-        steps = [*film.steps, *resampled.facts["steps"]]
-        image = resampled.image
+        pixels, steps = view.pixels, (*film.steps, *view.input.steps)
         if not film.is_absolute:
-            image = self._adapted(radiograph, resampled, name)
-            steps.append("values matched by rank to those of the training radiographs; absolute attenuation is lost")
-        facts = {"file": radiograph.path, "modality": radiograph.modality, "pixels": radiograph.pixels.shape}
-        facts |= {"intensity": self.options.intensity or radiograph.scale, **resampled.facts, "steps": steps}
-        warnings = [*radiograph.warnings, *acquisition.warnings, *film.warnings, *resampled.warnings]
-        return _View(image, resampled.covered, facts, warnings)
+            pixels = self._adapted(radiograph, view, name)
+            steps += ("values matched by rank to those of the training radiographs; absolute attenuation is lost",)
+        rows, columns = radiograph.pixels.shape
+        file = FilmFile(radiograph.path, radiograph.modality, (rows, columns), radiograph.scale)
+        return _View(
+            pixels,
+            view.covered,
+            replace(view.input, film=file, steps=steps),
+            (*radiograph.warnings, *acquisition.warnings, *film.warnings, *view.warnings),
+        )
 
     def _resampled(self, pixels: np.ndarray, mask: np.ndarray, acquisition: Acquisition, name: str) -> _View:
         image, covered = rectify(pixels, mask, acquisition, name, self.geometry)
         share = float(covered.mean())
-        facts = {k: v for k, v in asdict(acquisition).items() if k != "warnings"}
-        facts |= {"masked": float(1 - mask.mean()), "covered": share}
         step = f"resampled from {pixels.shape[0]} x {pixels.shape[1]} to {image.shape[0]} x {image.shape[1]} pixels"
-        warnings = []
+        warnings: tuple[str, ...] = ()
         if share < MIN_COVERED:
-            warnings.append(
+            warnings = (
                 f"the {name} film shows {share:.0%} of what the network looks at (limit {MIN_COVERED:.0%}); the rest "
-                "repeats its edge, which beside the patient fades to air"
+                "repeats its edge, which beside the patient fades to air",
             )
-        return _View(image, covered, facts | {"steps": [step]}, warnings)
+        return _View(image, covered, ViewInput(acquisition, float(1 - mask.mean()), share, (step,)), warnings)
 
     def _adapted(self, radiograph: Radiograph, view: _View, name: str) -> np.ndarray:
         if self.reference is None or not self.options.adapt_intensity:
@@ -220,7 +223,7 @@ class LoadExamd(MapTransform):
                 f"{radiograph.path}: its pixels have no absolute scale, and {why}; give line integrals or counts "
                 "(with --intensity if the file does not say so), or let the values be adapted"
             )
-        return self.reference.adapted(name, view.image, view.covered)
+        return self.reference.adapted(name, view.pixels, view.covered)
 
     def _accepted(self, acquisitions: Mapping[str, Acquisition]) -> list[str]:
         warnings, reasons = deviations(acquisitions, self.geometry)
@@ -236,64 +239,30 @@ class LoadExamd(MapTransform):
         return affine
 
 
-class ToHounsfieldd(MapTransform):
-    """Predictions from network range to HU, with the affine that the exam's image carries.
-
-    Args:
-        keys: predictions ``[K, U, V, W]``, normally ``pred``.
-        reference: key of the exam's image.
-
-    Raises:
-        ValueError: a prediction holds NaN or infinity, of which integers would be made that look like HU, or is the
-            same everywhere, as that of a network whose last layer is still zero.
-    """
-
-    def __init__(self, keys: Hashable | list[Hashable] = "pred", reference: Hashable = "image") -> None:
-        super().__init__(keys)
-        self.reference = reference
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Replace each prediction by a ``MetaTensor`` in HU."""
-        result = dict(data)
-        affine = np.asarray(data[self.reference].meta["volume_affine"]).reshape(4, 4)
-        for key in self.keys:
-            hu = network_to_hu(data[key])
-            if not torch.isfinite(hu).all():
-                raise ValueError(f"{key}: the reconstruction holds NaN or infinity; check the weights")
-            if hu.min() == hu.max():
-                raise ValueError(f"{key}: every voxel is {float(hu.max()):.0f} HU; check that the weights were trained")
-            result[key] = MetaTensor(hu, affine=affine)
-        return result
-
-
-def _states_geometry(source: Source) -> bool:
+def _case_files(source: Source, choice: ViewChoice) -> dict[str, Path]:
+    """The files of the used views and the geometry, under a mapping's keys; empty if the source states no geometry."""
     if isinstance(source, Mapping):
-        return "geometry_file" in source
-    return isinstance(source, (str, Path)) and (Path(source) / GEOMETRY_FILE).is_file()
+        names = (*choice.used, "geometry_file") if "geometry_file" in source else ()
+        return {name: Path(source[name]) for name in names}
+    if not isinstance(source, (str, Path)) or not (Path(source) / GEOMETRY_FILE).is_file():
+        return {}
+    files = {view: Path(source) / IMAGE_FILES[view] for view in choice.used}
+    missing = [view for view, path in files.items() if not path.is_file()]
+    if len(missing) == 1 and choice.hint:
+        raise ValueError(f"{files[missing[0]]}: the {missing[0]} view is missing{choice.hint}")
+    return files | {"geometry_file": Path(source) / GEOMETRY_FILE}
 
 
-def _facts(
-    files: Mapping[str, str],
-    views: Mapping[str, _View] | None = None,
-    warnings: Sequence[str] = (),
-    truth: str | None = None,
-) -> dict[str, Any]:
-    views = views or {}
-    return {
-        "files": dict(files),
-        "options": {},
-        "inputs": {name: view.facts for name, view in views.items()},
-        "headers": {},
-        "is_lossy": False,
-        "truth": truth,
-        "warnings": [*warnings, *(warning for view in views.values() for warning in view.warnings)],
-    }
+def _told_by(views: Mapping[str, _View], warnings: Sequence[str]) -> dict[str, Any]:
+    """The exam's inputs, and its warnings: first those about all views, then those of each."""
+    of_views = (warning for view in views.values() for warning in view.warnings)
+    return {"inputs": {name: view.input for name, view in views.items()}, "warnings": (*warnings, *of_views)}
 
 
 def _stack(views: Mapping[str, _View], geometry: BiplanarGeometry) -> np.ndarray:
-    images = {name: fade_to_air(view.image, view.covered, geometry) for name, view in views.items()}
-    nothing = np.zeros_like(next(iter(images.values())))
-    return np.stack([images.get(name, nothing) for name in VIEWS]).astype(np.float32)
+    faded = {name: fade_to_air(view.pixels, view.covered, geometry) for name, view in views.items()}
+    nothing = np.zeros_like(next(iter(faded.values())))
+    return np.stack([faded.get(name, nothing) for name in VIEWS]).astype(np.float32)
 
 
 def _shown(pixels: np.ndarray) -> np.ndarray:

@@ -4,19 +4,47 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from scripts.dicom.read_radiograph import is_dicom, read_dicom_radiograph
+from scripts.dicom.read_radiograph import is_dicom, read_dicom_radiograph, stored_class
 from scripts.io.intake import read_bytes
 from scripts.io.nifti import SUFFIXES
-from scripts.io.nifti_radiograph import read_nifti
+from scripts.io.nifti_radiograph import is_nifti, read_nifti
 from scripts.io.picture import is_picture, read_picture
 from scripts.io.radiograph import Radiograph
+
+_CLAIMS = (*SUFFIXES, ".dcm", ".dicom")
+"""Suffixes by which a file claims to be a radiograph: one that is not readable as such is damaged, not another file."""
+_HEAD_BYTES = 2**14
+"""A DICOM file says within the first few hundred bytes what it is; a hostile one may go on saying so."""
+
+
+def is_radiograph(path: Path) -> bool:
+    """Whether a file holds an image by its content, or claims to by its name.
+
+    DICOM's reports, presentation states and directories hold none. A file that cannot be opened counts: reading it
+    will say why.
+    """
+    if not path.is_file():
+        return False
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD_BYTES)
+    except OSError:
+        return True
+    if not is_dicom(head):
+        return is_picture(head) or is_nifti(head) or path.name.lower().endswith(_CLAIMS)
+    try:
+        sop_class = stored_class(head)
+    except Exception:  # on hostile bytes pydicom raises errors of any kind; reading the file will name them
+        return True
+    return sop_class.is_private or "Image" in sop_class.name
 
 
 def read_radiographs(path: str | Path, frame: int | None = None) -> list[Radiograph]:
     """Read the radiographs of one file: one, or both views of a packed NIfTI file.
 
-    A NIfTI image ``[X, Y]`` of line integrals is one radiograph; the view, hence the orientation, is for the caller to
-    know (:data:`NIFTI_ORIENTATION`). ``[X, Y, 2]`` or ``[X, Y, 1, 2]`` are a frontal and a lateral one.
+    A NIfTI image ``[X, Y]`` of line integrals is one radiograph. The caller has to know its view, and with it the
+    orientation (:data:`~scripts.io.nifti_radiograph.NIFTI_ORIENTATION`). ``[X, Y, 2]`` or ``[X, Y, 1, 2]`` are a
+    frontal and a lateral one.
 
     Args:
         path: DICOM (DX, CR, XA), PNG, TIFF, JPEG or NIfTI.
@@ -27,12 +55,12 @@ def read_radiographs(path: str | Path, frame: int | None = None) -> list[Radiogr
             value and the remedy.
     """
     path = Path(path)
-    head = read_bytes(path)[:132]
+    head = read_bytes(path, _HEAD_BYTES)
     if is_picture(head):
         return [read_picture(path)]
     if is_dicom(head):
         return [read_dicom_radiograph(path, frame)]
-    if path.name.lower().endswith(SUFFIXES):
+    if is_nifti(head) or path.name.lower().endswith(SUFFIXES):
         return read_nifti(path)
     raise ValueError(
         f"{path}: starts with {head[:8]!r}, so none of the kinds that are read: DICOM (DX, CR or XA), PNG, TIFF, JPEG, "

@@ -1,4 +1,4 @@
-"""Films of any size, pitch, orientation and distance, brought into the network's frame; and what that cannot undo.
+"""Resamples films of any size, pitch, orientation and distance to the network's frame, and says what that cannot undo.
 
 One resampling maps the plane of the isocentre onto itself. Planes before and behind it keep the film's magnification
 relative to that plane, and the direction of the central ray stays what it was: :func:`deviations` puts numbers to both.
@@ -11,10 +11,11 @@ import math
 from collections.abc import Mapping
 
 import numpy as np
-from scipy.ndimage import distance_transform_edt, gaussian_filter, map_coordinates
+from scipy.ndimage import distance_transform_edt, map_coordinates
 
-from scripts.exam.acquisition import DIRECTIONS, Acquisition, isocentre_pitch_mm
+from scripts.exam.acquisition import DIRECTIONS, Acquisition
 from scripts.geometry import VIEWS, BiplanarGeometry, centred_coordinates_mm
+from scripts.smoothing import smoothed
 
 MIN_FOOTPRINT = 0.5
 """Share of a network pixel's footprint that the film must show."""
@@ -42,9 +43,8 @@ def rectify(
 ) -> tuple[np.ndarray, np.ndarray]:
     """A film as the network's detector would have seen it, exact in the plane of the isocentre.
 
-    Where the network's pixels are the larger ones, a Gaussian with the variance of a box of their size comes first, as
-    for CTs. Pixels outside the mask carry no weight; what it does not show repeats the nearest pixel,
-    which is right on any scale (:func:`fade_to_air` is for line integrals).
+    Where the network's pixels are larger, the film is smoothed first. Pixels outside the mask carry no weight; what it
+    does not show repeats the nearest pixel, which is right on any scale (:func:`fade_to_air` is for line integrals).
 
     Args:
         pixels: ``[rows, columns]``.
@@ -60,13 +60,12 @@ def rectify(
         ValueError: the film shows too little of what the network looks at.
     """
     at, pitch = film_indices(acquisition, view, geometry)
-    sigma = np.sqrt(np.maximum(pitch**2 - 1, 0) / 12)
-    weights = gaussian_filter(mask.astype(np.float32), sigma, mode="constant")
-    weighted = gaussian_filter(np.where(mask, pixels, 0).astype(np.float32), sigma, mode="constant")
+    weights = smoothed(mask.astype(np.float32), pitch, mode="constant")
+    weighted = smoothed(np.where(mask, pixels, 0).astype(np.float32), pitch, mode="constant")
     shown, total = (map_coordinates(a, at, order=1, mode="grid-constant") for a in (weights, weighted))
     covered = shown >= MIN_FOOTPRINT
     if covered.mean() < MIN_FIELD:
-        field_mm = geometry.detector_pixels * isocentre_pitch_mm(geometry)
+        field_mm = geometry.detector_pixels * geometry.isocentre_pitch_mm
         raise ValueError(
             f"{view} film: shows {covered.mean():.0%} of the {field_mm:.0f} mm square around the isocentre that "
             f"the network looks at, {MIN_FIELD:.0%} are needed; its {pixels.shape} pixels of "
@@ -78,10 +77,10 @@ def rectify(
 
 
 def fade_to_air(image: np.ndarray, covered: np.ndarray, geometry: BiplanarGeometry) -> np.ndarray:
-    """An image of :func:`rectify`, once its values are line integrals, without the slabs that repeated edges are.
+    """Remove the slabs that :func:`rectify` makes by repeating edges, from an image of line integrals.
 
-    To the left and the right of all that the film shows it falls to 0 within :data:`FADE_MM`: a body ends there. Up and
-    down, where it may go on, the edge stays repeated.
+    To the left and the right of what the film shows, the image falls to 0 within :data:`FADE_MM`, because a body ends
+    there. Up and down, where the body may go on, the edge stays repeated.
 
     Args:
         image: line integrals ``[N, N]``, axes (u, w) or (v, w).
@@ -90,7 +89,7 @@ def fade_to_air(image: np.ndarray, covered: np.ndarray, geometry: BiplanarGeomet
     """
     shown = np.flatnonzero(covered.any(axis=1))
     across = np.arange(len(image))
-    beside_mm = np.maximum(shown[0] - across, across - shown[-1]) * isocentre_pitch_mm(geometry)
+    beside_mm = np.maximum(shown[0] - across, across - shown[-1]) * geometry.isocentre_pitch_mm
     return image * np.clip(1 - beside_mm / FADE_MM, 0, 1)[:, None]
 
 
@@ -100,7 +99,7 @@ def film_indices(acquisition: Acquisition, view: str, geometry: BiplanarGeometry
     Returns:
         Fractional row and column ``[2, N, N]`` of each pixel's centre, and a pixel's size ``[2]`` in rows and columns.
     """
-    network_mm = isocentre_pitch_mm(geometry) * acquisition.magnification
+    network_mm = geometry.isocentre_pitch_mm * acquisition.magnification
     film_mm = centred_coordinates_mm(geometry.detector_pixels, network_mm).numpy()
     axes = (geometry.view(view).column_axis, 2)
     position_mm = dict(zip(axes, np.meshgrid(film_mm, film_mm, indexing="ij"), strict=True))
@@ -113,7 +112,7 @@ def film_indices(acquisition: Acquisition, view: str, geometry: BiplanarGeometry
 
 
 def deviations(acquisitions: Mapping[str, Acquisition], geometry: BiplanarGeometry) -> tuple[list[str], list[str]]:
-    """What :func:`rectify` cannot undo: in a few words with the number and its limits, what to know and what to refuse.
+    """Measure what :func:`rectify` cannot undo; every warning and refusal states the number and its limits.
 
     Args:
         acquisitions: by view, of those that there are.
@@ -152,17 +151,17 @@ def deviations(acquisitions: Mapping[str, Acquisition], geometry: BiplanarGeomet
     between_deg = _angle_deg(_line(frontal, "frontal"), _line(lateral, "lateral"))
     text = f"the views are {between_deg:.1f} degrees apart, not 90"
     judge(text, 90 - between_deg, WARN_ANGLE_DEG, REFUSE_ANGLE_DEG, "degrees of difference")
-    distances = [(view.source_to_isocentre_mm, view.source_to_detector_mm) for view in (frontal, lateral)]
-    if not np.allclose(*distances, rtol=WARN_DISTANCES, atol=0):
+    first, second = ((view.source_to_isocentre_mm, view.source_to_detector_mm) for view in (frontal, lateral))
+    if not np.allclose(first, second, rtol=WARN_DISTANCES, atol=0):
         warnings.append(
             "source to isocentre and detector: {:.5g} and {:.5g} mm frontal, {:.5g} and {:.5g} mm lateral; the network "
-            "was trained with the same for both".format(*distances[0], *distances[1])
+            "was trained with the same for both".format(*first, *second)
         )
     return warnings, refusals
 
 
 def displacement_mm(acquisition: Acquisition, view: str, geometry: BiplanarGeometry) -> float:
-    """How far a point lands from where the network expects it, in the plane of the isocentre, after :func:`rectify`.
+    """The distance of a point from where the network expects it, in the plane of the isocentre, after :func:`rectify`.
 
     The point lies on the edge of the volume and half way from the isocentre to the volume's front or back, whichever is
     worse. At distance D from the source to the isocentre, a plane d nearer to the source appears 1 / (1 - d / D) as
@@ -190,5 +189,5 @@ def _line(acquisition: Acquisition | None, view: str) -> np.ndarray:
 
 
 def _angle_deg(first: np.ndarray, second: np.ndarray) -> float:
-    """Between two lines, 0 to 90."""
+    """The angle between two lines, 0 to 90."""
     return math.degrees(math.acos(min(1.0, abs(float(first @ second)))))

@@ -1,4 +1,4 @@
-"""Which radiographs make an exam, which of them is the frontal and which the lateral view, and which are used."""
+"""Finds the radiographs of an exam, tells the frontal from the lateral view, and compares the two."""
 
 from __future__ import annotations
 
@@ -13,14 +13,11 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
 from scripts.dicom.identity import IDENTITY, contradictions
-from scripts.dicom.read_radiograph import is_dicom, stored_class
-from scripts.exam.acquisition import isocentre_pitch_mm
-from scripts.exam.read import read_radiographs
+from scripts.exam.read import is_radiograph, read_radiographs
 from scripts.geometry import VIEWS, BiplanarGeometry
 from scripts.io.archive import unpacked
-from scripts.io.nifti import SUFFIXES
+from scripts.io.folders import visible
 from scripts.io.nifti_radiograph import NIFTI_ORIENTATION
-from scripts.io.picture import is_picture
 from scripts.io.radiograph import Radiograph
 from scripts.io.text import read_json
 
@@ -37,9 +34,6 @@ MAX_HEIGHT_OFFSET_MM = 20.0
 """More than the estimate is off on those 76 exams: at most 6 mm, 16 mm with adapted grey values. A lateral view that
 is 10, 20 and 40 mm too high costs the shipped model 1.1, 2.8 and 5.2 dB (``benchmarks/deviations.py``)."""
 _SEARCHED_MM = 60.0
-_DICOM_SUFFIXES = (".dcm", ".dicom")
-_HEAD_BYTES = 2**14
-"""A DICOM file says within the first few hundred bytes what it is; a hostile one may go on saying so."""
 _NAMED = 6
 
 
@@ -60,7 +54,7 @@ class ViewChoice:
 
     @property
     def is_both(self) -> bool:
-        """Whether no view is left out."""
+        """Whether the network gets both views."""
         return self.used == VIEWS
 
     @property
@@ -70,7 +64,7 @@ class ViewChoice:
 
     @property
     def hint(self) -> str:
-        """What else can be done about a view that is missing, to end a refusal with."""
+        """The end of a refusal of a missing view: what else the user can do."""
         if not (self.is_both and self.one_view):
             return ""
         return "; this network also takes one view: choose it by " + " or ".join(f"--views {view}" for view in VIEWS)
@@ -132,7 +126,7 @@ def find_exam(
     path = Path(source)
     if path.is_dir():
         files = _files(path)
-        films = _recognised(filter(_is_image, files), frame, path, choice)
+        films = _recognised([file for file in files if is_radiograph(file)], frame, path, choice)
         return films, _read_acquisition([file for file in files if file.name == ACQUISITION_FILE])
     if path.suffix.lower() == ".zip":
         return _unzipped(path, frame, choice)
@@ -140,7 +134,7 @@ def find_exam(
 
 
 def _unzipped(path: Path, frame: int | None, choice: ViewChoice) -> tuple[dict[str, Radiograph], dict[str, Any]]:
-    """The exam in a zip, whose files go by the zip's path instead of that of the folder they vanish with."""
+    """Read the exam in a zip; messages name the zip instead of the temporary folder."""
     with unpacked(path) as folder:
 
         def renamed(text: str) -> str:
@@ -177,30 +171,13 @@ def _files(folder: Path) -> list[Path]:
 
     A folder that holds but one other folder stands for that one, as in exports by patient, study and series.
     """
-    inside = _visible(folder)
+    inside = visible(folder)
     told = [p for p in inside if p.name == ACQUISITION_FILE]
     others = [p for p in inside if p not in told]
     if len(others) == 1 and others[0].is_dir():
         return told + _files(others[0])
-    nested = [p for child in inside if child.is_dir() for p in _visible(child)]
+    nested = [p for child in inside if child.is_dir() for p in visible(child)]
     return [p for p in (*inside, *nested) if p.is_file()]
-
-
-def _visible(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if not p.name.startswith(".") and p.name != "__MACOSX")
-
-
-def _is_image(path: Path) -> bool:
-    """Whether a file is an image, or claims to be; DICOM's reports, presentation states and directories are not."""
-    with path.open("rb") as file:
-        head = file.read(_HEAD_BYTES)
-    if not is_dicom(head):
-        return is_picture(head) or path.name.lower().endswith((*SUFFIXES, *_DICOM_SUFFIXES))
-    try:
-        sop_class = stored_class(head)
-    except Exception:  # on hostile bytes pydicom raises errors of any kind; reading the file will name them
-        return True
-    return sop_class.is_private or "Image" in sop_class.name
 
 
 def _recognised(
@@ -213,7 +190,7 @@ def _recognised(
 def _read_all(
     paths: Iterable[str | Path], frame: int | None, where: str | Path, choice: ViewChoice
 ) -> list[Radiograph]:
-    """The radiographs in some files; more files than an exam has are not even read."""
+    """Read the radiographs in some files, but none if there are more files than an exam has."""
     paths = [Path(path) for path in paths]
     found = paths
     if len(paths) <= len(VIEWS):
@@ -234,7 +211,7 @@ def _read_all(
 
 
 def _told_apart(films: Sequence[Radiograph], choice: ViewChoice) -> dict[str | None, Radiograph]:
-    """Films by view, frontal first; None for one that nothing tells and nobody needs."""
+    """Films by view, frontal first; the key is None for a film of unknown view that is not needed."""
     views = [film.view or _view_of_name(film.path) for film in films]
     told = dict(zip(views, films, strict=True))
     if None in told and not told.keys() >= {*choice.used}:
@@ -254,21 +231,21 @@ def _told_apart(films: Sequence[Radiograph], choice: ViewChoice) -> dict[str | N
     return {view: told[view] for view in (*VIEWS, None) if view in told}
 
 
-def _read_told(paths: Mapping[str, str | Path], frame: int | None, choice: ViewChoice) -> dict[str, Radiograph]:
+def _read_told(paths: Mapping[str, str | Path], frame: int | None, choice: ViewChoice) -> dict[str | None, Radiograph]:
     if not {*choice.used} <= set(paths) <= {*VIEWS} or not all(paths.values()):
         raise ValueError(
             f"views: give a file as {' and one as '.join(f'--{view}' for view in choice.used)}, got {dict(paths)!r}"
             f"{choice.hint}"
         )
-    films = {}
+    films: dict[str | None, Radiograph] = {}
     for view in choice.used:
         found = read_radiographs(paths[view], frame)
         if len(found) != 1:
             raise ValueError(f"{paths[view]}: holds {len(found)} radiographs; give it alone, not as the {view} view")
-        films[view] = found[0]
-        if films[view].view not in (None, view):
+        films[view] = film = found[0]
+        if film.view not in (None, view):
             raise ValueError(
-                f"{paths[view]}: given as the {view} view, but by its own account a {films[view].view} one; exchange "
+                f"{paths[view]}: given as the {view} view, but by its own account a {film.view} one; exchange "
                 "--frontal and --lateral, or correct the file"
             )
     return films
@@ -281,9 +258,10 @@ def _view_of_name(path: str) -> str | None:
 
 
 def _checked(films: Mapping[str | None, Radiograph], choice: ViewChoice) -> dict[str, Radiograph]:
-    """The views that are used, after all that the files of one exam can contradict each other in."""
+    """Check the files of one exam against each other, and return the views that are used."""
     paths, headers = ", ".join(film.path for film in films.values()), [film.header for film in films.values()]
-    if len(films) == 2 and np.array_equal(*(film.pixels for film in films.values())):
+    pixels = [film.pixels for film in films.values()]
+    if len(pixels) == 2 and np.array_equal(pixels[0], pixels[1]):
         raise ValueError(f"{paths}: the same image twice; give two different views")
     if differing := contradictions(headers, IDENTITY):
         raise ValueError(f"{paths}: two patients, by {', '.join(differing)}; give two views of one patient")
@@ -298,13 +276,13 @@ def _completed(film: Radiograph, view: str) -> Radiograph:
     named, warnings = _view_of_name(film.path), film.warnings
     if named not in (None, view):
         warnings = (*warnings, f"{film.path}: taken as the {view} view, though its name says {named}")
-    is_nifti = film.path.lower().endswith(SUFFIXES)
+    is_nifti = film.scale == "line_integral"  # no other kind of file holds them
     orientation = film.orientation or (NIFTI_ORIENTATION[view] if is_nifti else None)
     return replace(film, view=view, orientation=orientation, warnings=warnings)
 
 
 def disagreements(image: np.ndarray, geometry: BiplanarGeometry) -> list[str]:
-    """What two views of one patient, in the network's frame, must agree in but do not; nothing if there is but one.
+    """Warn of what two views of one patient must agree in but do not; one view alone gives no warning.
 
     The frontal shadow is the wider one, and at any height both views see the same matter: the sum over a row is, but
     for perspective, the attenuation of one axial slice.
@@ -314,12 +292,12 @@ def disagreements(image: np.ndarray, geometry: BiplanarGeometry) -> list[str]:
             that is missing is zero.
         geometry: of the network.
     """
-    bodies = [np.clip(view - np.percentile(view, 5), 0, None) for view in image]
-    if not all(body.any() for body in bodies):
+    frontal, lateral = (np.clip(view - np.percentile(view, 5), 0, None) for view in image)
+    if not frontal.any() or not lateral.any():
         return []
-    pitch_mm = isocentre_pitch_mm(geometry)
-    ratio = _width(bodies[0]) / _width(bodies[1])
-    offset_mm = _height_offset(*bodies, most=round(_SEARCHED_MM / pitch_mm)) * pitch_mm
+    pitch_mm = geometry.isocentre_pitch_mm
+    ratio = _width(frontal) / _width(lateral)
+    offset_mm = _height_offset(frontal, lateral, most=round(_SEARCHED_MM / pitch_mm)) * pitch_mm
     warnings = []
     if ratio < MIN_WIDTH_RATIO:
         warnings.append(
@@ -344,7 +322,7 @@ def _width(body: np.ndarray) -> float:
 
 
 def _height_offset(frontal: np.ndarray, lateral: np.ndarray, most: int) -> int:
-    """By how many pixels the lateral view lies higher, by the correlation of the slopes of both profiles along w."""
+    """Pixels by which the lateral view lies higher, from the correlation of the slopes of both profiles along w."""
     first, second = (np.gradient(gaussian_filter1d(body.sum(axis=0), 1.0)) for body in (frontal, lateral))
 
     def agreement(offset: int) -> float:

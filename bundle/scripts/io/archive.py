@@ -1,4 +1,4 @@
-"""Zip archives, unpacked into a folder that vanishes again, with bounds on what they may hold."""
+"""Unpacks zip archives into a temporary folder, with bounds on what they may hold."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import BinaryIO
 
+from scripts.io.folders import is_hidden
 from scripts.io.intake import read_bytes
 
 MAX_ENTRIES = 1000
@@ -61,7 +62,7 @@ def _unpack(path: Path, archive: zipfile.ZipFile, folder: Path) -> None:
     left = MAX_UNPACKED_BYTES
     for entry in entries:
         name = _safe_path(path, entry)
-        if any(part.startswith(".") or part == "__MACOSX" for part in name.parts):
+        if is_hidden(name):
             continue
         with _created(path, entry, folder / name) as file:
             for chunk in _chunks(path, archive, entry):
@@ -98,7 +99,7 @@ def _unreadable(path: Path, error: Exception) -> ValueError:
 
 
 def _safe_path(path: Path, entry: zipfile.ZipInfo) -> PurePosixPath:
-    """Where an entry goes, relative to the folder; raises ValueError for what is no plain file within it."""
+    """The path of an entry in the folder; raises ValueError for anything but a plain file inside it."""
     name = PurePosixPath(entry.filename)
     drive = PureWindowsPath(entry.filename).drive
     if name.is_absolute() or ".." in name.parts or not name.parts or drive or "\\" in entry.filename:

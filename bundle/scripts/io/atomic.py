@@ -24,7 +24,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 def require_replaceable(path: Path, known_by: str) -> None:
-    """Raise ValueError if :func:`whole_folder` would refuse ``path``, before work is done in vain."""
+    """Raise ValueError if :func:`whole_folder` would refuse ``path``; call this before work that would be in vain."""
     free = not path.exists() or (path.is_dir() and not any(path.iterdir()))
     if not free and not (path / known_by).is_file():
         raise ValueError(f"{path}: exists and holds no {known_by}, so it is not replaced; write elsewhere or remove it")

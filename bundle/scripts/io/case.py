@@ -24,8 +24,8 @@ from torch import Tensor
 
 from scripts.geometry import VIEWS, BiplanarGeometry, read_geometry
 from scripts.io.atomic import whole_folder
-from scripts.io.nifti import read_image, read_volume, write_image, write_volume
-from scripts.io.nifti_radiograph import check_nifti
+from scripts.io.nifti import read_volume, write_image, write_volume
+from scripts.io.nifti_radiograph import read_image
 
 IMAGE_FILES = {view: f"{view}.nii.gz" for view in VIEWS}
 GEOMETRY_FILE = "geometry.json"
@@ -49,7 +49,7 @@ class Case:
 
     Attributes:
         name: the folder's name.
-        image: line integrals ``[2, N, N]`` float32: frontal (u, w), lateral (v, w); one that was not asked for is 0.
+        line_integrals: ``[2, N, N]`` float32: frontal (u, w), lateral (v, w); a view that was not asked for is 0.
         geometry: the exam.
         affine: RAS voxel-to-mm ``[4, 4]`` of the geometry's volume: the CT's own if there is one, else centred on the
             isocentre.
@@ -57,10 +57,15 @@ class Case:
     """
 
     name: str
-    image: Tensor
+    line_integrals: Tensor
     geometry: BiplanarGeometry
     affine: np.ndarray
     ct: Tensor | None = None
+
+    @property
+    def image(self) -> Tensor:
+        """The line integrals under their former name, which ``data`` and ``studies`` still read."""
+        return self.line_integrals
 
 
 def read_case(folder: str | Path, views: Sequence[str] = VIEWS) -> Case:
@@ -78,9 +83,9 @@ def read_case(folder: str | Path, views: Sequence[str] = VIEWS) -> Case:
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such case folder")
     geometry = read_geometry(folder / GEOMETRY_FILE)
-    image = _read_views({view: folder / IMAGE_FILES[view] for view in views}, geometry)
+    line_integrals = _read_views({view: folder / IMAGE_FILES[view] for view in views}, geometry)
     ct, affine = _read_ct(folder / CT_FILE, geometry)
-    return Case(folder.name, torch.from_numpy(image), geometry, affine, ct)
+    return Case(folder.name, torch.from_numpy(line_integrals), geometry, affine, ct)
 
 
 def read_exam(radiographs: Mapping[str, str | Path], geometry_file: str | Path) -> Case:
@@ -104,7 +109,7 @@ def read_exam(radiographs: Mapping[str, str | Path], geometry_file: str | Path) 
 def write_case(
     folder: str | Path,
     geometry: BiplanarGeometry,
-    image: np.ndarray,
+    line_integrals: np.ndarray,
     ct: Volume,
     source: Volume,
     labels: Volume | None,
@@ -115,7 +120,7 @@ def write_case(
     Args:
         folder: an older case there is replaced.
         geometry: the exam.
-        image: line integrals ``[2, N, N]``.
+        line_integrals: ``[2, N, N]``.
         ct: standard volume, int16 HU, of the geometry's shape.
         source: the whole body, int16 HU.
         labels: tissue labels on the standard grid, uint8.
@@ -123,7 +128,7 @@ def write_case(
     """
     folder = Path(folder)
     with whole_folder(folder, RECORD_FILE) as partial:
-        for name, pixels in zip(VIEWS, image, strict=True):
+        for name, pixels in zip(VIEWS, line_integrals, strict=True):
             write_image(partial / IMAGE_FILES[name], pixels, geometry.detector_spacing_mm)
         write_volume(partial / CT_FILE, *ct)
         write_volume(partial / SOURCE_FILE, *source)
@@ -148,12 +153,11 @@ def read_record(folder: str | Path) -> dict[str, Any]:
 
 def _read_views(paths: Mapping[str, Path], geometry: BiplanarGeometry) -> np.ndarray:
     """The views ``[2, N, N]``, 0 where there is no path, checked against the geometry and each other."""
-    image = np.zeros((len(VIEWS), *[geometry.detector_pixels] * 2), dtype=np.float32)
+    line_integrals = np.zeros((len(VIEWS), *[geometry.detector_pixels] * 2), dtype=np.float32)
     for name, path in paths.items():
         if not path.is_file():
             needed = "both " * (len(paths) == len(VIEWS)) + " and ".join(paths)
             raise ValueError(f"{path}: the {name} view is missing; a case needs {needed}")
-        check_nifti(path)
         pixels, pitch_mm = read_image(path)
         if pixels.shape[0] != geometry.detector_pixels:
             raise ValueError(
@@ -165,12 +169,12 @@ def _read_views(paths: Mapping[str, Path], geometry: BiplanarGeometry) -> np.nda
                 f"{path}: pixels of {pitch_mm:.4g} mm, but {GEOMETRY_FILE} says detector_spacing_mm = "
                 f"{geometry.detector_spacing_mm:.4g}; correct the one that is wrong"
             )
-        image[VIEWS.index(name)] = pixels
-    if np.array_equal(*image):
+        line_integrals[VIEWS.index(name)] = pixels
+    if np.array_equal(line_integrals[0], line_integrals[1]):
         raise ValueError(
             f"{paths['lateral']}: identical to {paths['frontal'].name}; give two orthogonal views, frontal and lateral"
         )
-    return image
+    return line_integrals
 
 
 def _read_ct(path: Path, geometry: BiplanarGeometry) -> tuple[Tensor | None, np.ndarray]:

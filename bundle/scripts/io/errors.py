@@ -35,7 +35,7 @@ def stated_cause(error: BaseException) -> ValueError | None:
 
 
 def explain_errors() -> None:
-    """From now on an uncaught error that holds a ``ValueError`` ends the program with its one message.
+    """From now on, an uncaught error caused by a ``ValueError`` ends the program with that one message.
 
     MONAI wraps errors once per level of the configuration, which buries the message under pages of traceback. Every
     error this bundle raises on bad input is a ``ValueError`` that says what to do; other errors keep their traceback,

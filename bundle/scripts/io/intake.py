@@ -17,8 +17,8 @@ REFUSE_CLIPPED, WARN_CLIPPED = 0.5, 0.1
 """Share of pixels in the middle of the image, where the patient is, that lie at the image's lowest or highest value."""
 
 
-def read_bytes(path: Path) -> bytes:
-    """The content of a regular file of bounded size.
+def read_bytes(path: Path, at_most: int = MAX_FILE_BYTES) -> bytes:
+    """The content of a regular file of bounded size, or its first bytes.
 
     Raises:
         ValueError: a folder, pipe or device, a file that is missing, unreadable, empty or too large.
@@ -32,7 +32,7 @@ def read_bytes(path: Path) -> bytes:
                 f"{path}: {status.st_size} bytes, a radiograph has at most {MAX_FILE_BYTES}; give a file of one image"
             )
         with path.open("rb") as file:
-            data = file.read(status.st_size)
+            data = file.read(min(status.st_size, at_most))
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from error
     if not data:
@@ -41,7 +41,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def check_shape(path: Path, rows: int, columns: int) -> None:
-    """Refuse an image by its size alone, so before it is decoded.
+    """Refuse an image by its size, before it is decoded.
 
     Raises:
         ValueError: too few or too many pixels.

@@ -1,14 +1,15 @@
-"""NIfTI volumes and radiographs, read with checks and written atomically."""
+"""NIfTI files: volumes, read with checks, and whatever is written, atomically."""
 
 from __future__ import annotations
 
 import zlib
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
-from nibabel.spatialimages import HeaderDataError, SpatialImage
+from nibabel.spatialimages import HeaderDataError
 
 from scripts.io.atomic import whole_file
 
@@ -21,22 +22,6 @@ _DAMAGE = (ImageFileError, HeaderDataError, OSError, EOFError, zlib.error, TypeE
 """What nibabel raises on files that are not what they say."""
 
 
-def load_nifti(path: Path) -> SpatialImage:
-    """Open a NIfTI file and decode its voxels.
-
-    Raises:
-        ValueError: the file is missing, truncated or not NIfTI.
-    """
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file")
-    try:
-        image = nib.load(path)
-        image.get_fdata(dtype=np.float32)  # cached: a truncated file must fail here, with its name
-    except _DAMAGE as error:
-        raise ValueError(f"{path}: not a readable NIfTI file ({error}); copy or export it again") from error
-    return image
-
-
 def read_volume(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
     """Read a 3D NIfTI volume as stored.
 
@@ -47,7 +32,13 @@ def read_volume(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
         ValueError: an unreadable file, a volume that is not 3D, or one whose orientation the file does not state.
     """
     path = Path(path)
-    image = load_nifti(path)
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file")
+    try:
+        image: Any = nib.load(path)
+        voxels = image.get_fdata(dtype=np.float32)
+    except _DAMAGE as error:
+        raise ValueError(f"{path}: not a readable NIfTI file ({error}); copy or export it again") from error
     if len(image.shape) != 3:
         raise ValueError(f"{path}: a CT is one 3D volume, got shape {image.shape}; split it into one file per volume")
     if int(image.header["qform_code"]) == 0 and int(image.header["sform_code"]) == 0:
@@ -57,29 +48,7 @@ def read_volume(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
     affine = np.asarray(image.affine, dtype=np.float64)
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
         raise ValueError(f"{path}: the affine is singular or not finite: {affine.tolist()}; set a valid one")
-    return image.get_fdata(dtype=np.float32), affine
-
-
-def read_image(path: str | Path) -> tuple[np.ndarray, float]:
-    """Read a radiograph of line integrals.
-
-    Returns:
-        Line integrals ``[N, N]`` float32 (dimensionless, second axis superior) and the pixel pitch in mm.
-
-    Raises:
-        ValueError: the file is unreadable, or its pixels are not one square, finite, varying image of line integrals.
-    """
-    path = Path(path)
-    image = load_nifti(path)
-    pixels = image.get_fdata(dtype=np.float32)
-    pixels = pixels.reshape(pixels.shape[:2]) if set(pixels.shape[2:]) <= {1} else pixels
-    if pixels.ndim != 2 or pixels.shape[0] != pixels.shape[1]:
-        raise ValueError(f"{path}: a radiograph is one square 2D image, got shape {image.shape}; crop or pad it")
-    pitch_mm = [float(z) for z in image.header.get_zooms()[:2]]
-    if not np.isclose(*pitch_mm, rtol=1e-3):
-        raise ValueError(f"{path}: pixels must be square, got a pitch of {pitch_mm} mm; resample the image")
-    check_line_integrals(pixels, path)
-    return pixels, pitch_mm[0]
+    return voxels, affine
 
 
 def check_line_integrals(pixels: np.ndarray, name: str | Path) -> None:

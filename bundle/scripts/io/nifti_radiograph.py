@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import math
 import zlib
 from contextlib import suppress
+from io import BytesIO
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import nibabel as nib
 import numpy as np
-from nibabel.spatialimages import SpatialImage
 
 from scripts.geometry import VIEWS
-from scripts.io.digest import sha256
-from scripts.io.intake import MAX_FILE_BYTES
-from scripts.io.nifti import check_line_integrals, load_nifti
+from scripts.io.intake import MAX_FILE_BYTES, read_bytes
+from scripts.io.nifti import check_line_integrals
 from scripts.io.radiograph import MAX_PIXELS, Radiograph
 
 NIFTI_ORIENTATION = {"frontal": "LF", "lateral": "PF"}
@@ -24,24 +25,99 @@ NIFTI_ORIENTATION = {"frontal": "LF", "lateral": "PF"}
 In the file the first axis follows u (frontal) or v (lateral) and the second w, whatever its affine says; see
 ``scripts.geometry``.
 """
+_GZIP = b"\x1f\x8b"
+_KINDS = (nib.Nifti1Image, nib.Nifti2Image)
+_LARGEST_HEADER = 540
 
-_CHUNK = 2**20
+
+def is_nifti(head: bytes) -> bool:
+    """Whether a file's content is NIfTI, compressed or not."""
+    if head.startswith(_GZIP):
+        with suppress(zlib.error):
+            head = zlib.decompressobj(wbits=31).decompress(head, _LARGEST_HEADER)
+    return any(kind.header_class.may_contain_header(head) for kind in _KINDS)
 
 
-def check_nifti(path: Path) -> None:
-    """Refuse a file by its header alone, before memory is set aside for what it declares.
+def read_nifti(path: Path) -> list[Radiograph]:
+    """The radiographs of one file: ``[X, Y]`` of line integrals is one, whose view the file does not say.
+
+    ``[X, Y, 2]`` and ``[X, Y, 1, 2]`` are a frontal and a lateral one.
 
     Raises:
-        ValueError: not a NIfTI file, not one or two radiographs, too large, or shorter than it declares.
+        ValueError: not a NIfTI file, not one or two radiographs, too large, damaged, or pixels that are no line
+            integrals.
     """
-    size = _unpacked_size(path)
-    if size > MAX_FILE_BYTES:
-        raise ValueError(f"{path}: unpacks to more than {MAX_FILE_BYTES} bytes; give a file of one or two radiographs")
+    file = _read(path)
+    planes = file.pixels.reshape(*file.pixels.shape[:2], -1)
+    views = VIEWS if planes.shape[2] == 2 else (None,)
+    return [_radiograph(path, file, plane, view) for view, plane in zip(views, np.moveaxis(planes, 2, 0), strict=True)]
+
+
+def read_image(path: Path) -> tuple[np.ndarray, float]:
+    """The one square radiograph of a file, in the order of a case.
+
+    Returns:
+        Line integrals ``[N, N]`` float32 (dimensionless, second axis superior) and the pixel pitch in mm.
+
+    Raises:
+        ValueError: as :func:`read_nifti`, or the image is not square.
+    """
+    pixels, pitches_mm, _ = _read(path)
+    square = pixels.reshape(pixels.shape[:2]) if set(pixels.shape[2:]) <= {1} else pixels
+    if square.ndim != 2 or square.shape[0] != square.shape[1]:
+        raise ValueError(f"{path}: a radiograph is one square 2D image, got shape {pixels.shape}; crop or pad it")
+    if not math.isclose(*pitches_mm, rel_tol=1e-3):
+        raise ValueError(f"{path}: pixels must be square, got a pitch of {list(pitches_mm)} mm; resample the image")
+    check_line_integrals(square, path)
+    return square, pitches_mm[0]
+
+
+class _File(NamedTuple):
+    """Pixels as stored, their pitch along the first two axes, and the digest of the file."""
+
+    pixels: np.ndarray
+    pitches_mm: tuple[float, float]
+    sha256: str
+
+
+def _read(path: Path) -> _File:
+    data = read_bytes(path)
+    unpacked = _unpacked(path, data)
     try:
-        image = nib.load(path)
-        header = image.header
-        with image.file_map["image"].get_prepare_fileobj("rb") as file:
-            as_stored = type(header).from_fileobj(file, check=False)
+        image: Any = next(kind for kind in _KINDS if kind.header_class.may_contain_header(unpacked)).from_bytes(
+            unpacked
+        )
+        as_stored: Any = type(image.header).from_fileobj(BytesIO(unpacked), check=False)
+    except StopIteration:
+        raise _unreadable(path, "no header of one") from None
+    except Exception as error:  # on hostile bytes nibabel raises errors of any kind
+        raise _unreadable(path, error) from error
+    _check_header(path, image.header, as_stored, len(unpacked))
+    try:
+        pixels = image.get_fdata(dtype=np.float32)
+    except Exception as error:  # on hostile bytes nibabel raises errors of any kind
+        raise _unreadable(path, error) from error
+    first_mm, second_mm = (float(pitch) for pitch in image.header.get_zooms()[:2])
+    return _File(pixels, (first_mm, second_mm), hashlib.sha256(data).hexdigest())
+
+
+def _unpacked(path: Path, data: bytes) -> bytes:
+    """The uncompressed bytes of a file; raises ValueError for a damaged or too large stream."""
+    if not data.startswith(_GZIP):
+        return data
+    try:
+        with gzip.open(BytesIO(data)) as stream:
+            unpacked = stream.read(MAX_FILE_BYTES + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise _unreadable(path, error) from error
+    if len(unpacked) > MAX_FILE_BYTES:
+        raise ValueError(f"{path}: unpacks to more than {MAX_FILE_BYTES} bytes; give a file of one or two radiographs")
+    return unpacked
+
+
+def _check_header(path: Path, header: Any, as_stored: Any, size: int) -> None:
+    """Refuse a file by its header alone, before memory is set aside for what it declares."""
+    try:
         shape, unit = header.get_data_shape(), header.get_xyzt_units()[0]
         declared = math.prod(shape) * header.get_data_dtype().itemsize
     except Exception as error:  # on hostile bytes nibabel raises errors of any kind
@@ -61,50 +137,19 @@ def check_nifti(path: Path) -> None:
         raise ValueError(f"{path}: the pixel pitch, pixdim, is 0 mm; set it to the detector's")
 
 
-def read_nifti(path: Path) -> list[Radiograph]:
-    """The radiographs of one file: ``[X, Y]`` of line integrals is one, whose view the file does not say.
-
-    ``[X, Y, 2]`` and ``[X, Y, 1, 2]`` are a frontal and a lateral one.
-
-    Raises:
-        ValueError: as :func:`check_nifti`, or pixels that are no line integrals.
-    """
-    check_nifti(path)
-    try:
-        image = load_nifti(path)
-    except OverflowError as error:
-        raise _unreadable(path, error) from error
-    planes = image.get_fdata(dtype=np.float32).reshape(*image.shape[:2], -1)
-    views = VIEWS if planes.shape[2] == 2 else (None,)
-    return [
-        _line_integrals(path, image, plane, view) for view, plane in zip(views, np.moveaxis(planes, 2, 0), strict=True)
-    ]
-
-
-def _line_integrals(path: Path, image: SpatialImage, plane: np.ndarray, view: str | None) -> Radiograph:
+def _radiograph(path: Path, file: _File, plane: np.ndarray, view: str | None) -> Radiograph:
     check_line_integrals(plane, path)
-    column_mm, row_mm = (float(pitch) for pitch in image.header.get_zooms()[:2])
+    column_mm, row_mm = file.pitches_mm
     return Radiograph(
         path=str(path),
-        sha256=sha256(path),
+        sha256=file.sha256,
         pixels=np.ascontiguousarray(plane[::-1, ::-1].T),
         scale="line_integral",
         view=view,
-        orientation=NIFTI_ORIENTATION.get(view),
+        orientation=None if view is None else NIFTI_ORIENTATION[view],
         pixel_spacing_mm=(row_mm, column_mm),
     )
 
 
-def _unpacked_size(path: Path) -> int:
-    """Bytes in a file, of a compressed one as far as the limit goes or the stream is sound."""
-    if path.suffix.lower() != ".gz":
-        return path.stat().st_size
-    size = 0
-    with suppress(OSError, EOFError, zlib.error), gzip.open(path) as stream:
-        while size <= MAX_FILE_BYTES and (chunk := stream.read(_CHUNK)):
-            size += len(chunk)
-    return size
-
-
-def _unreadable(path: Path, error: Exception) -> ValueError:
+def _unreadable(path: Path, error: Exception | str) -> ValueError:
     return ValueError(f"{path}: not a readable NIfTI file ({error}); copy or export it again")

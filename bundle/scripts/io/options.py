@@ -7,7 +7,7 @@ from typing import Any
 
 
 def as_bool(value: bool | str) -> bool:
-    """A switch: Fire makes a bool of ``True`` and ``False``, but leaves ``true`` and ``false`` strings.
+    """Read a switch. Fire turns ``True`` and ``False`` into bools, but leaves ``true`` and ``false`` strings.
 
     Raises:
         ValueError: neither.

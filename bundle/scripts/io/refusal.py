@@ -11,7 +11,7 @@ MAX_CHARACTERS = 900
 
 @contextmanager
 def refusals(name: str = "") -> Iterator[None]:
-    """Inside, or in a function that this decorates, what fails on an input is a ``ValueError`` of one line.
+    """Turn every failure on an input, inside the block or the decorated function, into a ``ValueError`` of one line.
 
     Args:
         name: of the input; goes before the message.
@@ -30,7 +30,7 @@ def refusals(name: str = "") -> Iterator[None]:
 
 
 def one_line(text: str) -> str:
-    """``text`` with blanks for what cannot be printed, and without the middle of what is too long."""
+    """``text`` on one line: blanks replace what cannot be printed, and a long text loses its middle."""
     line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     half = MAX_CHARACTERS // 2
     return line if len(line) <= MAX_CHARACTERS else f"{line[:half]} ... {line[-half:]}"

@@ -1,4 +1,4 @@
-"""Reconstructing many exams: one that fails does not lose the others, and what is done already is not done again."""
+"""Reconstructs many exams. One that fails does not lose the others, and an exam that is done is not done again."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ignite.engine import Engine, Events
-from monai.data import DataLoader
+from monai.data import DataLoader, Dataset
 from monai.engines import Evaluator
 from tqdm import tqdm
 
@@ -16,7 +16,8 @@ from scripts.io.atomic import require_replaceable, whole_file
 from scripts.io.errors import SomeFailed, stated_cause
 from scripts.io.text import write_text
 from scripts.metrics.tables import to_csv
-from scripts.results.record import RECORD_FILE, SaveReconstructions
+from scripts.results.record import RECORD_FILE, Record
+from scripts.results.save import SaveReconstructions
 
 logger = logging.getLogger(__name__)
 COLUMNS = ("exam", "status", "folder", "seconds", "reprojection_frontal", "reprojection_lateral", "warnings", "error")
@@ -79,17 +80,20 @@ class ReconstructAll:
 
     def _one(self, index: int) -> dict[str, Any]:
         item = self.exams[index]
+        folder = self.saver.folder(item["image"]).name
         record = None if self.overwrite else self.saver.found(item["image"])
-        status = "done" if record is None else "kept"
+        if record is not None:
+            return _row("kept", folder, record)
+        self._reconstruct(item)
+        record = self.saver.found(item["image"])
         if record is None:
-            self._reconstruct(item)
-            record = self.saver.found(item["image"])
-        return _row(status, self.saver.folder(item["image"]).name, record)
+            raise RuntimeError(f"{folder}: the evaluator saved no result; its handlers include the saver")
+        return _row("done", folder, record)
 
     def _reconstruct(self, item: Mapping[str, Any]) -> None:
         require_replaceable(self.saver.folder(item["image"]), RECORD_FILE)
         self.error = None
-        self.evaluator.data_loader = DataLoader([item], batch_size=1)
+        self.evaluator.data_loader = DataLoader(Dataset([item]), batch_size=1)
         self.evaluator.state.epoch_length = 1
         self.evaluator.run()
         if self.error is not None:
@@ -107,13 +111,13 @@ class ReconstructAll:
                 self.write_index(partial, self.rows)
 
 
-def _row(status: str, folder: str, record: Mapping[str, Any]) -> dict[str, Any]:
+def _row(status: str, folder: str, record: Record) -> dict[str, Any]:
     return {
         "status": status,
         "folder": folder,
-        "seconds": record["seconds"],
-        **{f"reprojection_{view}": error for view, error in record["reprojection_error"].items()},
-        "warnings": len(record["warnings"]),
+        "seconds": record.seconds,
+        **{f"reprojection_{view}": error for view, error in record.reprojection_error.items()},
+        "warnings": len(record.warnings),
     }
 
 

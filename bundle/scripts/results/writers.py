@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from pydicom.dataset import Dataset
 
 from scripts.dicom.write_ct import CtDescription, write_ct_series, write_uncertainty_series
 from scripts.io.nifti import write_volume
-from scripts.results.record import Result
+from scripts.results.save import Result
 
 Writer = Callable[[Path, Result], None]
 
@@ -34,7 +33,7 @@ class WriteNifti:
     """``ct.nii.gz``, int16 HU (of several samples the mean), and ``std.nii.gz``, float32 HU, if there are several."""
 
     def __call__(self, folder: Path, result: Result) -> None:
-        """Write them."""
+        """Write the files."""
         write_volume(folder / "ct.nii.gz", np.rint(result.mean).astype(np.int16), result.affine)
         if result.std is not None:
             write_volume(folder / "std.nii.gz", result.std, result.affine)
@@ -51,7 +50,7 @@ class DrawFigure:
     draw: Callable[..., None]
 
     def __call__(self, folder: Path, result: Result) -> None:
-        """Draw it."""
+        """Draw the figure."""
         images = (result.mean, result.measured, result.reprojected)
         self.draw(folder / "figure.png", *images, result.spacing_mm, result.name, result.truth)
 
@@ -63,9 +62,8 @@ class WriteDicom:
     """
 
     def __call__(self, folder: Path, result: Result) -> None:
-        """Write them."""
-        sources = {view: Dataset.from_json(header) for view, header in result.exam["headers"].items()}
-        description = _description(result)
+        """Write the files."""
+        sources, description = result.exam.headers, _description(result)
         series = {"ct": (write_ct_series, result.mean), "std": (write_uncertainty_series, result.std)}
         for name, (write, volume) in series.items():
             if volume is not None:
@@ -84,25 +82,25 @@ class WriteReport:
     write: Callable[..., None]
 
     def __call__(self, folder: Path, result: Result) -> None:
-        """Write it."""
+        """Write the page."""
         images = {"measured": result.measured, "reprojected": result.reprojected}
-        images |= {f"{view}_film": pixels for view, pixels in result.films.items()}
+        images |= {f"{view}_film": pixels for view, pixels in result.exam.films.items()}
         volumes = {"ct": result.mean, "std": result.std, "truth": result.truth}
         known = {name: volume for name, volume in volumes.items() if volume is not None}
-        self.write(folder, result.record, images, known, result.affine)
+        self.write(folder, result.record.to_dict(), images, known, result.affine)
 
 
 def _description(result: Result) -> CtDescription:
-    record = result.record
-    decisive = {"inputs": sorted(record["inputs_sha256"].values()), "options": record["options"]}
-    how = {key: record[key] for key in ("sampler", "steps", "power", "seed", "samples") if key in record}
-    views = record["views"]
+    exam, made = result.exam, result.record.settings.provenance
+    decisive = {"inputs": sorted(exam.files.values()), "options": exam.options}
+    how = {key: made[key] for key in ("sampler", "steps", "power", "seed", "samples") if key in made}
+    views = exam.views
     return CtDescription(
         exam=json.dumps(decisive, sort_keys=True),
-        software=record["bundle"]["name"],
-        version=record["bundle"]["version"],
-        weights_sha256=record["weights_sha256"],
+        software=made["bundle"]["name"],
+        version=made["bundle"]["version"],
+        weights_sha256=made["weights_sha256"],
         derivation=", ".join(f"{key} {value}" for key, value in how.items()),
-        is_lossy=result.exam["is_lossy"],
+        is_lossy=exam.is_lossy,
         source="2 X-rays" if len(views) > 1 else f"1 X-ray ({views[0]})",
     )

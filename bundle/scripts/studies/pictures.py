@@ -46,6 +46,8 @@ class DrawComparison:
     def _draw(self, folder: Path, volumes: Mapping[str, np.ndarray], pictures: Path) -> None:
         case, truth = read_with_ct(folder)
         spacing_mm = case.geometry.volume_spacing_mm
-        self.panel(pictures / f"{case.name}_panel.png", case.image.numpy(), truth, volumes, spacing_mm, case.name)
+        self.panel(
+            pictures / f"{case.name}_panel.png", case.line_integrals.numpy(), truth, volumes, spacing_mm, case.name
+        )
         for name, draw in self.of_volumes.items():
             draw(pictures / f"{case.name}_{name}.png", {**volumes, "truth": truth}, spacing_mm)

@@ -20,10 +20,10 @@ from monai.inferers import SlidingWindowInferer
 from monai.transforms import ScaleIntensityRange, Spacing, SpatialResample
 from torch import Tensor, nn
 
-from scripts.cases.resample import smooth
 from scripts.inference.weights import load_weights
 from scripts.io.digest import sha256
 from scripts.io.nifti import write_volume
+from scripts.smoothing import smoothed
 from scripts.studies.label_maps import Description, Ids, read_description, structures
 
 SIDE_MULTIPLE = 32
@@ -175,7 +175,7 @@ def _bundle_segmenter(folder: Path, description: Description, device: torch.devi
 
 def _scaled(hu: np.ndarray, affine: np.ndarray, spacing_mm: float, hu_range: tuple[float, float]) -> MetaTensor:
     """A volume ``[1, U, V, W]`` with isotropic voxels, its HU scaled to [0, 1]."""
-    smooth_hu = smooth(hu.astype(np.float32), spacing_mm / nib.affines.voxel_sizes(affine))
+    smooth_hu = smoothed(hu.astype(np.float32), spacing_mm / nib.affines.voxel_sizes(affine), mode="nearest")
     image = MetaTensor(torch.from_numpy(smooth_hu)[None], affine=torch.as_tensor(affine))
     spaced = Spacing([spacing_mm] * 3, mode="bilinear", padding_mode="border")(image)
     return cast(MetaTensor, ScaleIntensityRange(hu_range[0], hu_range[1], 0.0, 1.0, clip=True)(spaced))

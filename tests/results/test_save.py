@@ -9,12 +9,16 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
+from scripts.exam.acquisition import acquisitions_of
+from scripts.exam.exam import Exam, ViewInput, to_meta
 from scripts.geometry import VIEWS, preset
 from scripts.intensity import hu_to_mu, radiograph_to_network
+from scripts.io.digest import sha256
 from scripts.io.errors import stated_cause
 from scripts.io.nifti import write_volume
+from scripts.io.text import strict_json
 from scripts.physics.separable import SeparableProjector
-from scripts.results.record import SaveReconstructions, warnings_of
+from scripts.results.save import SaveReconstructions, warnings_of
 from scripts.results.writers import DrawFigure, WriteNifti, chosen
 
 GEOMETRY = preset("carm", (16, 16, 16), 20.0, 24)
@@ -22,11 +26,12 @@ PROJECTOR = SeparableProjector(GEOMETRY)
 
 
 def exam(hu, name="patient one", **found):
-    found = {"files": {}, "options": {}, "inputs": {}, "warnings": [], "truth": None, "views": VIEWS} | found
-    meta = {"name": name, "volume_affine": GEOMETRY.volume_affine(), "exam": json.dumps(found)}
+    if "truth" in found:
+        found["truth_sha256"] = sha256(found["truth"])
+    known = Exam(**{"name": name, "views": VIEWS, "affine": GEOMETRY.volume_affine(), "files": {}} | found)
     image = radiograph_to_network(PROJECTOR(hu_to_mu(hu[None, None]))[0])
-    given = torch.tensor([view in found["views"] for view in VIEWS])
-    return MetaTensor(image * given[:, None, None], meta=meta)
+    given = torch.tensor([view in known.views for view in VIEWS])
+    return MetaTensor(image * given[:, None, None], meta=to_meta(known))
 
 
 def body():
@@ -97,7 +102,8 @@ def test_the_figure_gets_the_truth_where_it_is_known(tmp_path, is_known):
     write_volume(tmp_path / "ct.nii.gz", body().numpy().astype(np.int16), GEOMETRY.volume_affine())
     truths = []
     save = SaveReconstructions(tmp_path, PROJECTOR, {}, [DrawFigure(lambda *a: truths.append(a[-1]))])
-    save.save(exam(body(), truth=str(tmp_path / "ct.nii.gz") if is_known else None), samples(body() + 10), 1.0)
+    known = {"truth": str(tmp_path / "ct.nii.gz")} if is_known else {}
+    save.save(exam(body(), **known), samples(body() + 10), 1.0)
     (truth,) = truths
     assert np.array_equal(truth, body().numpy()) if is_known else truth is None
 
@@ -143,14 +149,35 @@ def test_an_earlier_result_is_found_again_only_with_the_same_inputs_and_settings
 
 
 def test_infinite_distances_are_strict_json_and_are_found_again(tmp_path):
-    saver = SaveReconstructions(tmp_path, SeparableProjector(preset("parallel", (16, 16, 16), 20.0, 24)), {})
-    distances = {"source_to_isocentre_mm": math.inf}
-    image = exam(body(), inputs={"frontal": distances}, options={"acquisition": distances})
+    geometry = preset("parallel", (16, 16, 16), 20.0, 24)
+    saver = SaveReconstructions(tmp_path, SeparableProjector(geometry), {"device": "cpu"})
+    frontal = ViewInput(acquisitions_of(geometry)["frontal"], 0.0, 1.0, ("resampled",))
+    options = {"acquisition": {"source_to_isocentre_mm": math.inf}}
+    image = exam(body(), inputs={"frontal": frontal}, options=options)
     folder = saver.save(image, samples(body()), 1.0)
     record = json.loads((folder / "result.json").read_text(), parse_constant=pytest.fail)
     for stated in (record["geometry"], record["inputs"]["frontal"], record["options"]["acquisition"]):
         assert stated["source_to_isocentre_mm"] == "inf"
-    assert saver.found(image) == record
+    found = saver.found(image)
+    assert found.inputs == {"frontal": frontal}
+    assert json.loads(strict_json(found.to_dict())) == record
+
+
+@pytest.mark.parametrize("damage", ["", "[]", "{}", None])
+def test_a_damaged_record_counts_as_none(tmp_path, damage):
+    saver = SaveReconstructions(tmp_path, PROJECTOR, {})
+    path = saver.save(exam(body()), samples(body()), 1.0) / "result.json"
+    without_seconds = json.dumps({k: v for k, v in json.loads(path.read_text()).items() if k != "seconds"})
+    path.write_text(without_seconds if damage is None else damage)
+    assert saver.found(exam(body())) is None
+
+
+def test_the_record_states_its_entries_in_this_order(tmp_path):
+    saver = SaveReconstructions(tmp_path, PROJECTOR, {"bundle": {"name": "x"}, "software": {}})
+    record = json.loads((saver.save(exam(body()), samples(body()), 1.0) / "result.json").read_text())
+    settings = ["inputs_sha256", "truth_sha256", "options", "views", "geometry", "std_temperature", "writers"]
+    outcome = ["inputs", "seconds", "reprojection_error", "reprojection_error_is", "metrics", "warnings", "created"]
+    assert list(record) == ["notice", "exam", *settings, "bundle", "software", *outcome]
 
 
 def test_an_earlier_result_is_not_found_once_the_truth_is_another_or_gone(tmp_path):

@@ -1,0 +1,20 @@
+"""What a folder shows: neither hidden files nor what macOS adds to archives."""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePath
+
+
+def is_hidden(path: PurePath) -> bool:
+    """Whether a relative path is hidden, or lies in a hidden folder."""
+    return any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
+
+
+def visible(folder: Path) -> list[Path]:
+    """The files and folders in a folder, sorted."""
+    return sorted(path for path in folder.iterdir() if not is_hidden(PurePath(path.name)))
+
+
+def visible_files(folder: Path) -> list[Path]:
+    """The files at any depth below a folder, sorted."""
+    return [path for path in sorted(folder.rglob("*")) if path.is_file() and not is_hidden(path.relative_to(folder))]

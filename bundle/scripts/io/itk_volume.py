@@ -1,0 +1,121 @@
+"""Volumes in the files of ITK: MetaImage and NRRD.
+
+ITK fills in what a header leaves out: a missing orientation becomes the identity. A header may also place its voxels
+in any file. So this module reads the header first, and gives ITK only what the header states in full.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import itk
+import numpy as np
+
+ITK_SUFFIXES = (".mha", ".mhd", ".nrrd", ".nhdr")
+_MAX_HEADER_BYTES = 2**16
+_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+_LOCAL = "LOCAL"
+_NRRD_SPACES = (
+    "left-posterior-superior", "lps", "right-anterior-superior", "ras", "left-anterior-superior", "las",
+)  # fmt: skip
+"""The patient spaces that ITK converts."""
+
+
+def read_itk_volume(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
+    """Read a 3D MetaImage or NRRD file.
+
+    Returns:
+        Voxels ``[X, Y, Z]`` float32 as stored, and the RAS voxel-to-mm affine ``[4, 4]``.
+
+    Raises:
+        ValueError: an unreadable file, a volume that is not 3D with one value per voxel, or one whose orientation or
+            voxels the file does not state.
+    """
+    path = Path(path)
+    _check_header(path, _header(path))
+    reader = itk.ImageFileReader[itk.Image[itk.F, 3]].New()
+    reader.SetImageIO(itk.MetaImageIO.New() if _is_meta_image(path) else itk.NrrdImageIO.New())
+    reader.SetFileName(str(path))
+    try:
+        reader.Update()
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise ValueError(f"{path}: not a readable volume ({reason}); copy or export it again") from error
+    image = reader.GetOutput()
+    return np.ascontiguousarray(itk.array_from_image(image).T), _affine(path, image)
+
+
+def voxel_file(path: Path) -> Path | None:
+    """The file beside a header that holds its voxels; None if they are in the same file.
+
+    Raises:
+        ValueError: no readable header, several files, or one that is elsewhere.
+    """
+    header = _header(path)
+    name = (
+        header.get("elementdatafile")
+        if _is_meta_image(path)
+        else header.get("data file", header.get("datafile", _LOCAL))
+    )
+    if name == _LOCAL:
+        return None
+    if not name or name.split()[0] == "LIST" or "%" in name or Path(name).name != name:
+        raise ValueError(
+            f"{path}: its voxels are in {name!r}; a volume is one file, or a header and one file beside it"
+        )
+    return path.with_name(name)
+
+
+def _affine(path: Path, image: itk.Image) -> np.ndarray:
+    lps = np.eye(4)
+    lps[:3, :3] = itk.array_from_matrix(image.GetDirection()) @ np.diag(image.GetSpacing())
+    lps[:3, 3] = image.GetOrigin()
+    if not np.isfinite(lps).all() or abs(np.linalg.det(lps[:3, :3])) < 1e-9:
+        raise ValueError(f"{path}: its axes are singular or not finite: {lps.tolist()}; export it again")
+    return _LPS_TO_RAS @ lps
+
+
+def _check_header(path: Path, header: dict[str, str]) -> None:
+    """Refuse what ITK would fill in by itself."""
+    stated = header.get("ndims", header.get("dimension"))
+    channels = header.get("elementnumberofchannels", "1")
+    if stated != "3" or channels != "1":
+        raise ValueError(
+            f"{path}: a CT is one 3D volume with one value per voxel, got {stated or 'no'} dimensions and {channels} "
+            "values; export it so"
+        )
+    if _is_meta_image(path):
+        is_placed = any(key in header for key in ("transformmatrix", "rotation", "orientation"))
+        remedy = "state TransformMatrix"
+    else:
+        is_placed = header.get("space", "").lower() in _NRRD_SPACES and "space directions" in header
+        remedy = f"state 'space', one of {', '.join(_NRRD_SPACES[::2])}, and 'space directions'"
+    if not is_placed:
+        raise ValueError(f"{path}: the header states no orientation, so left and right are unknown; {remedy}")
+    data = voxel_file(path)
+    if data is not None and not data.is_file():
+        raise ValueError(f"{path}: its voxels are in {data.name}, which is not there; copy both files")
+
+
+def _header(path: Path) -> dict[str, str]:
+    """The fields of a header, their names in small letters."""
+    try:
+        with path.open("rb") as file:
+            lines = file.read(_MAX_HEADER_BYTES).split(b"\n")
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from error
+    separator = "=" if _is_meta_image(path) else ":"
+    fields: dict[str, str] = {}
+    for line in (line.decode("ascii", "replace").strip() for line in lines):
+        if not line and separator == ":":
+            break
+        name, found, value = line.partition(separator)
+        if found and not line.startswith("#"):
+            fields.setdefault(name.strip().lower(), value.removeprefix("=").strip())
+        if name.strip().lower() == "elementdatafile":
+            break
+    return fields
+
+
+def _is_meta_image(path: Path) -> bool:
+    return path.suffix.lower() in (".mha", ".mhd")

@@ -1,0 +1,223 @@
+"""Saving a reconstruction: a folder with the CT, its spread, and the record of how it was made."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+from monai.data import MetaTensor
+from torch import Tensor
+
+from scripts.exam.exam import Exam, exam_of
+from scripts.geometry import VIEWS, BiplanarGeometry
+from scripts.intensity import hu_to_mu, hu_to_network, network_to_radiograph
+from scripts.io.atomic import whole_folder
+from scripts.io.names import safe_name
+from scripts.io.nifti import read_volume
+from scripts.io.text import strict_json
+from scripts.metrics.protocol import measure
+from scripts.results.record import RECORD_FILE, Record, Settings, read_record
+
+logger = logging.getLogger(__name__)
+MAX_MISFIT = 0.1
+"""Relative L2 of a re-projection beyond which a reader is warned."""
+MAX_SPREAD_HU = 200.0
+"""Mean standard deviation of the samples beyond which a reader is warned."""
+
+
+class Projector(Protocol):
+    """Line integrals ``[B, 2, N, N]`` of attenuation ``[B, 1, U, V, W]`` in 1/mm, on the device of its buffers."""
+
+    geometry: BiplanarGeometry
+
+    def __call__(self, mu: Tensor) -> Tensor:
+        """Project one batch."""
+
+    def buffers(self) -> Iterator[Tensor]:
+        """The module's buffers, at least one."""
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """One reconstruction, as the writers get it.
+
+    Attributes:
+        name: of the exam, fit for a file name.
+        mean: HU ``[U, V, W]`` float32, of several samples their mean.
+        std: their voxel-wise standard deviation, or None for a single sample.
+        affine: RAS voxel-to-mm ``[4, 4]``.
+        spacing_mm: of the voxels.
+        measured: line integrals ``[2, N, N]`` that the network saw; 0 for a view that was not given.
+        reprojected: those of ``mean``.
+        truth: the CT ``[U, V, W]`` in HU, or None where it is not known.
+        exam: what is known of the inputs.
+        record: what ``result.json`` says.
+    """
+
+    name: str
+    mean: np.ndarray
+    std: np.ndarray | None
+    affine: np.ndarray
+    spacing_mm: float
+    measured: np.ndarray
+    reprojected: np.ndarray
+    truth: np.ndarray | None
+    exam: Exam
+    record: Record
+
+
+class SaveReconstructions:
+    """Writes one folder per exam: ``result.json`` and whatever the writers add.
+
+    A folder appears whole or not at all, and replaces an earlier result of the same exam, but nothing else.
+
+    Args:
+        output_dir: parent of the folders.
+        projector: of the network's geometry, for the re-projection.
+        provenance: how the volumes are made; see :func:`~scripts.results.record.provenance`.
+        writers: called as ``writer(folder, result)`` in turn; see :mod:`scripts.results.writers`.
+        std_temperature: factor on the standard deviation, from a calibration.
+    """
+
+    def __init__(
+        self,
+        output_dir: str | Path,
+        projector: Projector,
+        provenance: Mapping[str, Any],
+        writers: Sequence[Callable[[Path, Result], None]] = (),
+        std_temperature: float = 1.0,
+    ) -> None:
+        self.output_dir, self.projector = Path(output_dir), projector
+        self.provenance, self.writers = dict(provenance), list(writers)
+        self.std_temperature = std_temperature
+        self.started = time.perf_counter()
+
+    def attach(self, engine: Engine) -> None:
+        """Save after every iteration of ``engine``."""
+        engine.add_event_handler(Events.ITERATION_STARTED, self._start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+
+    def _start(self, engine: Engine) -> None:
+        self.started = time.perf_counter()
+
+    def __call__(self, engine: Engine) -> None:
+        """Save every exam of the batch that ``engine`` has just reconstructed."""
+        state: Any = engine.state
+        seconds = (time.perf_counter() - self.started) / len(state.output)
+        for item, output in zip(state.batch, state.output, strict=True):
+            folder = self.save(item["image"], output["pred"], seconds)
+            logger.info("%s", folder)
+
+    def folder(self, image: MetaTensor) -> Path:
+        """Where the exam of ``image`` goes."""
+        return self.output_dir / safe_name(exam_of(image).name)
+
+    def found(self, image: MetaTensor) -> Record | None:
+        """The record of an earlier result that the same inputs and settings gave; None if there is none."""
+        return read_record(self.folder(image) / RECORD_FILE, self._settings(exam_of(image)))
+
+    def save(self, image: MetaTensor, samples: MetaTensor, seconds: float) -> Path:
+        """Write the folder of one exam.
+
+        Args:
+            image: radiographs ``[2, N, N]`` in network units, with their exam.
+            samples: volumes ``[K, U, V, W]`` in HU, with the affine.
+            seconds: time the reconstruction took.
+
+        Returns:
+            The folder.
+
+        Raises:
+            ValueError: the reconstruction holds NaN or infinity, or the folder is something else than a result.
+        """
+        folder = self.folder(image)
+        hu = samples.as_tensor().float().cpu()
+        if not torch.isfinite(hu).all():
+            raise ValueError(f"{folder.name}: the reconstruction holds NaN or infinity; nothing was written for it")
+        result = self._result(folder.name, image, hu, samples.affine.cpu().numpy(), seconds)
+        with whole_folder(folder, RECORD_FILE) as partial:
+            (partial / RECORD_FILE).write_text(strict_json(result.record.to_dict()) + "\n")
+            for write in self.writers:
+                write(partial, result)
+        return folder
+
+    def _result(self, name: str, image: MetaTensor, hu: Tensor, affine: np.ndarray, seconds: float) -> Result:
+        exam, mean = exam_of(image), hu.mean(dim=0)
+        spread = hu.std(dim=0) if len(hu) > 1 else None
+        measured, reprojected = network_to_radiograph(image.as_tensor().float().cpu()), self._reproject(mean)
+        truth = None if exam.truth is None else torch.from_numpy(read_volume(exam.truth)[0])
+        misfit = _misfit(reprojected, measured, exam.views)
+        record = Record(
+            exam=exam.name,
+            settings=self._settings(exam),
+            inputs=exam.inputs,
+            seconds=round(seconds, 3),
+            reprojection_error=misfit,
+            metrics={} if truth is None else self._metrics(mean, truth, measured),
+            warnings=(*exam.warnings, *warnings_of(spread, misfit)),
+            created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        )
+        return Result(
+            name=name,
+            mean=mean.numpy(),
+            std=None if spread is None else (spread * self.std_temperature).numpy(),
+            affine=affine,
+            spacing_mm=self.projector.geometry.volume_spacing_mm,
+            measured=measured.numpy(),
+            reprojected=reprojected.numpy(),
+            truth=None if truth is None else truth.numpy(),
+            exam=exam,
+            record=record,
+        )
+
+    def _metrics(self, hu: Tensor, truth: Tensor, measured: Tensor) -> dict[str, float | None]:
+        device = self._device
+        predicted, true = (hu_to_network(volume[None, None]).to(device) for volume in (hu, truth))
+        found = measure(predicted, true, measured[None].to(device), self.projector)
+        return {name: value if math.isfinite(value) else None for name, value in found.items()}
+
+    def _settings(self, exam: Exam) -> Settings:
+        return Settings(
+            inputs_sha256=exam.files,
+            truth_sha256=exam.truth_sha256,
+            options=exam.options,
+            views=exam.views,
+            geometry=self.projector.geometry,
+            std_temperature=self.std_temperature,
+            writers=tuple(sorted(type(writer).__name__ for writer in self.writers)),
+            provenance=self.provenance,
+        )
+
+    def _reproject(self, hu: Tensor) -> Tensor:
+        return self.projector(hu_to_mu(hu[None, None]).to(self._device))[0].cpu()
+
+    @property
+    def _device(self) -> torch.device:
+        return next(self.projector.buffers()).device
+
+
+def warnings_of(spread: Tensor | None, misfit: Mapping[str, float]) -> list[str]:
+    """What a reader of the result should know: a poor re-projection, or samples that disagree."""
+    found = [
+        f"the {view} re-projection differs from the input by {value:.1%} (relative L2; limit {MAX_MISFIT:.0%})"
+        for view, value in misfit.items()
+        if value > MAX_MISFIT
+    ]
+    if spread is not None and (mean := float(spread.mean())) > MAX_SPREAD_HU:
+        found.append(f"the samples disagree by {mean:.0f} HU on average")
+    return found
+
+
+def _misfit(reprojected: Tensor, measured: Tensor, views: Sequence[str]) -> dict[str, float]:
+    """Relative L2 of the re-projections to the input line integrals ``[2, N, N]``, of the views that are used."""
+    errors = (reprojected - measured).flatten(1).norm(dim=1) / measured.flatten(1).norm(dim=1)
+    return {view: error for view, error in zip(VIEWS, errors.tolist(), strict=True) if view in views}

@@ -1,0 +1,18 @@
+"""Smoothing before an image or a volume is sampled at larger pixels, so that what is finer does not alias."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.ndimage import gaussian_filter
+
+
+def smoothed(values: np.ndarray, wider: np.ndarray, mode: str) -> np.ndarray:
+    """Values smoothed by a Gaussian with the variance that a box of the new pixel's size adds to one of the old size.
+
+    Args:
+        values: of any dimension.
+        wider: the new pixels' size in old ones, along each axis; up to 1, nothing is smoothed.
+        mode: how values continue beyond the edge, see ``scipy.ndimage.gaussian_filter``.
+    """
+    # a box of n pixels has the variance n^2 / 12
+    return gaussian_filter(values, np.sqrt(np.maximum(wider**2 - 1, 0) / 12), mode=mode)

@@ -1,0 +1,29 @@
+from pathlib import PurePosixPath
+
+import pytest
+
+from scripts.io.folders import is_hidden, visible, visible_files
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in ("b.dcm", "a/c.dcm", ".DS_Store", "__MACOSX/._b.dcm", "a/.hidden/d.dcm"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("a/b.dcm", False), (".a/b.dcm", True), ("a/.b", True), ("a/__MACOSX/b", True)]
+)
+def test_what_lies_in_a_hidden_folder_is_hidden(name, expected):
+    assert is_hidden(PurePosixPath(name)) == expected
+
+
+def test_a_folder_shows_its_files_and_folders_in_order(folder):
+    assert visible(folder) == [folder / "a", folder / "b.dcm"]
+
+
+def test_files_are_found_at_any_depth_even_below_a_hidden_folder(folder):
+    assert visible_files(folder) == [folder / "a" / "c.dcm", folder / "b.dcm"]
+    assert visible_files(folder / "a" / ".hidden") == [folder / "a" / ".hidden" / "d.dcm"]

@@ -1,0 +1,133 @@
+"""MetaImage and NRRD, against SimpleITK's and nibabel's reading of the same volume."""
+
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from scipy.spatial.transform import Rotation
+
+from scripts.cases.find import find_scans, read_ct
+from scripts.io.itk_volume import ITK_SUFFIXES, read_itk_volume
+
+pytestmark = pytest.mark.filterwarnings("ignore:builtin type .* has no __module__")
+needs_itk = pytest.mark.slow
+"""ITK takes about ten seconds of CPU, and more on a busy machine, to load its readers."""
+DIRECTION = Rotation.from_euler("xyz", [20, -35, 50], degrees=True).as_matrix()
+SPACING, ORIGIN = (0.7, 1.5, 3.0), (11.0, -22.0, 33.0)
+
+
+def volume():
+    """An oblique CT, ``[x, y, z]`` of shape (5, 4, 3)."""
+    hu = np.random.default_rng(0).integers(-1000, 1500, (3, 4, 5)).astype(np.int16)
+    image = sitk.GetImageFromArray(hu)
+    image.SetDirection(DIRECTION.ravel())
+    image.SetSpacing(SPACING)
+    image.SetOrigin(ORIGIN)
+    return image
+
+
+@needs_itk
+@pytest.mark.parametrize("suffix", [*ITK_SUFFIXES, ".MHA", ".NRRD"])
+def test_voxels_and_places_are_those_of_simpleitk_and_nibabel(tmp_path, suffix):
+    sitk.WriteImage(volume(), tmp_path / f"ct{suffix.lower()}", useCompression=suffix == ".mhd")
+    sitk.WriteImage(volume(), tmp_path / "ct.nii.gz")
+    path = (tmp_path / f"ct{suffix.lower()}").rename(tmp_path / f"ct{suffix}")
+    voxels, affine = read_itk_volume(path)
+    twin = nib.load(tmp_path / "ct.nii.gz")
+    assert voxels.dtype == np.float32
+    np.testing.assert_array_equal(voxels, twin.get_fdata())
+    np.testing.assert_allclose(affine, twin.affine, atol=1e-4)
+    for index in [(0, 0, 0), (4, 1, 2)]:
+        x, y, z = volume().TransformIndexToPhysicalPoint(index)
+        np.testing.assert_allclose(affine @ [*index, 1], [-x, -y, z, 1], atol=1e-4)
+
+
+@needs_itk
+def test_a_nrrd_in_ras_space_is_read_where_it_is(tmp_path):
+    path = tmp_path / "ct.nrrd"
+    sitk.WriteImage(volume(), path)
+    expected = read_itk_volume(path)[1]
+    header, _, voxels = path.read_bytes().partition(b"\n\n")
+    lines = header.decode().split("\n")
+    for k, line in enumerate(lines):
+        if line.startswith("space:"):
+            lines[k] = "space: right-anterior-superior"
+        elif line.startswith("space directions:"):
+            columns = expected[:3, :3].T.tolist()
+            lines[k] = "space directions: " + " ".join(f"({x!r},{y!r},{z!r})" for x, y, z in columns)
+        elif line.startswith("space origin:"):
+            lines[k] = "space origin: ({!r},{!r},{!r})".format(*expected[:3, 3].tolist())
+    path.write_bytes("\n".join(lines).encode() + b"\n\n" + voxels)
+    np.testing.assert_allclose(read_itk_volume(path)[1], expected, atol=1e-6)
+
+
+@needs_itk
+def test_a_ct_folder_of_them_is_found_and_read(tmp_path):
+    sitk.WriteImage(volume(), tmp_path / "a.mhd")
+    sitk.WriteImage(volume(), tmp_path / "b.nhdr")
+    scans = find_scans(tmp_path)
+    assert [scan.name for scan in scans] == ["a", "b"] and all(len(scan.files) == 2 for scan in scans)
+    np.testing.assert_array_equal(*(read_ct(scan.files).hu for scan in scans))
+
+
+def without(path, name):
+    lines = path.read_bytes().split(b"\n")
+    path.write_bytes(b"\n".join(line for line in lines if not line.startswith(name)))
+
+
+def replaced(path, old, new):
+    path.write_bytes(path.read_bytes().replace(old, new))
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "message"),
+    [
+        ("ct.mha", lambda p: without(p, b"TransformMatrix"), "no orientation.*TransformMatrix"),
+        ("ct.nrrd", lambda p: without(p, b"space:"), "no orientation.*'space'"),
+        ("ct.nrrd", lambda p: replaced(p, b"space directions", b"spacings"), "no orientation.*'space directions'"),
+        ("ct.mha", lambda p: p.write_bytes(b""), "got no dimensions"),
+        ("ct.mha", lambda p: replaced(p, b"NDims = 3", b"NDims = 2"), "got 2 dimensions"),
+        ("ct.mhd", lambda p: p.with_suffix(".raw").unlink(), "ct.raw, which is not there"),
+        ("ct.mhd", lambda p: replaced(p, b"= ct.raw", b"= ../ct.raw"), "'../ct.raw'.*beside"),
+        ("ct.mhd", lambda p: replaced(p, b"= ct.raw", b"= /etc/passwd"), "'/etc/passwd'.*beside"),
+        ("ct.mhd", lambda p: replaced(p, b"= ct.raw", b"= LIST"), "'LIST'.*one file"),
+        ("ct.nhdr", lambda p: replaced(p, b": ct.raw", b": ct%03d.raw 1 3 1"), "one file"),
+    ],
+)
+def test_what_is_not_fully_stated_is_refused_by_name(tmp_path, name, damage, message):
+    sitk.WriteImage(volume(), tmp_path / name)
+    damage(tmp_path / name)
+    with pytest.raises(ValueError, match=message) as refusal:
+        read_itk_volume(tmp_path / name)
+    assert str(refusal.value).startswith(f"{tmp_path / name}: ")
+
+
+@needs_itk
+@pytest.mark.parametrize("name", ["ct.mha", "ct.nrrd"])
+def test_a_truncated_file_is_refused_by_name(tmp_path, name):
+    sitk.WriteImage(volume(), tmp_path / name)
+    (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:-20])
+    with pytest.raises(ValueError, match=f"{name}: not a readable volume.*again"):
+        read_itk_volume(tmp_path / name)
+
+
+def test_several_values_per_voxel_are_refused(tmp_path):
+    sitk.WriteImage(sitk.Compose(volume(), volume()), tmp_path / "ct.mha")
+    with pytest.raises(ValueError, match="one value per voxel, got .* 2 values"):
+        read_itk_volume(tmp_path / "ct.mha")
+
+
+def test_importing_the_reader_does_not_load_itks_readers():
+    code = """
+        import sys
+        import scripts.io.itk_volume
+        print([name for name in sys.modules if name.startswith("itk.itkImage")])
+    """
+    bundle = Path(__file__).parents[2] / "bundle"
+    answer = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], cwd=bundle, capture_output=True, text=True)
+    assert answer.stdout.strip() == "[]", answer.stderr
