@@ -10,30 +10,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from monai.inferers import Inferer
 from torch import Tensor, nn
 
 from scripts.diffusion.training import Prediction
 from scripts.inference.precision import mixed_precision
+from scripts.training.prepare_batch import ForEngine
 
 
-@dataclass(frozen=True)
-class WithCondition:
-    """Turns (image, x0) into what the adversarial trainer expects.
-
-    Args:
-        prepare: makes (image, x0).
-    """
-
-    prepare: Callable[..., tuple[Tensor, Tensor]]
-
-    def __call__(
-        self, batch: dict[str, Tensor], device: torch.device, non_blocking: bool = False, **kwargs: Any
-    ) -> tuple[Tensor, Tensor, tuple, dict[str, Tensor]]:
-        """(x0 as the real example, x0 as the target, no further arguments, ``{"image": image}``)."""
-        image, x0 = self.prepare(batch, device, non_blocking, **kwargs)
-        return x0, x0, (), {"image": image}
+def with_condition(image: Tensor, x0: Tensor) -> ForEngine:
+    """The volume as the real example and as the target, with the radiographs beside it."""
+    return x0, x0, (), {"image": image}
 
 
 class GeneratorInferer(Inferer):
