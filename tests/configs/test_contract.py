@@ -1,5 +1,6 @@
 """What MONAI's own tools check of a bundle, run as its command line runs them."""
 
+import inspect
 import json
 import os
 import subprocess
@@ -9,6 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 from monai.bundle import ConfigWorkflow
+
+from scripts.networks.correcting import SelfCorrecting
 
 BUNDLE = Path(__file__).parents[2] / "bundle"
 CONFIGS = BUNDLE / "configs"
@@ -57,6 +60,12 @@ def test_declared_shapes_are_the_geometrys():
     declared = json.loads((CONFIGS / "metadata.json").read_text())["network_data_format"]
     assert declared["inputs"]["image"]["spatial_shape"] == [geometry["detector_pixels"]] * 2
     assert declared["outputs"]["pred"]["spatial_shape"] == geometry["volume_shape"]
+
+
+def test_declared_inputs_of_the_denoiser_are_the_networks_arguments():
+    declared = json.loads((CONFIGS / "metadata.json").read_text())["denoiser_data_format"]
+    _, *arguments = inspect.signature(SelfCorrecting.forward).parameters
+    assert list(declared["inputs"]) == arguments
 
 
 def test_versions_declared_are_the_versions_pinned():

@@ -284,10 +284,7 @@ def test_two_dicom_radiographs_become_a_ct_series_of_the_same_study(tmp_path, ca
         ({"weights": str(DEMO / "geometry.json")}, "not a weights file"),
         ({"network_def#channels": [48, 96, 96]}, "weights of another network"),
         ({"network_def#patch": 3}, "must be divisible by 12"),
-        (
-            {"geometry#source_to_isocentre_mm": -1},
-            "source_to_isocentre_mm must be a positive number of millimetres, got -1",
-        ),
+        ({"geometry#volume_spacing_mm": -1}, "volume_spacing_mm must be a positive number of millimetres, got -1"),
     ],
 )
 def test_bad_option_is_refused_with_one_clear_error(tmp_path, options, message):

@@ -1,0 +1,63 @@
+"""reference.json over train.json: statistics of the radiographs that training shows, without phantoms."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from monai.bundle import ConfigParser
+
+from scripts.cases.phantoms import phantom_scans
+from scripts.cases.prepare import prepare
+from scripts.cases.standard import Settings
+from scripts.exam.familiarity import read_reference
+from scripts.geometry import preset
+
+CONFIGS = Path(__file__).parents[2] / "bundle" / "configs"
+FILES = [str(CONFIGS / "train.json"), str(CONFIGS / "reference.json")]
+SHIPPED = CONFIGS.parent / "models" / "radiographs.json"
+
+
+def configuration(*files: str) -> ConfigParser:
+    parser = ConfigParser()
+    parser.read_config(list(files))
+    return parser
+
+
+def command(cwd: Path, *files: str, **options) -> subprocess.CompletedProcess:
+    arguments = [f"--{name}={value}" for name, value in options.items()]
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"OMP_NUM_THREADS": "1"}
+    program = [sys.executable, "-m", "monai.bundle", "run", f"--config_file={[*FILES, *files]}", *arguments]
+    return subprocess.run(program, cwd=cwd, env=environment, capture_output=True, text=True)
+
+
+def test_the_command_describes_the_radiographs_of_training_without_endless_phantoms():
+    train, reference = configuration(FILES[0]), configuration(*FILES)
+    assert reference["geometry"] == train["geometry"]
+    without = {**train["train"]["patients"], "phantoms": None, "phantom_share": 0.0}
+    assert reference["train"] == {**train["train"], "patients": without}
+
+
+def test_the_shipped_file_is_for_the_shipped_network():
+    network = configuration(str(CONFIGS / "inference.json")).get_parsed_content("geometry")
+    assert read_reference(SHIPPED, network).patients == 10
+
+
+@pytest.mark.slow
+def test_the_command_makes_a_file_from_any_working_directory(tmp_path):
+    geometry = preset("carm", (32, 32, 32), 10.0, 48)
+    prepare(phantom_scans(4, 0, 10.0, 0.0), tmp_path / "data", Settings(geometry, 10.0), val=0, test=0)
+    sizes = {"volume_shape": "[32,32,32]", "volume_spacing_mm": 10.0, "detector_pixels": 48}
+    options = {f"geometry#{name}": value for name, value in sizes.items()}
+    done = command(tmp_path, dataset_dir="data", output="out/r.json", views_per_patient=12, **options)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "reference: 4 patients in out/r.json" in done.stdout
+    assert read_reference(tmp_path / "out" / "r.json", geometry).patients == 4
+
+
+def test_without_training_cases_the_command_says_so_and_writes_nothing(tmp_path):
+    done = command(tmp_path, dataset_dir="nowhere", output="r.json")
+    assert done.returncode == 1
+    assert "error: nowhere/splits.json: not found" in done.stderr and "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
