@@ -39,9 +39,9 @@ def test_the_command_describes_the_radiographs_of_training_without_endless_phant
     assert reference["train"] == {**train["train"], "patients": without}
 
 
-def test_the_shipped_file_is_for_the_shipped_network():
-    network = configuration(str(CONFIGS / "inference.json")).get_parsed_content("geometry")
-    assert read_reference(SHIPPED, network).patients == 10
+def test_the_shipped_file_is_small_and_for_the_shipped_network():
+    assert SHIPPED.stat().st_size < 300_000
+    read_reference(SHIPPED, configuration(str(CONFIGS / "inference.json")).get_parsed_content("geometry"))
 
 
 @pytest.mark.slow

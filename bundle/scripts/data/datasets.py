@@ -97,9 +97,10 @@ class StreamSampler(DistributedSampler):
     endless stream that can be resumed at any epoch. MONAI's engines set the epoch of every ``DistributedSampler``.
     """
 
-    def __init__(self, dataset: Dataset, num_replicas: int = 1, rank: int = 0) -> None:
+    def __init__(self, dataset: RandomViews, num_replicas: int = 1, rank: int = 0) -> None:
         super().__init__(dataset, num_replicas=num_replicas, rank=rank, shuffle=False, drop_last=True)
+        self.items = len(dataset)
 
     def __iter__(self) -> Iterator[int]:
-        start = self.epoch * len(self.dataset)
+        start = self.epoch * self.items
         return (start + i for i in super().__iter__())

@@ -151,7 +151,7 @@ class EndlessPhantoms:
 def draw_phantom(scan: PhantomScan) -> np.ndarray:
     """The bounding box of a phantom's body and a voxel around it: int16 HU ``[U, V, W]``."""
     volume = scan.read()
-    low, high = bounding_box(volume.labels != Label.AIR)
+    low, high = bounding_box(np.asarray(volume.labels) != Label.AIR)
     box = tuple(slice(max(a - 1, 0), b + 1) for a, b in zip(low, high, strict=True))
     return np.rint(volume.hu[box]).astype(np.int16)
 
@@ -188,6 +188,8 @@ def mixture(
         sources: list[Source] = list(pool.map(lambda file: Always(_load(file, grid_spacing_mm, device)), files))
     weights = [sets[path] / len(group) for path, group in folders.items() for _ in group]
     if phantom_share:
+        if phantoms is None:
+            raise ValueError(f"phantom_share is {phantom_share}, but there are no phantoms; give some, or a share of 0")
         total = sum(sets.values())
         weights = [(1 - phantom_share) * weight / total for weight in weights] + [phantom_share]
         sources.append(phantoms)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import product
 
 import torch
@@ -38,8 +38,16 @@ def in_tiles(network: Callable[[Tensor], Tensor], volume: Tensor, tile: int, hal
     for corner in tqdm(corners, "tiles", unit="tile", leave=False, disable=None if len(corners) > _FEW else True):
         ends = [min(c + tile, n) for c, n in zip(corner, shape, strict=True)]
         starts = [max(c - halo, 0) for c in corner]
-        output = network(volume[(..., *map(slice, starts, [e + halo for e in ends]))])
-        core = [slice(factor * (c - s), factor * (e - s)) for c, s, e in zip(corner, starts, ends, strict=True)]
-        place = [slice(factor * c, factor * e) for c, e in zip(corner, ends, strict=True)]
-        result[(..., *place)] = output[(..., *core)]
+        output = network(volume[_box(starts, [e + halo for e in ends])])
+        core = _box(
+            [c - s for c, s in zip(corner, starts, strict=True)],
+            [e - s for e, s in zip(ends, starts, strict=True)],
+            factor,
+        )
+        result[_box(corner, ends, factor)] = output[core]
     return result
+
+
+def _box(starts: Sequence[int], ends: Sequence[int], factor: int = 1) -> tuple[slice, ...]:
+    """All channels of a box of voxels, on a grid finer by ``factor``."""
+    return (slice(None), slice(None), *(slice(factor * s, factor * e) for s, e in zip(starts, ends, strict=True)))

@@ -81,7 +81,8 @@ class Checkpoints:
                 "another run with another --output_dir"
             ) from None
         engine.state.max_epochs = planned
-        outlook = "resuming" if engine.state.epoch < planned else "nothing left to do; raise --max_epochs to continue"
+        is_done = planned is not None and engine.state.epoch >= planned
+        outlook = "nothing left to do; raise --max_epochs to continue" if is_done else "resuming"
         logger.info("%s: %d of %d epochs are done, %s", saved[-1], engine.state.epoch, planned, outlook)
 
     def _restore(self, engine: Engine, checkpoint: Mapping[str, Any]) -> None:
@@ -108,7 +109,7 @@ def read_checkpoint(path: Path, map_location: torch.device | str | None = None) 
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()  # torch.load does not compare the checksums
+            damaged: str | Exception | None = archive.testzip()  # torch.load does not compare the checksums
     except (OSError, zipfile.BadZipFile) as error:
         damaged = error
     if damaged is not None:
