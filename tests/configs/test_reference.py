@@ -1,8 +1,6 @@
 """reference.json over train.json: statistics of the radiographs that training shows, without phantoms."""
 
-import os
-import subprocess
-import sys
+import functools
 from pathlib import Path
 
 import pytest
@@ -25,11 +23,10 @@ def configuration(*files: str) -> ConfigParser:
     return parser
 
 
-def command(cwd: Path, *files: str, **options) -> subprocess.CompletedProcess:
-    arguments = [f"--{name}={value}" for name, value in options.items()]
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"OMP_NUM_THREADS": "1"}
-    program = [sys.executable, "-m", "monai.bundle", "run", f"--config_file={[*FILES, *files]}", *arguments]
-    return subprocess.run(program, cwd=cwd, env=environment, capture_output=True, text=True)
+@pytest.fixture
+def command(monai_bundle, tmp_path):
+    """Runs the command from a folder of its own."""
+    return functools.partial(monai_bundle, "run", tmp_path, config_file=FILES)
 
 
 def test_the_command_describes_the_radiographs_of_training_without_endless_phantoms():
@@ -45,19 +42,19 @@ def test_the_shipped_file_is_small_and_for_the_shipped_network():
 
 
 @pytest.mark.slow
-def test_the_command_makes_a_file_from_any_working_directory(tmp_path):
+def test_the_command_makes_a_file_from_any_working_directory(command, tmp_path):
     geometry = preset("carm", (32, 32, 32), 10.0, 48)
     prepare(phantom_scans(4, 0, 10.0, 0.0), tmp_path / "data", Settings(geometry, 10.0), val=0, test=0)
     sizes = {"volume_shape": "[32,32,32]", "volume_spacing_mm": 10.0, "detector_pixels": 48}
     options = {f"geometry#{name}": value for name, value in sizes.items()}
-    done = command(tmp_path, dataset_dir="data", output="out/r.json", views_per_patient=12, **options)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert "reference: 4 patients in out/r.json" in done.stdout
+    done = command(dataset_dir="data", output="out/r.json", views_per_patient=12, **options)
+    assert done.wait() == 0, done.output[-2000:]
+    assert "reference: 4 patients in out/r.json" in done.output
     assert read_reference(tmp_path / "out" / "r.json", geometry).patients == 4
 
 
-def test_without_training_cases_the_command_says_so_and_writes_nothing(tmp_path):
-    done = command(tmp_path, dataset_dir="nowhere", output="r.json")
-    assert done.returncode == 1
-    assert "error: nowhere/splits.json: not found" in done.stderr and "Traceback" not in done.stderr
+def test_without_training_cases_the_command_says_so_and_writes_nothing(command, tmp_path):
+    done = command(dataset_dir="nowhere", output="r.json")
+    assert done.wait() == 1
+    assert "error: nowhere/splits.json: not found" in done.output and "Traceback" not in done.output
     assert list(tmp_path.iterdir()) == []

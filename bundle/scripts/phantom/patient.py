@@ -111,7 +111,7 @@ class Patient:
         isocentre: centre of the field of view in the frame of the anatomy.
         wide: whether tissues have HU beyond what patients have, so that a network does not rely on them.
         pelvis_width: relative to the average adult's.
-        muscle_mm: what the abdominal wall is thicker than the average adult's.
+        muscle_mm: how much thicker the abdominal wall is than the average adult's.
         plaques: number of calcifications of the aorta.
     """
 

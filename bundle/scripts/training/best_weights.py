@@ -68,7 +68,7 @@ class BestWeights:
 class ValidateStart:
     """Validates the weights that a training starts from, so that it keeps none that are worse.
 
-    Attached after the handler that resumes: a resumed training has done so before.
+    Attach it after the handler that resumes: a resumed training has validated them before.
     """
 
     def __init__(self, validator: Evaluator) -> None:

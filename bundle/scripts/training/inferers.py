@@ -100,7 +100,7 @@ class CorrectingTrainingInferer:
 
 
 class DirectTrainingInferer:
-    """Asks the network for the volume; what it says and what is wanted is a :class:`Prediction` as in diffusion.
+    """Asks the network for the volume, and returns answer and target as diffusion does, in a :class:`Prediction`.
 
     Args:
         amp: evaluate the network in bfloat16.
