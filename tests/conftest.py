@@ -124,7 +124,7 @@ def mlflow_database(tmp_path_factory):
 
 @dataclass
 class Run:
-    """A ``monai.bundle`` process: kill it, or wait for its exit code; its output is in ``log``."""
+    """A process: kill it, or wait for its exit code; its output is in ``log``."""
 
     pid: int
     log: Path
@@ -151,8 +151,9 @@ class Run:
 
 @pytest.fixture(scope="session")
 def zygote():
-    """The process whose forks run ``monai.bundle``."""
+    """The process whose forks run the tests' programs."""
     environment = os.environ | {"OMP_NUM_THREADS": "1", "BUNDLE_TRACEBACK": "", "CUDA_VISIBLE_DEVICES": ""}
+    environment.pop("PYTHONPATH", None)
     command = [sys.executable, str(Path(__file__).with_name("zygote.py"))]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
     yield process
@@ -161,18 +162,39 @@ def zygote():
 
 
 @pytest.fixture(scope="session")
-def start(zygote, dataset_dir, tiny, tmp_path_factory):
-    """Starts ``python -m monai.bundle run`` on train.json, tiny; values override the configuration."""
+def python(zygote, tmp_path_factory):
+    """Starts ``python -c code`` in a folder; torch and MONAI are imported already, nothing of the bundle is."""
     logs = tmp_path_factory.mktemp("logs")
+
+    def launch(code: str, cwd: Path) -> Run:
+        log = logs / f"{len(list(logs.iterdir()))}.log"
+        log.touch()
+        print(json.dumps({"code": code, "cwd": str(cwd), "log": str(log)}), file=zygote.stdin, flush=True)
+        return Run(int(zygote.stdout.readline()), log, zygote)
+
+    return launch
+
+
+@pytest.fixture(scope="session")
+def monai_bundle(python):
+    """Starts ``python -m monai.bundle`` with a command, options and, before all else, the code ``prelude``."""
+
+    def launch(command: str, cwd: Path, prelude: str = "", **options) -> Run:
+        arguments = [command, *(text for name, value in options.items() for text in (f"--{name}", str(value)))]
+        main = f"import runpy, sys\nsys.argv = ['monai.bundle', *{arguments!r}]\n"
+        return python(f"{prelude}\n{main}runpy.run_module('monai.bundle', run_name='__main__', alter_sys=True)", cwd)
+
+    return launch
+
+
+@pytest.fixture(scope="session")
+def start(monai_bundle, dataset_dir, tiny):
+    """Starts ``python -m monai.bundle run`` on train.json, tiny; values override the configuration."""
 
     def launch(*overlays: Path, prelude: str = "", **overrides) -> Run:
         files = [str(CONFIGS / "train.json"), str(tiny), *map(str, overlays)]
-        options = [text for k, v in ({"dataset_dir": dataset_dir} | overrides).items() for text in (f"--{k}", str(v))]
-        log = logs / f"{len(list(logs.iterdir()))}.log"
-        log.touch()
-        request = {"arguments": ["run", "--config_file", str(files), *options], "log": str(log), "prelude": prelude}
-        print(json.dumps(request), file=zygote.stdin, flush=True)
-        return Run(int(zygote.stdout.readline()), log, zygote)
+        options = {"config_file": files, "dataset_dir": dataset_dir} | overrides
+        return monai_bundle("run", Path.cwd(), prelude, **options)
 
     return launch
 

@@ -1,43 +1,33 @@
 """What MONAI's own tools check of a bundle, run as its command line runs them."""
 
+import inspect
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from monai.bundle import ConfigWorkflow
 
+from scripts.networks.correcting import SelfCorrecting
+
 BUNDLE = Path(__file__).parents[2] / "bundle"
 CONFIGS = BUNDLE / "configs"
 SCHEMA = os.environ.get("SCHEMA")
-FILES = ("--meta_file", "configs/metadata.json", "--config_file", "configs/inference.json")
 
 
-def monai_bundle(*arguments):
-    done = subprocess.run(
-        [sys.executable, "-m", "monai.bundle", *map(str, arguments)],
-        cwd=BUNDLE,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout + done.stderr
-
-
-def test_metadata_meets_the_schema():
+def test_metadata_meets_the_schema(monai_bundle):
     if not SCHEMA:
         pytest.skip("SCHEMA names no local copy of the schema; MONAI's verify_metadata would download it")
-    assert "verified with no error" in monai_bundle(
-        "verify_metadata", "--meta_file", "configs/metadata.json", "--filepath", Path(SCHEMA).resolve()
-    )
+    files = {"meta_file": "configs/metadata.json", "filepath": Path(SCHEMA).resolve()}
+    done = monai_bundle("verify_metadata", BUNDLE, **files)
+    assert done.wait() == 0 and "verified with no error" in done.output, done.output[-3000:]
 
 
-def test_network_meets_its_declared_input_and_output():
-    assert "verified with no error" in monai_bundle("verify_net_in_out", "--net_id", "network_def", *FILES)
+def test_network_meets_its_declared_input_and_output(monai_bundle):
+    files = {"meta_file": "configs/metadata.json", "config_file": "configs/inference.json"}
+    done = monai_bundle("verify_net_in_out", BUNDLE, net_id="network_def", **files)
+    assert done.wait() == 0 and "verified with no error" in done.output, done.output[-3000:]
 
 
 def test_no_required_property_of_inference_is_missing():
@@ -57,6 +47,12 @@ def test_declared_shapes_are_the_geometrys():
     declared = json.loads((CONFIGS / "metadata.json").read_text())["network_data_format"]
     assert declared["inputs"]["image"]["spatial_shape"] == [geometry["detector_pixels"]] * 2
     assert declared["outputs"]["pred"]["spatial_shape"] == geometry["volume_shape"]
+
+
+def test_declared_inputs_of_the_denoiser_are_the_networks_arguments():
+    declared = json.loads((CONFIGS / "metadata.json").read_text())["denoiser_data_format"]
+    _, *arguments = inspect.signature(SelfCorrecting.forward).parameters
+    assert list(declared["inputs"]) == arguments
 
 
 def test_versions_declared_are_the_versions_pinned():

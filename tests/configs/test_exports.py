@@ -1,9 +1,7 @@
 """What docs/exports.md says is what happens: the code in it is run here."""
 
 import json
-import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -64,7 +62,7 @@ def test_the_documents_numpy_sampler_reconstructs_what_the_network_does_from_the
     np.testing.assert_allclose(names["reconstruct"](str(tmp_path / "onnx"), image.numpy()), expected, atol=1e-4)
 
 
-def test_the_documents_three_lines_load_the_trained_network_offline_from_elsewhere(tmp_path):
+def test_the_documents_three_lines_load_the_trained_network_offline_from_elsewhere(python, tmp_path):
     (tmp_path / "bundle").symlink_to(BUNDLE)
     lines = code_with("monai.bundle.load").strip().splitlines()
     assert sum(bool(line) for line in lines) == 3
@@ -77,28 +75,22 @@ def test_the_documents_three_lines_load_the_trained_network_offline_from_elsewhe
         "assert not network.training",
         "assert all(torch.equal(loaded[name], value.cpu()) for name, value in network.state_dict().items())",
     ]
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-    end = subprocess.run(
-        [sys.executable, "-c", "\n".join([OFFLINE, *lines, *use])],
-        cwd=tmp_path,
-        env=environment | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-        capture_output=True,
-        text=True,
-    )
-    assert end.returncode == 0, end.stderr[-3000:]
+    end = python("\n".join([OFFLINE, *lines, *use]), tmp_path)
+    assert end.wait() == 0, end.output[-3000:]
     image = torch.rand(1, 2, 128, 128, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         expected = parsed().get_parsed_content("network")(image)
     assert torch.allclose(torch.load(tmp_path / "volume.pt", weights_only=True), expected, atol=1e-4)
 
 
-def test_the_documents_torchscript_command_writes_the_network_whose_volume_is_the_eager_ones(tmp_path):
+def test_the_documents_torchscript_command_writes_the_network_whose_volume_is_the_eager_ones(monai_bundle, tmp_path):
     (tmp_path / "bundle").symlink_to(BUNDLE)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    environment.pop("PYTHONPATH", None)
     (command,) = [block for block in COMMANDS if "ckpt_export" in block]
-    end = subprocess.run(["bash", "-c", command], cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert end.returncode == 0, end.stderr[-3000:]
+    *program, options = command.replace("\\\n", "").split(maxsplit=5)
+    assert program == ["PYTHONPATH=bundle", "python", "-m", "monai.bundle", "ckpt_export"]
+    values = dict(option.split() for option in options.split("--")[1:])
+    end = monai_bundle("ckpt_export", tmp_path, prelude="import sys\nsys.path.insert(1, 'bundle')", **values)
+    assert end.wait() == 0, end.output[-3000:]
     image = torch.rand(1, 2, 128, 128, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         eager = parsed().get_parsed_content("network").cpu()(image)

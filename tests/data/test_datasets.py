@@ -175,7 +175,7 @@ def test_data_set_without_weight_is_never_drawn(tmp_path):
 
 @pytest.mark.parametrize("sets", [["a"], {}, {"a": 0.0}, {"a": -1.0, "b": 2.0}, {"a": math.nan}, {"a": "1"}])
 def test_weights_that_are_no_proportions_are_refused(sets):
-    with pytest.raises(ValueError, match="training_sets are the prepared folders and their proportions.*; got"):
+    with pytest.raises(ValueError, match="training_sets .* folder .* proportion.*; got"):
         mixture(sets, 10.0)
 
 

@@ -115,12 +115,15 @@ def test_an_item_out_of_turn_is_the_same(drawn):
 
 
 def test_items_do_not_depend_on_order_batches_or_workers():
-    alone = [views(EndlessPhantoms(SPACING_MM), share=0.6)[i]["hu"] for i in range(12)]
+    def data() -> RandomViews:
+        return views(EndlessPhantoms(SPACING_MM, at_once=3), share=0.6)
+
+    alone = [data()[i]["hu"] for i in range(12)]
     for processes in (0, 2):
-        data = views(EndlessPhantoms(SPACING_MM), share=0.6)
-        loader = DataLoader(data, batch_size=4, sampler=StreamSampler(data), num_workers=processes)
+        stream = data()
+        loader = DataLoader(stream, batch_size=4, sampler=StreamSampler(stream), num_workers=processes)
         assert torch.equal(torch.cat([batch["hu"] for batch in loader]), torch.stack(alone))
-    backwards = views(EndlessPhantoms(SPACING_MM), share=0.6)
+    backwards = data()
     assert all(torch.equal(backwards[i]["hu"], alone[i]) for i in reversed(range(12)))
 
 

@@ -10,7 +10,7 @@ from scripts.losses.adversarial import DiscriminatorLoss, GeneratorLoss
 from scripts.losses.diffusion import DiffusionLoss
 from scripts.losses.direct import MeanSquaredLoss, X2CTLoss
 from scripts.losses.projection import MeanProjectionLoss
-from scripts.training.adversarial import DiscriminatorInferer, GeneratorInferer, OfVolume, WithCondition
+from scripts.training.adversarial import DiscriminatorInferer, GeneratorInferer, OfVolume, with_condition
 from scripts.training.inferers import DirectTrainingInferer
 
 IMAGE, X0 = torch.rand(2, 2, 4, 4), torch.rand(2, 1, 4, 4, 4) * 2 - 1
@@ -69,7 +69,7 @@ def test_the_adversaries_want_opposite_things() -> None:
 
 
 def test_the_volume_is_the_real_example_and_the_radiographs_reach_both_networks() -> None:
-    real, target, args, kwargs = WithCondition(lambda batch, device, non_blocking: (IMAGE, X0))({}, torch.device("cpu"))
+    real, target, args, kwargs = with_condition(IMAGE, X0)
     assert real is X0 and target is X0 and args == ()
     network = Lift()
     fake = GeneratorInferer()(real, network, **kwargs)

@@ -21,8 +21,8 @@ def test_a_method_is_trained_on_films(method, workflow, overlay, tmp_path):
 def test_the_images_differ_from_radiographs_and_follow_the_seed(workflow):
     made, plain = workflow(METHODS / "films.json"), workflow()
     batch, images = {"hu": torch.rand(2, 1, 16, 16, 16) * 2000 - 1000}, []
-    prepare, simulate = (w.parser.get_parsed_content("train#simulate") for w in (made, plain))
-    for seed, chosen in ((1, prepare), (1, prepare), (2, prepare), (1, simulate)):
+    films, radiographs = (w.parser.get_parsed_content("train#prepare_batch") for w in (made, plain))
+    for seed, chosen in ((1, films), (1, films), (2, films), (1, radiographs)):
         torch.manual_seed(seed)
         images.append(chosen(batch, torch.device("cpu"))[0])
     assert torch.equal(images[0], images[1])

@@ -1,7 +1,10 @@
 """With ``amp`` the network computes in bfloat16, and everything around it in float32."""
 
+from pathlib import Path
+
 import pytest
 import torch
+from monai.bundle import ConfigParser
 from torch import nn
 
 from scripts.diffusion.parametrisation import V
@@ -12,6 +15,7 @@ from scripts.inference.reconstruct import ReconstructionInferer
 from scripts.losses.diffusion import DiffusionLoss
 from scripts.training.inferers import DiffusionTrainingInferer
 
+CONFIGS = Path(__file__).parents[2] / "bundle" / "configs"
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
 ALPHAS_CUMPROD = linear_alphas_cumprod(100)
 
@@ -50,18 +54,26 @@ def reconstruct(network: nn.Module, device: str, amp: bool) -> torch.Tensor:
     return inferer(torch.rand(2, 2, 4, 4, device=device), network)
 
 
-@pytest.mark.parametrize(
-    ("amp", "dtype"), [("true", torch.bfloat16), ("false", torch.float32), ("False", torch.float32)]
-)
-def test_the_command_lines_words_are_switches(amp, dtype):
-    network = Network()
-    train(network, "cpu", amp)
-    assert network.seen == {dtype}
+def configured(workflow: str, amp: str, inferer: str):
+    """An inferer of a configuration that was given ``amp`` on the command line."""
+    parser = ConfigParser()
+    parser.read_config(CONFIGS / f"{workflow}.json")
+    parser["amp"] = amp
+    return parser.get_parsed_content(inferer)
 
 
-def test_another_word_is_refused():
-    with pytest.raises(ValueError, match="a switch is true or false, got 'maybe'"):
-        reconstruct(Network(), "cpu", "maybe")
+@pytest.mark.parametrize("inferer", [("train", "training_inferer"), ("train", "inferer"), ("inference", "inferer")])
+@pytest.mark.parametrize(("word", "switch"), [("true", True), ("false", False), ("False", False)])
+def test_the_command_lines_words_are_switches(inferer, word, switch):
+    workflow, key = inferer
+    assert configured(workflow, word, key).amp is switch
+
+
+@pytest.mark.parametrize("workflow", ["train", "inference"])
+def test_another_word_is_refused(workflow):
+    with pytest.raises(RuntimeError) as error:
+        configured(workflow, "maybe", "inferer")
+    assert "a switch is true or false, got 'maybe'" in str(error.value.__cause__)
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -95,6 +107,11 @@ def test_bfloat16_changes_the_loss_by_its_rounding_only(device):
 def test_autocast_ends_with_the_network():
     train(Network(), "cpu", amp=True)
     assert not torch.is_autocast_enabled("cpu")
+
+
+def test_a_cpu_that_cannot_be_asked_does_not_compute_bfloat16(monkeypatch):
+    monkeypatch.setattr(torch.ops, "mkldnn", object())
+    assert not bfloat16_pays(torch.device("cpu")) and bfloat16_pays(torch.device("cuda"))
 
 
 def test_bfloat16_is_the_default_on_gpus_and_on_the_cpus_that_compute_it():

@@ -2,7 +2,7 @@
 
 :class:`WholeBody` is a CT to sample, :class:`Deformation` a drawn set of parameters, :class:`RandomDeformation` the
 distribution they come from, and ``resample`` the kernel. Parameters are small and live on the CPU, so that every device
-draws the same ones; only their lattices of some hundred nodes travel to where the CTs are.
+draws the same ones; only their lattices of a few hundred nodes are copied to the device that holds the CTs.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def resample(bodies: Sequence[WholeBody], nodes_mm: Tensor, shape: Sequence[int]
     Args:
         bodies: B of them.
         nodes_mm: where a lattice over the grid goes in each body, ``[B, 3, a, b, c]`` on the CPU; the lattice's corners
-            are the centres of the grid's corner voxels, and all else moves as trilinear interpolation says.
+            are the centres of the grid's corner voxels, and all other voxels follow by trilinear interpolation.
         shape: of the grid.
 
     Returns:

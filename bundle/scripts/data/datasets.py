@@ -21,7 +21,7 @@ class PreparedCases(Dataset):
     """Prepared cases: ``name``, ``image [2, N, N]`` (line integrals), ``hu [1, U, V, W]``, ``affine [4, 4]`` (RAS, mm).
 
     Raises:
-        ValueError: a case without CT, or of another geometry than the one asked for.
+        ValueError: a case has no CT, or another geometry than the one asked for.
     """
 
     def __init__(self, folders: Sequence[str | Path], geometry: BiplanarGeometry) -> None:
@@ -76,7 +76,7 @@ class RandomViews(Dataset):
         return self.__getitems__([index])[0]
 
     def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Tensor]]:
-        """The items of a batch, made together; the data loader asks for it where it is there."""
+        """The items of a batch, made together; PyTorch's data loader prefers this method."""
         generators = [torch.Generator().manual_seed(self.seed * 1_000_003 + index) for index in indices]
         bodies = [self.patients.draw(*each) for each in zip(indices, generators, strict=True)]
         return [{"hu": hu} for hu in self.draw(bodies, generators)]
@@ -97,9 +97,10 @@ class StreamSampler(DistributedSampler):
     endless stream that can be resumed at any epoch. MONAI's engines set the epoch of every ``DistributedSampler``.
     """
 
-    def __init__(self, dataset: Dataset, num_replicas: int = 1, rank: int = 0) -> None:
+    def __init__(self, dataset: RandomViews, num_replicas: int = 1, rank: int = 0) -> None:
         super().__init__(dataset, num_replicas=num_replicas, rank=rank, shuffle=False, drop_last=True)
+        self.items = len(dataset)
 
     def __iter__(self) -> Iterator[int]:
-        start = self.epoch * len(self.dataset)
+        start = self.epoch * self.items
         return (start + i for i in super().__iter__())

@@ -25,7 +25,7 @@ MOST_PHOTONS = 1e9
 
 @dataclass(frozen=True)
 class RandomPoses:
-    """Distribution of small pose errors, of each view its own.
+    """Distribution of small pose errors, independent for each view.
 
     Attributes:
         angle_deg: standard deviation of a view's direction about w.
@@ -58,7 +58,7 @@ class Films:
     """What happened to the two images of each exam; see :class:`RandomFilms`.
 
     Attributes:
-        of: the distribution, for what all its films have in common.
+        of: the distribution they were drawn from; it holds what all its films have in common.
         scatter, blur_mm, exposure, gamma: ``[exams, 2]``.
         field: exposed pixels ``[exams, 2, 4]``; see :func:`~scripts.physics.detector.collimate`.
         photons: in the open beam, per exam; None for no noise.
@@ -106,7 +106,7 @@ class RandomFilms:
         shutter: largest share of the image that each of the four shutters then covers, uniform.
 
     Raises:
-        ValueError: a strength that is negative or not finite, shutters that could meet, no photons or too many.
+        ValueError: a strength is negative or not finite, shutters could meet, or there are no photons or too many.
     """
 
     geometry: BiplanarGeometry

@@ -27,8 +27,8 @@ from scripts.io.options import require_number, require_whole
 from scripts.phantom.canvas import Label
 
 FIRST_SEED = 2**31
-"""The first of the 2**31 seeds of phantoms in training; ``prepare.json``, whose phantoms shall differ, takes those
-below. A generator knows a seed by its last 32 bits only, so that larger ones would be small ones again."""
+"""The first of the 2**31 seeds of phantoms in training. ``prepare.json`` takes the seeds below it, so that its phantoms
+differ. A generator uses only the last 32 bits of a seed, so that larger seeds would repeat small ones."""
 
 
 class Source(Protocol):
@@ -44,7 +44,7 @@ class Always:
     """One patient for all items.
 
     Attributes:
-        body: that one.
+        body: the patient.
     """
 
     body: WholeBody
@@ -75,21 +75,23 @@ class Mixture:
 class EndlessPhantoms:
     """Procedural torsos, a new one every ``reuse`` items, so that a network never learns one by heart.
 
-    Item i shows a phantom that depends on ``seed`` and i alone. At any time ``at_once`` phantoms take turns, the oldest
-    leaves after every ``reuse`` items, and each is shown ``reuse`` times if every item is one of this source. They are
-    drawn on a field of 450 x 350 x 450 mm and centred on their bounding boxes, as ``prepare.json`` centres patients.
+    Item i shows a phantom that depends on ``seed`` and i alone. ``at_once`` phantoms take turns. After every ``reuse``
+    items a new one replaces the oldest, so that each is shown ``reuse`` times if all items come from here.
+
+    Phantoms are drawn on a field of 450 x 350 x 450 mm and centred on their bounding boxes, as ``prepare.json`` centres
+    patients.
 
     Args:
-        spacing_mm: of the phantoms; half a second of a core goes into one at 5 mm, 0.8 at 4 mm.
-        seed: another seed, other phantoms.
+        spacing_mm: of the phantoms; one takes half a second of a core at 5 mm, 0.8 s at 4 mm.
+        seed: of all phantoms.
         reuse: items of the stream per new phantom.
-        at_once: phantoms that take turns; so many are in memory (1 to 2 MB each at 5 mm).
+        at_once: phantoms that take turns and are kept in memory (1 to 2 MB each at 5 mm).
         metal_fraction: share of the phantoms with spinal implants.
-        workers: processes that draw phantoms before they are needed; with none, they are drawn when they are.
+        workers: processes that draw phantoms ahead; with 0, phantoms are drawn when needed.
         device: to hold them.
 
     Raises:
-        ValueError: no numbers, or numbers that leave nothing to draw.
+        ValueError: an argument is not a number, or leaves nothing to draw.
     """
 
     def __init__(
@@ -125,7 +127,7 @@ class EndlessPhantoms:
         return self.bodies[number]
 
     def number(self, index: int) -> int:
-        """Which phantom item ``index`` shows: one of the ``at_once`` newest; those before number 0 start the stream."""
+        """Which phantom item ``index`` shows: one of the ``at_once`` newest; the stream starts with negative ones."""
         newest = index // self.reuse
         return newest - (newest - index) % self.at_once
 
@@ -135,7 +137,7 @@ class EndlessPhantoms:
         return PhantomScan(seed, self.spacing_mm, has_metal(seed, self.metal_fraction))
 
     def _prepare(self, numbers: range) -> None:
-        """Forget all phantoms but these, and have the workers draw those of them that are not there."""
+        """Keep only these phantoms, and have the workers draw the missing ones."""
         self.bodies = {number: body for number, body in self.bodies.items() if number in numbers}
         if not self.workers:
             return
@@ -151,7 +153,7 @@ class EndlessPhantoms:
 def draw_phantom(scan: PhantomScan) -> np.ndarray:
     """The bounding box of a phantom's body and a voxel around it: int16 HU ``[U, V, W]``."""
     volume = scan.read()
-    low, high = bounding_box(volume.labels != Label.AIR)
+    low, high = bounding_box(np.asarray(volume.labels) != Label.AIR)
     box = tuple(slice(max(a - 1, 0), b + 1) for a, b in zip(low, high, strict=True))
     return np.rint(volume.hu[box]).astype(np.int16)
 
@@ -171,12 +173,12 @@ def mixture(
     Args:
         sets: prepared data sets as ``{folder: weight}``; their train splits are drawn from in these proportions.
         grid_spacing_mm: of the network's voxels.
-        phantoms: what the share is taken of.
-        phantom_share: of all items; the rest is of the sets.
+        phantoms: the source of that share.
+        phantom_share: share of all items that shows phantoms; the rest comes from the sets.
         device: to hold the CTs.
 
     Raises:
-        ValueError: weights that are no proportions, a share that is none, or a data set without training cases.
+        ValueError: weights are not proportions, the share is not within 0 to 1, or a data set has no training cases.
     """
     _check_weights(sets)
     require_number(phantom_share=phantom_share)
@@ -188,6 +190,8 @@ def mixture(
         sources: list[Source] = list(pool.map(lambda file: Always(_load(file, grid_spacing_mm, device)), files))
     weights = [sets[path] / len(group) for path, group in folders.items() for _ in group]
     if phantom_share:
+        if phantoms is None:
+            raise ValueError(f"phantom_share is {phantom_share}, but there are no phantoms; give some, or a share of 0")
         total = sum(sets.values())
         weights = [(1 - phantom_share) * weight / total for weight in weights] + [phantom_share]
         sources.append(phantoms)
@@ -198,7 +202,7 @@ def _check_weights(sets: Mapping[str, float]) -> None:
     numbers = isinstance(sets, dict) and all(isinstance(w, (int, float)) and 0 <= w < math.inf for w in sets.values())
     if not numbers or not any(sets.values()):
         raise ValueError(
-            "training_sets are the prepared folders and their proportions, of which one at least is positive, like "
+            "training_sets gives each prepared folder a proportion, at least one of them positive, like "
             f"\"{{'data/real': 0.85, 'data/phantom': 0.15}}\"; got {sets!r}"
         )
 

@@ -1,4 +1,8 @@
-"""How an engine calls a diffusion network: one noisy evaluation to train, a sampler's loop to reconstruct."""
+"""How an evaluator calls a network: a sampler's loop for a diffusion network, one evaluation for a direct one.
+
+Each class is an inferer for MONAI's engines, which call it as ``inferer(inputs, network, ...)``. None inherits from
+MONAI's ``Inferer``, which takes any callable for the network; these say what they need of it.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +10,19 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from monai.inferers import Inferer
 from monai.utils import convert_to_tensor
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from scripts.diffusion.samplers import Sampler, draw_noise
 from scripts.diffusion.schedules import respaced_timesteps
+from scripts.inference.network import DiffusionNetwork, DirectNetwork, SuperResolvingNetwork
 from scripts.inference.precision import mixed_precision
 from scripts.inference.tiles import in_tiles
 from scripts.io.options import require_number, require_whole
 
 
-class ReconstructionInferer(Inferer):
+class Sampling:
     """Samples volumes from radiographs: the condition once, then one denoiser evaluation per step and group of samples.
 
     Sample k of an exam depends on the exam and on ``seed + k`` alone: neither on the other exams of the batch, nor on
@@ -58,15 +62,17 @@ class ReconstructionInferer(Inferer):
         self.amp, self.callback = amp, callback
 
     @torch.no_grad()
-    def __call__(self, inputs: Tensor, network: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
+    def sample(self, inputs: Tensor, network: DiffusionNetwork) -> Tensor:
         """Volumes ``[B, samples, U, V, W]`` of images ``[B, 2, N, N]``; with one sample ``[B, 1, U, V, W]``."""
         inputs = convert_to_tensor(inputs)  # metadata would be carried through every operation of the network
         with mixed_precision(inputs.device, self.amp):
             condition = network.condition(inputs)
         groups = [self.seeds[i : i + self.sample_batch] for i in range(0, len(self.seeds), self.sample_batch)]
-        return torch.cat([self._sample(inputs, network, condition, group) for group in groups], dim=1)
+        return torch.cat([self._group(inputs, network, condition, group) for group in groups], dim=1)
 
-    def _sample(self, inputs: Tensor, network: nn.Module, condition: list[Tensor], seeds: Sequence[int]) -> Tensor:
+    def _group(
+        self, inputs: Tensor, network: DiffusionNetwork, condition: list[Tensor], seeds: Sequence[int]
+    ) -> Tensor:
         """One sample per seed and exam; in the network's batch all exams with the first seed come first."""
         exams, size = len(inputs), len(seeds)
         generators = [torch.Generator().manual_seed(seed) for seed in seeds for _ in range(exams)]
@@ -87,12 +93,20 @@ class ReconstructionInferer(Inferer):
         return volumes.unflatten(0, (size, exams)).transpose(0, 1).flatten(1, 2)
 
 
-class SuperResolvingInferer(ReconstructionInferer):
+class ReconstructionInferer(Sampling):
+    """Reconstructs by sampling; takes the arguments of :class:`Sampling`."""
+
+    def __call__(self, inputs: Tensor, network: DiffusionNetwork, *args: Any, **kwargs: Any) -> Tensor:
+        """Volumes ``[B, samples, U, V, W]`` of images ``[B, 2, N, N]``; with one sample ``[B, 1, U, V, W]``."""
+        return self.sample(inputs, network)
+
+
+class SuperResolvingInferer(Sampling):
     """Samples volumes from the stages in ``network.base``, and has ``network.upsampler`` draw each on a finer grid.
 
     Args:
-        tile: voxels of a sampled volume along each side of the tiles that are drawn at a time.
-        sampling: arguments of :class:`ReconstructionInferer`.
+        tile: side of the tiles that are drawn at a time, in voxels of a sampled volume.
+        sampling: arguments of :class:`Sampling`.
     """
 
     def __init__(self, *, tile: int = 64, **sampling: Any) -> None:
@@ -100,9 +114,9 @@ class SuperResolvingInferer(ReconstructionInferer):
         self.tile = tile
 
     @torch.no_grad()
-    def __call__(self, inputs: Tensor, network: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
+    def __call__(self, inputs: Tensor, network: SuperResolvingNetwork, *args: Any, **kwargs: Any) -> Tensor:
         """Volumes ``[B, samples, f U, f V, f W]`` in [-1, 1] of images ``[B, 2, N, N]``."""
-        coarse, upsampler = super().__call__(inputs, network.base), network.upsampler
+        coarse, upsampler = self.sample(inputs, network.base), network.upsampler
         with mixed_precision(coarse.device, self.amp):
             samples = [
                 in_tiles(upsampler, sample, self.tile, upsampler.halo, upsampler.factor).float()
@@ -138,7 +152,7 @@ class StepProgress:
             self.bar = None
 
 
-class DirectInferer(Inferer):
+class DirectInferer:
     """Reconstructs with one evaluation of the network, clipped to its range.
 
     Args:
@@ -149,7 +163,7 @@ class DirectInferer(Inferer):
         self.amp = amp
 
     @torch.no_grad()
-    def __call__(self, inputs: Tensor, network: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
+    def __call__(self, inputs: Tensor, network: DirectNetwork, *args: Any, **kwargs: Any) -> Tensor:
         """Volumes ``[B, 1, U, V, W]`` in [-1, 1] of images ``[B, 2, N, N]``."""
         inputs = convert_to_tensor(inputs)  # metadata would be carried through every operation of the network
         with mixed_precision(inputs.device, self.amp):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import product
 
 import torch
@@ -17,29 +17,37 @@ def in_tiles(network: Callable[[Tensor], Tensor], volume: Tensor, tile: int, hal
     """``network(volume)`` up to rounding, computed in cubes so that memory grows with the tile, not with the volume.
 
     The network sees every tile with ``halo`` voxels around it, fewer at the volume's border, where it pads as it would
-    pad the whole volume; what it says of the halo is thrown away. MONAI's sliding windows cannot do that: all of
-    them are averaged with one map of weights, but a halo counts at the volume's border and must not count inside.
+    pad the whole volume; its output in the halo is thrown away. MONAI's sliding windows cannot do that: they weight
+    all windows alike, but the outer voxels of a tile count at the volume's border and must not count inside it.
 
     Args:
         network: maps ``[B, C, U, V, W]`` of any shape to ``[B, C, f U, f V, f W]``, f being ``factor``.
         volume: ``[B, C, U, V, W]``; its batch is not split.
         tile: voxels of ``volume`` along each side of a tile; the last ones may be smaller.
-        halo: voxels around an input voxel that what the network makes of it depends on.
+        halo: how many voxels around an input voxel its output depends on.
         factor: output voxels per input voxel along each axis.
 
     Raises:
-        ValueError: a tile without voxels, or a negative halo.
+        ValueError: the tile has no voxels, or the halo is negative.
     """
     if tile < 1 or halo < 0:
-        raise ValueError(f"in_tiles: tile must be at least 1 and halo at least 0, got {tile} and {halo}; choose such")
+        raise ValueError(f"in_tiles: tile must be at least 1 and halo at least 0, got {tile} and {halo}; choose others")
     shape = volume.shape[2:]
     result = volume.new_empty(*volume.shape[:2], *(factor * n for n in shape))
     corners = list(product(*(range(0, n, tile) for n in shape)))
     for corner in tqdm(corners, "tiles", unit="tile", leave=False, disable=None if len(corners) > _FEW else True):
         ends = [min(c + tile, n) for c, n in zip(corner, shape, strict=True)]
         starts = [max(c - halo, 0) for c in corner]
-        output = network(volume[(..., *map(slice, starts, [e + halo for e in ends]))])
-        core = [slice(factor * (c - s), factor * (e - s)) for c, s, e in zip(corner, starts, ends, strict=True)]
-        place = [slice(factor * c, factor * e) for c, e in zip(corner, ends, strict=True)]
-        result[(..., *place)] = output[(..., *core)]
+        output = network(volume[_box(starts, [e + halo for e in ends])])
+        core = _box(
+            [c - s for c, s in zip(corner, starts, strict=True)],
+            [e - s for e, s in zip(ends, starts, strict=True)],
+            factor,
+        )
+        result[_box(corner, ends, factor)] = output[core]
     return result
+
+
+def _box(starts: Sequence[int], ends: Sequence[int], factor: int = 1) -> tuple[slice, ...]:
+    """All channels of a box of voxels, on a grid finer by ``factor``."""
+    return (slice(None), slice(None), *(slice(factor * s, factor * e) for s, e in zip(starts, ends, strict=True)))

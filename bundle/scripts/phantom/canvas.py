@@ -65,9 +65,9 @@ class Canvas(NamedTuple):
         grid = [(torch.arange(n, dtype=torch.float64) - (n - 1) / 2) * spacing_mm for n in shape]
         x, y, z = ((g / s + c).float() for g, s, c in zip(grid, scale, isocentre, strict=True))
         hu, labels = torch.full(tuple(shape), AIR_HU), torch.full(tuple(shape), int(Label.AIR), dtype=torch.uint8)
-        steps = tuple(spacing_mm / s for s in scale)
+        along_x, along_y, along_z = (spacing_mm / s for s in scale)
         edge_mm = math.hypot(spacing_mm, _SCANNER_BLUR_MM) * 3 / sum(scale)
-        return cls(hu, labels, x[:, None, None], y[None, :, None], z[None, None], steps, edge_mm)
+        return cls(hu, labels, x[:, None, None], y[None, :, None], z[None, None], (along_x, along_y, along_z), edge_mm)
 
     @property
     def is_empty(self) -> bool:
@@ -77,10 +77,11 @@ class Canvas(NamedTuple):
     def window(self, *points: Point, margin: float) -> tuple[slice, slice, slice]:
         """The voxels within `margin` mm of the box around `points`, on a canvas that is not turned."""
         margin += self.edge_mm
-        return tuple(
+        x, y, z = (
             _span(axis, step, min(values) - margin, max(values) + margin)
             for axis, step, values in zip((self.x, self.y, self.z), self.steps, zip(*points, strict=True), strict=True)
         )
+        return x, y, z
 
     def near(self, *points: Point, margin: float) -> Canvas:
         """The part of this canvas in :meth:`window`; shares memory."""
@@ -140,8 +141,9 @@ def _span(axis: Tensor, step: float, low: float, high: float) -> slice:
 
 def capsule(canvas: Canvas, start: Point, end: Point, radius: float) -> Tensor:
     """Distance to the segment from `start` to `end`, thickened by `radius`."""
-    step = [e - s for s, e in zip(start, end, strict=True)]
-    square = max(sum(s * s for s in step), 1e-6)
-    offset = [axis - s for axis, s in zip((canvas.x, canvas.y, canvas.z), start, strict=True)]
-    along = sum(o * (s / square) for o, s in zip(offset, step, strict=True)).clamp_(0, 1)
-    return sum((o - along * s).square_() for o, s in zip(offset, step, strict=True)).sqrt_().sub_(radius)
+    a, b, c = (e - s for s, e in zip(start, end, strict=True))
+    square = max(a * a + b * b + c * c, 1e-6)
+    x, y, z = canvas.x - start[0], canvas.y - start[1], canvas.z - start[2]
+    along = (x * (a / square) + y * (b / square) + z * (c / square)).clamp_(0, 1)
+    squares = (x - along * a).square_() + (y - along * b).square_() + (z - along * c).square_()
+    return squares.sqrt_().sub_(radius)

@@ -41,7 +41,8 @@ class Draw:
 
     def near(self, point: Point, jitter: float) -> Point:
         """`point` moved by at most `jitter` mm along each axis."""
-        return tuple(p + self.uniform(-jitter, jitter) for p in point)
+        x, y, z = (p + self.uniform(-jitter, jitter) for p in point)
+        return x, y, z
 
     def uniforms(self, *shape: int, reach: float) -> Tensor:
         """Independent numbers from -`reach` to `reach`."""

@@ -93,9 +93,13 @@ class Lungs:
             hu=draw.uniform(-950, -550) if wide else draw.uniform(-880, -740),
             gradient_hu_per_mm=draw.uniform(0.1, 0.8),
             emphysema=draw.uniform(0.05, 0.4) if draw.chance(0.2) else 0.0,
-            effusion_mm=tuple(draw.uniform(12, 55) if draw.chance(0.12) else 0.0 for _ in range(2)),
+            effusion_mm=(_effusion_mm(draw), _effusion_mm(draw)),
             opacities=draw.whole(1, 6) if draw.chance(0.35) else 0,
         )
+
+
+def _effusion_mm(draw: Draw) -> float:
+    return draw.uniform(12, 55) if draw.chance(0.12) else 0.0
 
 
 @dataclass(frozen=True)
@@ -107,7 +111,7 @@ class Patient:
         isocentre: centre of the field of view in the frame of the anatomy.
         wide: whether tissues have HU beyond what patients have, so that a network does not rely on them.
         pelvis_width: relative to the average adult's.
-        muscle_mm: what the abdominal wall is thicker than the average adult's.
+        muscle_mm: how much thicker the abdominal wall is than the average adult's.
         plaques: number of calcifications of the aorta.
     """
 
@@ -143,7 +147,7 @@ class Patient:
         return cls(
             female=female,
             age_years=age,
-            scale=tuple(size * draw.uniform(*r) for r in ((0.92, 1.09), (0.9, 1.1), (0.94, 1.06))),
+            scale=(size * draw.uniform(0.92, 1.09), size * draw.uniform(0.9, 1.1), size * draw.uniform(0.94, 1.06)),
             isocentre=(*isocentre, drawn_centre if centre_mm is None else float(centre_mm)),
             wide=wide,
             spine=Spine.drawn(draw, age),

@@ -44,9 +44,9 @@ def angle_about(canvas: Canvas, width: Knots, depth: Knots, centre: Knots) -> Te
 def ovoid(canvas: Canvas, centre: Point, axis: Point, half_length: float, radius: float) -> Tensor:
     """Distance (first order) to the ellipsoid of revolution about `axis`."""
     norm = math.hypot(*axis)
-    offset = [a - c for a, c in zip((canvas.x, canvas.y, canvas.z), centre, strict=True)]
-    along = sum(o * (n / norm) for o, n in zip(offset, axis, strict=True))
-    square = sum(o * o for o in offset)
+    x, y, z = canvas.x - centre[0], canvas.y - centre[1], canvas.z - centre[2]
+    along = x * (axis[0] / norm) + y * (axis[1] / norm) + z * (axis[2] / norm)
+    square = x * x + y * y + z * z
     return (torch.sqrt(square / radius**2 + along**2 * (half_length**-2 - radius**-2) + 1e-9) - 1) * radius
 
 

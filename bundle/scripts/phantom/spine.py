@@ -168,12 +168,13 @@ class Spine:
         self, index: int, centre: list[float], superior: Tensor, twist: float, half_width: float, half_depth: float
     ) -> Vertebra:
         """The level that is `index` levels below C4."""
+        x, y, z = centre
         lumbar = index >= len(_UPWARD_MM)
         thoracic = 0 if lumbar else max(index - (len(_UPWARD_MM) - _THORACIC_COUNT) + 1, 0)
         half_level = (*_UPWARD_MM[::-1], *_DOWNWARD_MM)[index] / 2
         disc_share = (0.25 if lumbar else 0.16) * self.disc
         return Vertebra(
-            tuple(centre),
+            (x, y, z),
             _upright(superior, twist),
             thoracic,
             lumbar,

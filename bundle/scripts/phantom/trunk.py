@@ -138,11 +138,13 @@ def _diaphragm(canvas: Canvas, patient: Patient, draw: Draw) -> Tensor:
     """Height of the diaphragm [U, V, 1]: two domes, the right one higher, that fall to the recesses at the wall."""
     right = 88 - patient.inspiration_mm + draw.uniform(-4, 4)
     left = right - draw.uniform(6, 20)
-    domes = []
-    for x, top in ((58, right), (-62, left)):
-        square = ((canvas.x - x) / 82) ** 2 + ((canvas.y - 14) / 100) ** 2
-        domes.append(top - 72 * square**1.5)
-    return smooth_max(*domes, 15)
+    return smooth_max(_dome(canvas, 58, right), _dome(canvas, -62, left), 15)
+
+
+def _dome(canvas: Canvas, x: float, top: float) -> Tensor:
+    """Height [U, V, 1] of one dome of the diaphragm, whose top is at `x`."""
+    square = ((canvas.x - x) / 82) ** 2 + ((canvas.y - 14) / 100) ** 2
+    return top - 72 * square**1.5
 
 
 def paint_wall(canvas: Canvas, patient: Patient, fields: Fields, draw: Draw) -> None:

@@ -10,33 +10,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-from monai.inferers import Inferer
-from torch import Tensor, nn
+from torch import Tensor
 
 from scripts.diffusion.training import Prediction
+from scripts.inference.network import DirectNetwork
 from scripts.inference.precision import mixed_precision
+from scripts.training.prepare_batch import ForEngine
 
 
-@dataclass(frozen=True)
-class WithCondition:
-    """Turns (image, x0) into what the adversarial trainer expects.
-
-    Args:
-        prepare: makes (image, x0).
-    """
-
-    prepare: Callable[..., tuple[Tensor, Tensor]]
-
-    def __call__(
-        self, batch: dict[str, Tensor], device: torch.device, non_blocking: bool = False, **kwargs: Any
-    ) -> tuple[Tensor, Tensor, tuple, dict[str, Tensor]]:
-        """(x0 as the real example, x0 as the target, no further arguments, ``{"image": image}``)."""
-        image, x0 = self.prepare(batch, device, non_blocking, **kwargs)
-        return x0, x0, (), {"image": image}
+def with_condition(image: Tensor, x0: Tensor) -> ForEngine:
+    """The volume as the real example and as the target, with the radiographs beside it."""
+    return x0, x0, (), {"image": image}
 
 
-class GeneratorInferer(Inferer):
+class GeneratorInferer:
     """The generator's volume of the radiographs; it never sees the real one.
 
     Args:
@@ -46,14 +33,14 @@ class GeneratorInferer(Inferer):
     def __init__(self, amp: bool = False) -> None:
         self.amp = amp
 
-    def __call__(self, inputs: Tensor, network: nn.Module, *args: Any, image: Tensor, **kwargs: Any) -> Tensor:
+    def __call__(self, inputs: Tensor, network: DirectNetwork, *args: Any, image: Tensor, **kwargs: Any) -> Tensor:
         """Volumes ``[B, 1, U, V, W]`` of ``image [B, 2, N, N]``."""
         with mixed_precision(image.device, self.amp):
             volume = network(image)
         return volume.float()
 
 
-class DiscriminatorInferer(Inferer):
+class DiscriminatorInferer:
     """The discriminator's logits of a volume and the radiographs it should belong to.
 
     Args:
@@ -63,7 +50,9 @@ class DiscriminatorInferer(Inferer):
     def __init__(self, amp: bool = False) -> None:
         self.amp = amp
 
-    def __call__(self, inputs: Tensor, network: nn.Module, *args: Any, image: Tensor, **kwargs: Any) -> Tensor:
+    def __call__(
+        self, inputs: Tensor, network: Callable[[Tensor, Tensor], Tensor], *args: Any, image: Tensor, **kwargs: Any
+    ) -> Tensor:
         """Logits of volumes ``inputs [B, 1, U, V, W]`` with ``image [B, 2, N, N]``."""
         with mixed_precision(image.device, self.amp):
             logits = network(inputs, image)

@@ -16,14 +16,14 @@ class RecalibrateBatchNorm:
     """Gives a network of averaged weights the batch statistics of its own activations, before it is validated.
 
     The running statistics that come with an average of weights are those of the last weights, whose activations differ
-    (Izmailov et al. 2018, section 3.2). A network without batch normalisation is left as it is, at no cost.
+    (Izmailov et al. 2018, section 3.2). For a network without batch normalisation this does nothing.
 
     Args:
         network: the average.
-        batches: of training, of a loader of their own: the trainer's must not lose its place.
+        batches: of training, from a separate loader, so that the trainer's keeps its place.
         prepare_batch: turns a batch and a device into a tuple whose first element is the image.
         device: of the network.
-        count: how many batches the statistics are taken from.
+        count: how many batches to take the statistics from.
     """
 
     def __init__(

@@ -42,11 +42,11 @@ class BestWeights:
         self.dtype, self.is_writer = dtype, is_writer
         self.best: float | None = None
 
-    def attach(self, engine: Engine) -> None:
+    def attach(self, engine: Evaluator) -> None:
         """Compare after every run of the validator ``engine``."""
         engine.add_event_handler(Events.COMPLETED, self)
 
-    def __call__(self, engine: Engine) -> None:
+    def __call__(self, engine: Evaluator) -> None:
         """Save if the key metric of ``engine`` is the best so far."""
         value = float(engine.state.metrics[engine.state.key_metric_name])
         if math.isnan(value) or (self.best is not None and not self.better(value, self.best)):
@@ -68,7 +68,7 @@ class BestWeights:
 class ValidateStart:
     """Validates the weights that a training starts from, so that it keeps none that are worse.
 
-    Attached after the handler that resumes: a resumed training has done so before.
+    Attach it after the handler that resumes: a resumed training has validated them before.
     """
 
     def __init__(self, validator: Evaluator) -> None:

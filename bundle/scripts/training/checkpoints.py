@@ -28,7 +28,7 @@ class Checkpoints:
     Args:
         folder: for the checkpoints, ``checkpoint_epoch=<n>.pt``.
         state: objects with ``state_dict`` and ``load_state_dict``, restored in this order; the engine itself is added.
-        unchanged: settings without which the weights mean something else; a run resumes with equal ones or not at all.
+        unchanged: settings that give the weights their meaning; a run resumes only where they are equal.
         n_saved: how many checkpoints to keep.
         map_location: device to load to.
         is_writer: whether this process saves; one of a distributed run does.
@@ -65,7 +65,7 @@ class Checkpoints:
         """Restore the newest checkpoint, if any.
 
         Raises:
-            ValueError: it is damaged, or of a run with other settings or another network.
+            ValueError: the checkpoint is damaged, or belongs to a run with other settings or another network.
         """
         engine.state_dict_user_keys.clear()  # an adversarial trainer would add its networks as whole objects
         saved = saved_checkpoints(self.folder)
@@ -81,7 +81,8 @@ class Checkpoints:
                 "another run with another --output_dir"
             ) from None
         engine.state.max_epochs = planned
-        outlook = "resuming" if engine.state.epoch < planned else "nothing left to do; raise --max_epochs to continue"
+        is_done = planned is not None and engine.state.epoch >= planned
+        outlook = "nothing left to do; raise --max_epochs to continue" if is_done else "resuming"
         logger.info("%s: %d of %d epochs are done, %s", saved[-1], engine.state.epoch, planned, outlook)
 
     def _restore(self, engine: Engine, checkpoint: Mapping[str, Any]) -> None:
@@ -104,11 +105,11 @@ def read_checkpoint(path: Path, map_location: torch.device | str | None = None) 
     """Load a checkpoint, after checking that every byte of it is what was written.
 
     Raises:
-        ValueError: it is not.
+        ValueError: the file is damaged.
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()  # torch.load does not compare the checksums
+            damaged: str | Exception | None = archive.testzip()  # torch.load does not compare the checksums
     except (OSError, zipfile.BadZipFile) as error:
         damaged = error
     if damaged is not None:

@@ -1,20 +1,23 @@
-"""How a trainer calls a diffusion network: noise at random timesteps, and one evaluation or two."""
+"""How a trainer calls a network: with noise at random timesteps, once or twice, or directly.
+
+Each class is an inferer for MONAI's engines, like those of :mod:`scripts.inference.reconstruct`.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
-from monai.inferers import Inferer
-from torch import Tensor, nn
+from torch import Tensor
 
 from scripts.diffusion.parametrisation import Parametrisation
 from scripts.diffusion.schedules import marginal, q_sample
 from scripts.diffusion.training import Prediction
+from scripts.inference.network import DenoisingNetwork, DirectNetwork
 from scripts.inference.precision import mixed_precision
 
 
-class DiffusionTrainingInferer(Inferer):
+class DiffusionTrainingInferer:
     """Adds noise to the targets at random timesteps and asks the network about it, eq (1).
 
     The random numbers come from the global generators, which the trainer seeds at every iteration
@@ -37,7 +40,7 @@ class DiffusionTrainingInferer(Inferer):
         self.parametrisation, self.alphas_cumprod, self.amp = parametrisation, alphas_cumprod, amp
         self.rollout = rollout
 
-    def __call__(self, inputs: Tensor, network: nn.Module, *args: Any, x0: Tensor, **kwargs: Any) -> Prediction:
+    def __call__(self, inputs: Tensor, network: DenoisingNetwork, *args: Any, x0: Tensor, **kwargs: Any) -> Prediction:
         """Evaluate ``network(image, x_t, t)`` on volumes ``x0 [B, 1, U, V, W]`` at random t."""
         t = torch.randint(len(self.alphas_cumprod), (len(x0),), device=x0.device)
         alpha, sigma = marginal(self.alphas_cumprod, t, x0.ndim)
@@ -49,7 +52,7 @@ class DiffusionTrainingInferer(Inferer):
         output, x0_hat = self._evaluate(inputs, network, x_t, t)
         return Prediction(output, self.parametrisation.target(x0, noise, alpha, sigma), x0_hat)
 
-    def _evaluate(self, inputs: Tensor, network: nn.Module, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    def _evaluate(self, inputs: Tensor, network: DenoisingNetwork, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         alpha, sigma = marginal(self.alphas_cumprod, t, x_t.ndim)
         with mixed_precision(x_t.device, self.amp):
             output = network(inputs, x_t, t)
@@ -57,13 +60,13 @@ class DiffusionTrainingInferer(Inferer):
         return output, self.parametrisation.to_x0(output, x_t, alpha, sigma)
 
     @torch.no_grad()
-    def _own_estimate(self, inputs: Tensor, network: nn.Module, like: Tensor) -> Tensor:
+    def _own_estimate(self, inputs: Tensor, network: DenoisingNetwork, like: Tensor) -> Tensor:
         bare = getattr(network, "module", network)  # nothing to synchronise between processes
         last = torch.full((len(like),), len(self.alphas_cumprod) - 1, device=like.device)
         return self._evaluate(inputs, bare, torch.randn_like(like), last)[1].clamp(-1.0, 1.0)
 
 
-class CorrectingTrainingInferer(Inferer):
+class CorrectingTrainingInferer:
     """Asks a network that carries its estimate about every exam twice, as a sampler does: at first, and later.
 
     At first it sees pure noise and the first estimate. Later it sees its own first answer as the estimate, through
@@ -80,7 +83,7 @@ class CorrectingTrainingInferer(Inferer):
     def __init__(self, alphas_cumprod: Tensor, amp: bool = False, power: float = 2.0, from_truth: float = 0.5) -> None:
         self.alphas_cumprod, self.amp, self.power, self.from_truth = alphas_cumprod, amp, power, from_truth
 
-    def __call__(self, inputs: Tensor, network: nn.Module, *args: Any, x0: Tensor, **kwargs: Any) -> Prediction:
+    def __call__(self, inputs: Tensor, network: DenoisingNetwork, *args: Any, x0: Tensor, **kwargs: Any) -> Prediction:
         """Both answers for volumes ``x0 [B, 1, U, V, W]``, the first B of 2 B being the first ones."""
         count, device, steps = len(x0), x0.device, len(self.alphas_cumprod)
         last = torch.full((count,), steps - 1, device=device)
@@ -96,8 +99,8 @@ class CorrectingTrainingInferer(Inferer):
         return Prediction(answers, torch.cat([x0, x0]), answers)
 
 
-class DirectTrainingInferer(Inferer):
-    """Asks the network for the volume; what it says and what is wanted is a :class:`Prediction` as in diffusion.
+class DirectTrainingInferer:
+    """Asks the network for the volume, and returns answer and target as diffusion does, in a :class:`Prediction`.
 
     Args:
         amp: evaluate the network in bfloat16.
@@ -106,7 +109,7 @@ class DirectTrainingInferer(Inferer):
     def __init__(self, amp: bool = False) -> None:
         self.amp = amp
 
-    def __call__(self, inputs: Tensor, network: nn.Module, *args: Any, x0: Tensor, **kwargs: Any) -> Prediction:
+    def __call__(self, inputs: Tensor, network: DirectNetwork, *args: Any, x0: Tensor, **kwargs: Any) -> Prediction:
         """Evaluate ``network(image)`` on images ``[B, 2, N, N]`` whose volumes are ``x0 [B, 1, U, V, W]``."""
         with mixed_precision(inputs.device, self.amp):
             volume = network(inputs)

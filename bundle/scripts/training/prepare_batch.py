@@ -1,8 +1,12 @@
-"""From data set items to the network's inputs and targets, on the device."""
+"""From data set items to the network's inputs and targets, on the device, as a list of small steps.
+
+:class:`PrepareBatch` first makes a pair of image and target from a batch. Steps then change the image: each maps images
+``[B, 2, N, N]`` in network units to such images. In the end the pair is arranged as the trainer wants it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -10,6 +14,37 @@ import torch
 from torch import Tensor, nn
 
 from scripts.intensity import hu_to_mu, hu_to_network, network_to_radiograph, radiograph_to_network
+
+Batch = dict[str, Tensor]
+ForEngine = tuple[Tensor, Tensor, tuple, dict[str, Tensor]]
+"""(inputs, targets, arguments, named arguments) of the inferer, as MONAI's engines take them."""
+
+
+def with_target(image: Tensor, x0: Tensor) -> ForEngine:
+    """Hand the target to the inferer too, as ``x0``: a diffusion model is trained on noisy versions of it."""
+    return image, x0, (), {"x0": x0}
+
+
+@dataclass(frozen=True)
+class PrepareBatch:
+    """MONAI's ``prepare_batch`` for training.
+
+    Args:
+        pair: makes (image, x0) from a batch and a device, like :class:`PrepareSimulated`.
+        steps: change the image, one after the other.
+        arrange: lays out image and x0 for the engine.
+    """
+
+    pair: Callable[..., tuple[Tensor, Tensor]]
+    steps: Sequence[Callable[[Tensor], Tensor]] = ()
+    arrange: Callable[[Tensor, Tensor], ForEngine] = with_target
+
+    def __call__(self, batch: Batch, device: torch.device, non_blocking: bool = False, **kwargs: Any) -> ForEngine:
+        """Inputs and targets of ``batch`` on ``device``."""
+        image, x0 = self.pair(batch, device, non_blocking, **kwargs)
+        for step in self.steps:
+            image = step(image)
+        return self.arrange(image, x0)
 
 
 @dataclass(frozen=True)
@@ -30,7 +65,7 @@ class PrepareSimulated:
 
     @torch.no_grad()
     def __call__(
-        self, batch: dict[str, Tensor], device: torch.device, non_blocking: bool = False, **_: Any
+        self, batch: Batch, device: torch.device, non_blocking: bool = False, **_: Any
     ) -> tuple[Tensor, Tensor]:
         """Image ``[B, 2, N, N]`` in network units and target ``[B, 1, U, V, W]`` in [-1, 1]."""
         hu = batch["hu"].to(device, non_blocking=non_blocking)
@@ -52,64 +87,38 @@ class FilmEffects(Protocol):
 
 
 @dataclass(frozen=True)
-class PrepareFilms:
-    """Makes films of the radiographs of a batch, differently for every exam.
+class MakeFilms:
+    """A step that turns radiographs into films, differently for every exam.
 
     Args:
-        prepare: makes (image, x0).
         films: drawn from with the CPU's global generator, which the trainer seeds at every iteration.
     """
 
-    prepare: Callable[..., tuple[Tensor, Tensor]]
     films: FilmEffects
 
     @torch.no_grad()
-    def __call__(
-        self, batch: dict[str, Tensor], device: torch.device, non_blocking: bool = False, **kwargs: Any
-    ) -> tuple[Tensor, Tensor]:
-        """Image ``[B, 2, N, N]`` in network units and the target as it was."""
-        image, x0 = self.prepare(batch, device, non_blocking, **kwargs)
+    def __call__(self, image: Tensor) -> Tensor:
+        """Films of ``image``."""
         film = self.films.draw(len(image), torch.default_generator)
-        return radiograph_to_network(film(network_to_radiograph(image))), x0
+        return radiograph_to_network(film(network_to_radiograph(image)))
 
 
 @dataclass(frozen=True)
 class DropViews:
-    """Takes one view away from some exams, so that a network learns to do with either: its channel becomes zero.
+    """A step that takes one view away from some exams, so that a network learns to do with either.
+
+    The channel of a lost view becomes zero.
 
     Args:
-        prepare: makes (image, x0).
         probability: that an exam loses a view, the frontal as often as the lateral one.
     """
 
-    prepare: Callable[..., tuple[Tensor, Tensor]]
     probability: float = 0.0
 
-    def __call__(
-        self, batch: dict[str, Tensor], device: torch.device, non_blocking: bool = False, **kwargs: Any
-    ) -> tuple[Tensor, Tensor]:
-        """Image ``[B, 2, N, N]``, with a channel of zeros where a view is missing, and the target as it is."""
-        image, x0 = self.prepare(batch, device, non_blocking, **kwargs)
-        if self.probability:
-            chance, half = torch.rand(len(image), 1, device=image.device), self.probability / 2
-            lost = torch.cat([chance < half, (half <= chance) & (chance < self.probability)], dim=1)
-            image = image.masked_fill(lost[:, :, None, None], 0.0)
-        return image, x0
-
-
-@dataclass(frozen=True)
-class WithTarget:
-    """Hands the target to the inferer too, as ``x0``: a diffusion model is trained on noisy versions of it.
-
-    Args:
-        prepare: makes (image, x0).
-    """
-
-    prepare: Callable[..., tuple[Tensor, Tensor]]
-
-    def __call__(
-        self, batch: dict[str, Tensor], device: torch.device, non_blocking: bool = False, **kwargs: Any
-    ) -> tuple[Tensor, Tensor, tuple, dict[str, Tensor]]:
-        """(image, x0, no further arguments, ``{"x0": x0}``), as MONAI's engines expect."""
-        image, x0 = self.prepare(batch, device, non_blocking, **kwargs)
-        return image, x0, (), {"x0": x0}
+    def __call__(self, image: Tensor) -> Tensor:
+        """``image``, with a channel of zeros where a view is missing."""
+        if not self.probability:
+            return image
+        chance, half = torch.rand(len(image), 1, device=image.device), self.probability / 2
+        lost = torch.cat([chance < half, (half <= chance) & (chance < self.probability)], dim=1)
+        return image.masked_fill(lost[:, :, None, None], 0.0)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from ignite.engine import Engine, Events
+from monai.engines import Evaluator
 from monai.handlers import MLFlowHandler, TensorBoardHandler
 from torch import Tensor
 
@@ -30,7 +32,7 @@ class Previews(TensorBoardHandler):
         first = Events.ITERATION_COMPLETED(event_filter=lambda _, iteration: iteration <= self.cases)
         engine.add_event_handler(first, self)
 
-    def __call__(self, engine: Engine) -> None:
+    def __call__(self, engine: Evaluator) -> None:
         """Draw the first case of the batch that ``engine`` has just validated."""
         name, output, epoch = engine.state.batch[0]["name"], engine.state.output[0], engine.state.epoch
         shown = torch.cat([central_planes(output[key][0]) for key in ("pred", "label")])
@@ -38,8 +40,9 @@ class Previews(TensorBoardHandler):
         self._writer.add_image(f"val/{name}", picture, epoch, dataformats="HW")
         self._writer.flush()
         for tracker in mlflow_handlers(engine):
+            run: Any = tracker.cur_run  # MONAI declares None, which it is only before the engine starts
             file = f"previews/{name}/epoch_{epoch:05d}.png"
-            tracker.client.log_image(tracker.cur_run.info.run_id, picture, artifact_file=file)
+            tracker.client.log_image(run.info.run_id, picture, artifact_file=file)
 
 
 def central_planes(volume: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ def warm_cosine(epoch: int, max_epochs: int, warmup: int = 1, floor: float = 0.0
 
 
 class EpochSchedule(LambdaLR):
-    """``LambdaLR`` that takes nothing but the epoch from a checkpoint: the configuration decides the rest.
+    """``LambdaLR`` that takes only the epoch from a checkpoint: the configuration decides the rest.
 
     A run resumed with more epochs or another learning rate follows them from its first iteration on.
     """
