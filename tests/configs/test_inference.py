@@ -111,7 +111,7 @@ def films(folder):
     """Both radiographs of the demo case as DICOM."""
     folder.mkdir()
     header = simulated_header("demo", "exam")
-    image, geometry = read_case(DEMO).image.numpy(), read_geometry(DEMO / "geometry.json")
+    image, geometry = read_case(DEMO).line_integrals.numpy(), read_geometry(DEMO / "geometry.json")
     for view, pixels in zip(VIEWS, image, strict=True):
         write_dx(folder / f"{view}.dcm", pixels, view, geometry, header, FORMS["processing"])
     return folder
@@ -242,7 +242,7 @@ def test_bad_case_is_refused_with_one_clear_error(tmp_path, case, damage, messag
 def test_two_dicom_radiographs_become_a_ct_series_of_the_same_study(command_line, tmp_path, demo_hu):
     header, exam = simulated_header("Müller^Änne", "exam"), tmp_path / "exam"
     exam.mkdir()
-    image, geometry = read_case(DEMO).image.numpy(), read_geometry(DEMO / "geometry.json")
+    image, geometry = read_case(DEMO).line_integrals.numpy(), read_geometry(DEMO / "geometry.json")
     for view, pixels in zip(VIEWS, image, strict=True):
         write_dx(exam / f"{view}.dcm", pixels, view, geometry, header, FORMS["processing"])
     outputs = "nifti,dicom,report"

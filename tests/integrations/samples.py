@@ -19,7 +19,7 @@ SERVED = ("configs", "docs", "models", "scripts")
 
 def packed(folder):
     """Writes the demo case as one NIfTI file of line integrals of both views, and how they were taken beside it."""
-    image, geometry = read_case(DEMO).image.numpy(), read_geometry(DEMO / "geometry.json")
+    image, geometry = read_case(DEMO).line_integrals.numpy(), read_geometry(DEMO / "geometry.json")
     both = nib.Nifti1Image(np.moveaxis(image, 0, -1), np.diag([geometry.detector_spacing_mm] * 2 + [1, 1]))
     told = {name: getattr(geometry, name) for name in ("source_to_isocentre_mm", "source_to_detector_mm")}
     told["source_side"] = {view: getattr(geometry, f"{view}_source") for view in VIEWS}

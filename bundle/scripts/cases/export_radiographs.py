@@ -14,6 +14,7 @@ from scripts.geometry import VIEWS
 from scripts.io.atomic import whole_folder
 from scripts.io.case import GEOMETRY_FILE, read_case
 from scripts.io.errors import SomeFailed
+from scripts.io.folders import is_hidden
 from scripts.physics.noise import poisson_noise
 
 
@@ -27,7 +28,7 @@ def find_cases(folder: str | Path | None) -> list[Path]:
         raise ValueError(f"input folder: expected a case or a folder of cases, got {folder!r}; give --input DIR")
     root = Path(folder).resolve()
     found = [path.parent for path in sorted(root.rglob(GEOMETRY_FILE))]
-    cases = [case for case in found if not any(part.startswith(".") for part in case.relative_to(root).parts)]
+    cases = [case for case in found if not is_hidden(case.relative_to(root))]
     if not cases:
         raise ValueError(f"{root}: holds no prepared case, that is a folder with {GEOMETRY_FILE}; check --input")
     named = {case.name: case for case in cases}

@@ -62,11 +62,6 @@ class Case:
     affine: np.ndarray
     ct: Tensor | None = None
 
-    @property
-    def image(self) -> Tensor:
-        """The line integrals under their former name, which ``data`` and ``studies`` still read."""
-        return self.line_integrals
-
 
 def read_case(folder: str | Path, views: Sequence[str] = VIEWS) -> Case:
     """Read and check a case folder.
