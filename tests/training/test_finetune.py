@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from scripts.io.errors import stated_cause
+
 CONFIGS = Path(__file__).parents[2] / "bundle" / "configs"
 FINETUNE = CONFIGS / "finetune.json"
 FROZEN = ("conditioner.stem.", "conditioner.encoder.")
@@ -87,6 +89,18 @@ def test_a_learning_rate_of_zero_changes_nothing(workflow, weights):
     made.run()
     assert made.evaluator.state.metrics == pytest.approx(before, abs=1e-4)
     assert all(torch.equal(v, made.network_def.state_dict()[k].to(v.dtype)) for k, v in load(weights).items())
+
+
+def test_weights_of_another_geometry_are_taken_if_asked(workflow, weights, tmp_path):
+    state, path = load(weights), tmp_path / "elsewhere.pt"
+    torch.save(state | {"geometry": state["geometry"] + 1}, path)
+    refusing, taking = (workflow(FINETUNE, initial_weights=str(path), any_geometry=v, **SHORT) for v in (False, "true"))
+    with pytest.raises(RuntimeError) as error:
+        refusing.parser.get_parsed_content("network")
+    assert "weights were trained for geometry" in str(stated_cause(error.value))
+    started = taking.parser.get_parsed_content("network").state_dict()
+    name = "denoiser.stem.weight"
+    assert torch.equal(started["geometry"], state["geometry"]) and torch.equal(started[name], state[name].float())
 
 
 def test_a_part_that_the_network_lacks_is_refused(start, weights, tmp_path):
