@@ -1,9 +1,6 @@
 """Laws of the statistics of training radiographs, on a small network trained on phantoms."""
 
 import json
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,8 +9,6 @@ import pytest
 import torch
 from scipy.stats import norm
 
-from scripts.cases.phantoms import phantom_scans
-from scripts.cases.prepare import prepare
 from scripts.cases.standard import Settings, radiographs
 from scripts.data.augment import RandomDeformation, WholeBody
 from scripts.data.contrast import RandomContrast
@@ -31,7 +26,7 @@ from scripts.exam.familiarity import (
     read_reference,
     weighted_quantiles,
 )
-from scripts.geometry import VIEWS, BiplanarGeometry, preset
+from scripts.geometry import VIEWS, preset
 from scripts.intensity import hu_to_mu
 from scripts.phantom.torso import torso
 from scripts.physics.separable import SeparableProjector
@@ -300,56 +295,3 @@ def test_a_missing_file_and_one_for_another_network_are_refused(tmp_path):
     Reference(GEOMETRY, 3, dict.fromkeys(VIEWS, random_statistics())).write(tmp_path / "r.json")
     with pytest.raises(ValueError, match="made for BiplanarGeometry.*785.*but the network has .*541"):
         read_reference(tmp_path / "r.json", preset("x2ct", (32, 32, 32), 10.0, 48))
-
-
-def test_the_shipped_file_is_small_and_for_the_shipped_network():
-    path = BUNDLE / "models" / "radiographs.json"
-    network = json.loads((BUNDLE / "configs" / "inference.json").read_text())["geometry"]
-    network.pop("_target_")
-    assert path.stat().st_size < 300_000
-    read_reference(path, BiplanarGeometry(**network))
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# The command
-# ---------------------------------------------------------------------------------------------------------------------
-
-
-def command(cwd, **options):
-    arguments = [f"--{name}={value}" for name, value in options.items()]
-    config = f"--config_file={BUNDLE / 'configs' / 'reference.json'}"
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"OMP_NUM_THREADS": "1"}
-    program = [sys.executable, "-m", "monai.bundle", "run", config, *arguments]
-    return subprocess.run(program, cwd=cwd, env=environment, capture_output=True, text=True)
-
-
-def test_the_command_describes_the_radiographs_of_training():
-    train, reference = (json.loads((BUNDLE / "configs" / f"{n}.json").read_text()) for n in ("train", "reference"))
-    assert reference["geometry"] == train["geometry"]
-    assert [reference[name] for name in ("deformation", "contrast")] == [
-        train["train"][name] for name in ("deformation", "contrast")
-    ]
-    different = {"patients", "length", "deformation", "contrast"}
-    ours, theirs = reference["dataset"], train["train"]["dataset"]
-    assert {k: v for k, v in ours.items() if k not in different} == {
-        k: v for k, v in theirs.items() if k not in different
-    }
-    assert reference["patients"].items() < train["train"]["patients"].items()  # without endless phantoms
-
-
-@pytest.mark.slow
-def test_the_command_makes_a_file_from_any_working_directory(tmp_path):
-    prepare(phantom_scans(4, 0, 10.0, 0.0), tmp_path / "data", Settings(GEOMETRY, 10.0), val=0, test=0)
-    sizes = {"geometry#volume_shape": "[32,32,32]", "geometry#volume_spacing_mm": 10.0}
-    sizes |= {"geometry#detector_pixels": 48, "geometry#detector_spacing_mm": GEOMETRY.detector_spacing_mm}
-    done = command(tmp_path, dataset_dir="data", output="out/r.json", views_per_patient=12, **sizes)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert "reference: 4 patients in out/r.json" in done.stdout
-    assert read_reference(tmp_path / "out" / "r.json", GEOMETRY).patients == 4
-
-
-def test_without_training_cases_the_command_says_so_and_writes_nothing(tmp_path):
-    done = command(tmp_path, dataset_dir="nowhere", output="r.json")
-    assert done.returncode == 1
-    assert "error: nowhere/splits.json: not found" in done.stderr and "Traceback" not in done.stderr
-    assert list(tmp_path.iterdir()) == []
