@@ -2,9 +2,7 @@
 
 import csv
 import json
-import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -55,14 +53,6 @@ def tiny(tmp_path_factory) -> dict[str, str]:
     return {"config": str(folder / "tiny.json"), "weights": str(folder / "model.pt")}
 
 
-def run(folder, tiny, **overrides) -> subprocess.CompletedProcess:
-    options = {"weights": tiny["weights"], "steps": 2, "device": "$torch.device('cpu')"} | overrides
-    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str([*CONFIGS, tiny["config"]])]
-    command += [text for name, value in options.items() for text in (f"--{name}", str(value))]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment)
-
-
 def workflow(tiny, **overrides) -> ConfigWorkflow:
     options = {"weights": tiny["weights"], "device": "$torch.device('cpu')"} | overrides
     return ConfigWorkflow([*CONFIGS, tiny["config"]], workflow_type="inference", logging_file=False, **options)
@@ -85,11 +75,13 @@ def test_the_workflow_has_all_properties(dataset, tiny):
     assert [case["name"] for case in evaluation.dataset] == ["v0"]
 
 
-def test_the_command_evaluates_a_split_beside_the_mean_volume(tmp_path, dataset, tiny):
-    done = run(tmp_path, tiny, dataset_dir=dataset, output_dir=tmp_path / "out", samples=2)
-    assert done.returncode == 0, done.stderr
-    assert "| metric | diffux2ct_correcting | diffux2ct_correcting, mean of 2 samples | mean_volume |" in done.stdout
-    assert "evaluate: [2/2] 100%" in done.stderr
+def test_the_command_evaluates_a_split_beside_the_mean_volume(tmp_path, dataset, tiny, monai_bundle):
+    options = {"weights": tiny["weights"], "steps": 2, "device": "$torch.device('cpu')", "samples": 2}
+    options |= {"dataset_dir": dataset, "output_dir": tmp_path / "out"}
+    done = monai_bundle("run", tmp_path, config_file=[*CONFIGS, tiny["config"]], **options)
+    assert done.wait() == 0, done.output
+    assert "| metric | diffux2ct_correcting | diffux2ct_correcting, mean of 2 samples | mean_volume |" in done.output
+    assert "evaluate: [2/2] 100%" in done.output
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
         "cases.csv", "mean_volume.json", "mean_volume.nii.gz", "summary.csv", "summary.json", "summary.md", "volumes",
     ]  # fmt: skip
@@ -105,7 +97,7 @@ def test_the_command_evaluates_a_split_beside_the_mean_volume(tmp_path, dataset,
     ]
     single, baseline = float(rows[0]["psnr3d_db"]), float(rows[2]["psnr3d_db"])
     assert 0 < single < baseline < 40  # an untrained network is worse than a body in the right place
-    assert rows[0]["lpips_u"] == "" and "| fid_u | – | – | – |" in done.stdout  # no backbone: not measured
+    assert rows[0]["lpips_u"] == "" and "| fid_u | – | – | – |" in done.output  # no backbone: not measured
     record = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert record["parameters"] > 1000 and "fid_backbone_sha256" not in record
     assert record["split"] == "test" and record["seed"] == 0 and len(record["weights_sha256"]) == 64

@@ -1,8 +1,5 @@
 """``export_radiographs.json`` through the real command line, and as MONAI composes it."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,13 +12,11 @@ BUNDLE = Path(__file__).parents[2] / "bundle"
 CONFIG = BUNDLE / "configs" / "export_radiographs.json"
 
 
-def test_the_command_writes_two_films_of_a_case_from_any_working_directory(tmp_path):
-    command = [sys.executable, "-m", "monai.bundle", "run", f"--config_file={CONFIG}"]
-    options = [f"--input={BUNDLE / 'docs' / 'demo'}", "--output=films", "--photons=1e5", "--form=presentation"]
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"OMP_NUM_THREADS": "1"}
-    end = subprocess.run([*command, *options], cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert end.returncode == 0, end.stderr[-2000:]
-    assert "1 of 1 cases in films" in end.stdout
+def test_the_command_writes_two_films_of_a_case_from_any_working_directory(tmp_path, monai_bundle):
+    options = {"input": BUNDLE / "docs" / "demo", "output": "films", "photons": "1e5", "form": "presentation"}
+    end = monai_bundle("run", tmp_path, config_file=CONFIG, **options)
+    assert end.wait() == 0, end.output[-2000:]
+    assert "1 of 1 cases in films" in end.output
     assert {film.scale for film in find_exam(tmp_path / "films" / "demo")[0].values()} == {"display"}
 
 

@@ -1,9 +1,6 @@
 """``sensitivity.json`` through the real command line, on a direct method with random weights."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -46,12 +43,10 @@ def files(tmp_path) -> list[str]:
     return files
 
 
-def test_the_command_writes_what_each_perturbation_costs(files, tmp_path):
-    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(files)]
-    options = ["--dataset_dir=data", "--weights=model.pt", "--output_dir=out", "--turns_deg=[3]", "--method=cnn3d"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run([*command, *options], cwd=tmp_path, capture_output=True, text=True, env=environment)
-    assert done.returncode == 0, done.stderr[-2000:]
+def test_the_command_writes_what_each_perturbation_costs(files, tmp_path, monai_bundle):
+    options = {"dataset_dir": "data", "weights": "model.pt", "output_dir": "out", "turns_deg": "[3]", "method": "cnn3d"}
+    done = monai_bundle("run", tmp_path, config_file=files, **options)
+    assert done.wait() == 0, done.output[-2000:]
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
         "cases.csv", "summary.csv", "summary.json", "summary.md",
     ]  # fmt: skip
@@ -64,5 +59,5 @@ def test_the_command_writes_what_each_perturbation_costs(files, tmp_path):
     assert all(row["psnr3d_db"] > 0 for row in rows.values())
     assert rows["unperturbed"]["ssim3d_change"] == 0 != rows["gain x 1.05"]["psnr3d_db_change"]
     page = (tmp_path / "out" / "summary.md").read_text()
-    assert "| unperturbed | " in page and "| unperturbed | " in done.stdout
+    assert "| unperturbed | " in page and "| unperturbed | " in done.output
     assert "- split: test" in page and "- method: cnn3d" in page and "- weights_sha256: " in page
