@@ -131,6 +131,14 @@ def test_with_volume_changes_the_grid_alone():
         ({"detector_pixels": 32.5}, "detector_pixels counts in whole numbers from 1, got 32.5"),
         ({"volume_shape": (20, 24, -1)}, "volume_shape counts in whole numbers from 1, got -1"),
         ({"volume_shape": (20, 24.5, 28)}, "volume_shape counts in whole numbers from 1, got 24.5"),
+        ({"detector_pixels": True}, "detector_pixels counts in whole numbers from 1, got True"),
+        ({"detector_pixels": 10**6}, "detector_pixels is at most 8192, got 1000000"),
+        ({"detector_pixels": 10**10000}, "detector_pixels is at most 8192, got a number of too many digits"),
+        ({"volume_shape": (8192, 8192, 8192)}, "volume_shape holds at most 2147483648 voxels, got 8192 x 8192 x 8192"),
+        ({"volume_shape": "7" * 10**6}, "volume_shape holds three counts, .* got '777"),
+        ({"volume_spacing_mm": 1e-300}, "volume_spacing_mm is 0.001 to 1000000 mm, got 1e-300"),
+        ({"source_to_detector_mm": 1e308}, r"source_to_detector_mm is 0.001 to 1000000 mm, got 1e\+308"),
+        ({"source_to_detector_mm": True}, "source_to_detector_mm must be a positive number of millimetres, got True"),
         ({"volume_shape": (20, 24)}, r"volume_shape holds three counts, along \(u, v, w\), got \(20, 24\)"),
         ({"frontal_source": "left"}, "frontal_source is 'anterior' or 'posterior', got 'left'"),
         ({"lateral_source": "up"}, "lateral_source is 'right' or 'left', got 'up'"),
@@ -180,6 +188,45 @@ def test_a_bad_file_is_refused_with_its_name_and_the_rule(text, message, tmp_pat
     with pytest.raises(ValueError, match=message) as error:
         read_geometry(path)
     assert str(error.value).startswith(str(path))
+
+
+NUMBERS = ("9" * 10_000, "-" + "9" * 10_000, "1e308", "1e999", "-1e999", "1e-999", "NaN", "true", "null", '"9"', "[[]]")
+NUMERIC = (
+    "source_to_isocentre_mm",
+    "source_to_detector_mm",
+    "detector_pixels",
+    "detector_spacing_mm",
+    "volume_spacing_mm",
+)
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+@pytest.mark.parametrize("field", [*NUMERIC, "volume_shape", "an entry of volume_shape"])
+def test_a_number_that_no_exam_has_is_refused_in_one_short_line_with_file_and_field(field, number, tmp_path):
+    path, name = tmp_path / "geometry.json", field.split()[-1]
+    marker = ["?", 8, 8] if field != name else "?"
+    path.write_text(altered(**{name: marker}).replace('"?"', number))
+    with pytest.raises(ValueError) as error:
+        read_geometry(path)
+    text = str(error.value)
+    assert text.startswith(f"{path}: geometry: {name} ") and "got" in text and len(text) < 300 and "\n" not in text
+
+
+@pytest.mark.parametrize(
+    "content", [b"9" * 10_000, b"[" * 100_000, b"\xff\xfe{\x00}\x00", b" " * 2**21, b'{"a' * 9_999]
+)
+def test_any_other_content_is_refused_by_the_name_of_the_file(content, tmp_path):
+    path = tmp_path / "geometry.json"
+    path.write_bytes(content)
+    with pytest.raises(ValueError) as error:
+        read_geometry(path)
+    assert str(error.value).startswith(f"{path}: ") and len(str(error.value)) < 400
+
+
+def test_a_file_from_windows_may_begin_with_a_byte_order_mark(tmp_path):
+    path = tmp_path / "geometry.json"
+    path.write_text(carm().to_json(), encoding="utf-8-sig")
+    assert read_geometry(path) == carm()
 
 
 def test_a_missing_file_is_refused_rather_than_guessed(tmp_path):

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import json
 import math
+import reprlib
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from numbers import Real
@@ -21,6 +23,11 @@ import torch
 from torch import Tensor
 
 VIEWS = ("frontal", "lateral")
+MAX_COUNT, MAX_VOXELS = 8192, 2**31
+"""Pixels or voxels along a side, and voxels of a volume: twice what detectors and scanners have. Memory is finite."""
+SHORTEST_MM, LONGEST_MM = 1e-3, 1e6
+"""Of every length but the infinite distances of a parallel beam."""
+MAX_FILE_BYTES = 2**20
 _SOURCE_SIGN = {"anterior": 1.0, "posterior": -1.0, "right": 1.0, "left": -1.0}
 _PRESET_DISTANCES_MM = {
     "carm": (785.0, 1200.0),
@@ -50,22 +57,35 @@ def centred_coordinates_mm(count: int, spacing_mm: float) -> Tensor:
 
 
 def _length_mm(name: str, value: float) -> float:
-    if not (isinstance(value, Real) and value > 0):
-        raise ValueError(f"geometry: {name} must be a positive number of millimetres, got {value!r}")
+    if isinstance(value, bool) or not (isinstance(value, Real) and value > 0):
+        raise ValueError(f"geometry: {name} must be a positive number of millimetres, got {_shown(value)}")
+    if not (SHORTEST_MM <= value <= LONGEST_MM or value == math.inf):
+        raise ValueError(f"geometry: {name} is {SHORTEST_MM} to {LONGEST_MM:.0f} mm, got {_shown(value)}")
     return float(value)
 
 
 def _count(name: str, value: int) -> int:
-    if not (isinstance(value, Real) and value >= 1 and value % 1 == 0):
-        raise ValueError(f"geometry: {name} counts in whole numbers from 1, got {value!r}")
+    if isinstance(value, bool) or not (isinstance(value, Real) and value >= 1 and value % 1 == 0):
+        raise ValueError(f"geometry: {name} counts in whole numbers from 1, got {_shown(value)}")
+    if value > MAX_COUNT:
+        raise ValueError(f"geometry: {name} is at most {MAX_COUNT}, got {_shown(value)}")
     return int(value)
+
+
+def _shown(value: object) -> str:
+    """What a message quotes; Python refuses to write integers of thousands of digits."""
+    return (
+        "a number of too many digits" if isinstance(value, int) and value.bit_length() > 1024 else reprlib.repr(value)
+    )
 
 
 def _shape(name: str, values: Iterable[int]) -> tuple[int, int, int]:
     counts = tuple(values) if isinstance(values, Iterable) else ()
     if len(counts) != 3:
-        raise ValueError(f"geometry: {name} holds three counts, along (u, v, w), got {values!r}")
+        raise ValueError(f"geometry: {name} holds three counts, along (u, v, w), got {_shown(values)}")
     u, v, w = (_count(name, n) for n in counts)
+    if u * v * w > MAX_VOXELS:
+        raise ValueError(f"geometry: {name} holds at most {MAX_VOXELS} voxels, got {u} x {v} x {w}")
     return (u, v, w)
 
 
@@ -114,9 +134,11 @@ class BiplanarGeometry:
         object.__setattr__(self, "detector_pixels", _count("detector_pixels", self.detector_pixels))
         object.__setattr__(self, "volume_shape", _shape("volume_shape", self.volume_shape))
         if self.frontal_source not in ("anterior", "posterior"):
-            raise ValueError(f"geometry: frontal_source is 'anterior' or 'posterior', got {self.frontal_source!r}")
+            raise ValueError(
+                f"geometry: frontal_source is 'anterior' or 'posterior', got {_shown(self.frontal_source)}"
+            )
         if self.lateral_source not in ("right", "left"):
-            raise ValueError(f"geometry: lateral_source is 'right' or 'left', got {self.lateral_source!r}")
+            raise ValueError(f"geometry: lateral_source is 'right' or 'left', got {_shown(self.lateral_source)}")
         if self.is_parallel:
             if math.isfinite(self.source_to_isocentre_mm) or math.isfinite(self.source_to_detector_mm):
                 raise ValueError(
@@ -240,9 +262,11 @@ def read_geometry(path: str | Path) -> BiplanarGeometry:
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"{path}: no geometry file; every case states its geometry, it is never guessed")
+    if path.stat().st_size > MAX_FILE_BYTES:
+        raise ValueError(f"{path}: {path.stat().st_size} bytes, a geometry has at most {MAX_FILE_BYTES}; give its JSON")
     try:
-        values = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        values = json.loads(path.read_text(encoding="utf-8-sig"), parse_int=_whole, parse_float=_finite)
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not a JSON geometry ({error})") from error
     if not isinstance(values, dict):
         raise ValueError(f"{path}: a geometry is a JSON object, got {type(values).__name__}")
@@ -250,8 +274,17 @@ def read_geometry(path: str | Path) -> BiplanarGeometry:
     unknown = sorted(set(values) - known)
     missing = sorted(known - {"frontal_source", "lateral_source"} - set(values))
     if unknown or missing:
-        raise ValueError(f"{path}: geometry fields missing {missing}, unknown {unknown}")
+        raise ValueError(f"{path}: geometry fields missing {missing}, unknown {_shown(unknown)}")
     try:
         return BiplanarGeometry.from_dict(values)
-    except (ValueError, OverflowError) as error:
+    except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+def _whole(digits: str) -> int | float:
+    return int(digits) if len(digits) < 20 else _finite(digits)
+
+
+def _finite(digits: str) -> float:
+    """A number too large for Python becomes the largest, which is no length, no count and not infinity."""
+    return max(-sys.float_info.max, min(float(digits), sys.float_info.max))

@@ -1,5 +1,7 @@
 """Weights load strictly or not at all."""
 
+import zipfile
+
 import pytest
 import torch
 from torch import nn
@@ -36,9 +38,9 @@ def test_half_precision_files_fill_a_float32_network(tmp_path):
     torch.testing.assert_close(loaded.layer.weight, trained.layer.weight, atol=1e-3, rtol=1e-3)
 
 
-def with_nan(state):
-    state["layer.bias"] = torch.full_like(state["layer.bias"], float("nan"))
-    return state
+def changed(change):
+    state = Small().state_dict()
+    return state | {"layer.bias": change(state["layer.bias"])}
 
 
 @pytest.mark.parametrize(
@@ -47,9 +49,17 @@ def with_nan(state):
         (Small(width=4).state_dict(), r"2 of another shape \['layer.bias', 'layer.weight'\]"),
         (Small(geometry=2.0).state_dict(), r"trained for geometry \[2.0\], the configuration says \[1.0\]"),
         ({"other": torch.zeros(1)}, "3 tensors missing .* 1 unknown"),
-        ([1, 2], "state_dict of tensors, got list"),
-        ({"layer.weight": 3}, "state_dict of tensors"),
-        (with_nan(Small().state_dict()), "1 tensors hold NaN or infinity, e.g. layer.bias"),
+        ([1, 2], "holds a list, not a dictionary by name; copy the weights again, or give others"),
+        ({1: torch.zeros(1)}, "holds a dict, not a dictionary by name"),
+        ({"layer.weight": 3}, "weights are dense tensors of real numbers, 'layer.weight' is a int; save"),
+        (changed(lambda bias: bias.to_sparse()), "'layer.bias' is torch.float32 in layout torch.sparse_coo"),
+        (changed(lambda bias: bias.to("meta")), "'layer.bias' is .* on meta"),
+        (changed(lambda bias: torch.quantize_per_tensor(bias, 0.1, 0, torch.qint8)), "'layer.bias' is torch.qint8"),
+        (changed(lambda bias: bias.to(torch.complex64)), "'layer.bias' is torch.complex64"),
+        (changed(lambda bias: bias.to(torch.int8)), "1 tensors of another type, e.g. layer.bias: torch.int8 in place"),
+        (changed(lambda bias: bias.to(torch.float8_e4m3fn)), "e.g. layer.bias: torch.float8_e4m3fn in place of"),
+        (changed(lambda bias: bias.double() + 1e300), "1 tensors hold NaN or infinity, e.g. layer.bias"),
+        (changed(lambda bias: bias * float("nan")), "1 tensors hold NaN or infinity, e.g. layer.bias"),
     ],
 )
 def test_wrong_weights_are_refused_and_leave_the_network_untouched(tmp_path, state, message):
@@ -64,8 +74,48 @@ def test_a_missing_or_unsafe_file_is_refused(tmp_path):
     with pytest.raises(ValueError, match="no weights; train them"):
         load_weights(Small(), tmp_path / "absent.pt")
     torch.save(Small(), tmp_path / "pickled.pt")
-    with pytest.raises(ValueError, match="not a weights file that torch can load safely"):
+    with pytest.raises(
+        ValueError, match="pickled.pt: damaged, or not written by torch.save .*; copy the weights again"
+    ):
         load_weights(Small(), tmp_path / "pickled.pt")
+
+
+@pytest.mark.parametrize(
+    "program", [b"", b"hello", b"\x80\x02.", b"\x80\x02h\x07.", b"\x80\x02Q.", b"\x80\x02)R.", b"}u."]
+)
+def test_any_other_pickle_is_refused_in_one_line(tmp_path, program):
+    """Bare, and in place of the one in a file of weights: reading the stack, the memo or what it lacks raises all."""
+    bare, packed = tmp_path / "bare.pt", saved(tmp_path, Small().state_dict())
+    bare.write_bytes(program)
+    with zipfile.ZipFile(packed) as old, zipfile.ZipFile(tmp_path / "other.pt", "w") as new:
+        for name in old.namelist():
+            new.writestr(name, program if name.endswith("data.pkl") else old.read(name))
+    for path in (bare, tmp_path / "other.pt"):
+        with pytest.raises(ValueError, match=f"{path.name}: (damaged|holds|weights)") as error:
+            load_weights(Small(), path)
+        assert "\n" not in str(error.value)
+
+
+def test_one_wrong_bit_anywhere_is_refused_or_harmless(tmp_path):
+    state = {k: torch.randn_like(v) for k, v in nn.Linear(4, 4).state_dict().items()}
+    whole = saved(tmp_path, state).read_bytes()
+    accepted = 0
+    for index in range(0, len(whole), 3):
+        damaged = bytearray(whole)
+        damaged[index] ^= 1 << index % 8
+        (tmp_path / "damaged.pt").write_bytes(damaged)
+        try:
+            loaded = load_weights(nn.Linear(4, 4), tmp_path / "damaged.pt").state_dict()
+        except ValueError:
+            continue
+        assert all(torch.equal(value, state[name]) for name, value in loaded.items()), index
+        accepted += 1
+    for value in state.values():
+        at = whole.index(value.numpy().tobytes())
+        (tmp_path / "damaged.pt").write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        with pytest.raises(ValueError, match="damaged.pt: damaged, .*wrong checksum of"):
+            load_weights(nn.Linear(4, 4), tmp_path / "damaged.pt")
+    assert accepted < len(whole) / 6
 
 
 def test_a_parallel_beams_infinite_distances_are_not_damage(tmp_path):

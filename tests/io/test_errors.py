@@ -1,6 +1,7 @@
 """What a user sees of an error: one message, whatever MONAI wraps around it."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -56,3 +57,26 @@ def test_a_program_that_some_cases_failed_in_ends_with_status_1():
     code = "from scripts.io.errors import *; explain_errors(); raise SomeFailed('1 of 2 cases', ['a: no CT'])"
     done = subprocess.run([sys.executable, "-c", code], cwd=BUNDLE, env=os.environ, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (1, "1 of 2 cases failed:\na: no CT\n")
+
+
+def test_a_refusal_of_the_file_system_is_one_line(shown):
+    refused = PermissionError(13, "Permission denied", "/out/a")
+    assert shown(wrapped(refused)).startswith("error: [Errno 13] Permission denied: '/out/a'; check the path")
+    assert "Traceback" not in shown(OSError(28, "No space left on device"))
+    assert "ConnectionError" in shown(ConnectionError("reset"))  # nothing that the file system said
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_an_interrupted_program_says_so_in_one_line_and_ends_with_status_130(tmp_path):
+    (tmp_path / "program.py").write_text(
+        "import time; from scripts.io.errors import *; explain_errors(); print('ready', flush=True); time.sleep(60)"
+    )
+    command = [sys.executable, "-m", "program"]
+    environment = os.environ | {"PYTHONPATH": f"{BUNDLE}{os.pathsep}{tmp_path}"}
+    process = subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGINT)
+    assert process.communicate()[1] == "interrupted; what was finished is kept\n"
+    assert process.returncode == 130

@@ -4,8 +4,9 @@ import math
 
 import numpy as np
 import pytest
+import torch
 
-from scripts.io.options import as_bool, require_number, require_whole
+from scripts.io.options import SEEDS, as_bool, require_number, require_seed, require_whole
 
 
 @pytest.mark.parametrize(("given", "meant"), [(True, True), ("true", True), ("False", False), (False, False)])
@@ -39,3 +40,14 @@ def test_what_is_no_whole_number_is_refused_by_name(value):
 def test_what_is_no_number_is_refused_by_name(value):
     with pytest.raises(ValueError, match="--val takes a number, got"):
         require_number(test=0.1, val=value)
+
+
+@pytest.mark.parametrize("value", [-1, SEEDS, 99999999999999999999999, pytest.param(10**10_000, id="long")])
+def test_what_no_generator_takes_is_refused_by_name(value):
+    for seed in (0, SEEDS - 1):
+        require_seed(seed=seed)
+        torch.manual_seed(seed), np.random.seed(seed)
+    with pytest.raises(ValueError, match="--seed is 0 to 4294967295, got"):
+        require_seed(seed=value)
+    with pytest.raises(ValueError, match="--seed takes a whole number, got 'x'"):
+        require_seed(seed="x")

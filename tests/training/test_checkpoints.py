@@ -69,9 +69,32 @@ def test_failed_write_leaves_the_older_file_whole(tmp_path, monkeypatch):
     path = tmp_path / "model.pt"
     save_atomically({"a": torch.zeros(2)}, path)
     monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(ValueError, match=r"model\.pt: cannot be written \(disk full\); make room there"):
         save_atomically({"a": torch.ones(2)}, path)
     assert torch.load(path)["a"].tolist() == [0, 0]
+
+
+def test_what_torch_makes_of_a_full_disk_is_told_in_one_line(tmp_path, monkeypatch):
+    save = torch.save
+    monkeypatch.setattr(torch, "save", lambda value, path: save(value, "/dev/full"))
+    with pytest.raises(ValueError, match=r"model\.pt: cannot be written \(.*\); make room there") as error:
+        save_atomically({"a": torch.zeros(10**6)}, tmp_path / "model.pt")
+    assert "\n" not in str(error.value) and not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_cannot_be_is_refused_before_training(tmp_path):
+    (tmp_path / "models").write_text("mine")
+    with pytest.raises(ValueError, match="models: a file, so there is no folder"):
+        train(tmp_path / "models", 2)
+    with pytest.raises(ValueError, match="cannot be written"):
+        save_atomically({}, tmp_path / "models" / "a.pt")
+
+
+@pytest.mark.parametrize("state", [[1], {"a": 1}, {"unchanged": [], "trainer": 3}, {"unchanged": {}, "network": 3}])
+def test_what_is_no_checkpoint_is_refused_by_name(tmp_path, state):
+    save_atomically(state, tmp_path / "checkpoint_epoch=1.pt")
+    with pytest.raises(ValueError, match=r"epoch=1\.pt: (cannot resume|holds a list)"):
+        train(tmp_path, 2)
 
 
 def truncate(path: Path) -> None:
@@ -94,7 +117,7 @@ def test_damaged_checkpoint_is_refused_by_name_and_with_a_remedy(tmp_path, damag
     save_atomically({"network": torch.full((1000,), 7.5)}, path)
     assert read_checkpoint(path)["network"].unique().tolist() == [7.5]
     damage(path)
-    with pytest.raises(ValueError, match=r"checkpoint_epoch=2\.pt: damaged checkpoint \(.*delete it to resume from"):
+    with pytest.raises(ValueError, match=r"checkpoint_epoch=2\.pt: damaged.*; delete this checkpoint to resume from"):
         read_checkpoint(path)
 
 

@@ -19,7 +19,7 @@ from scripts.diffusion.schedules import respaced_timesteps
 from scripts.inference.network import DiffusionNetwork, DirectNetwork, SuperResolvingNetwork
 from scripts.inference.precision import mixed_precision
 from scripts.inference.tiles import in_tiles
-from scripts.io.options import require_number, require_whole
+from scripts.io.options import require_number, require_seed, require_whole
 
 
 class Sampling:
@@ -52,7 +52,8 @@ class Sampling:
         amp: bool = False,
         callback: Callable[[int, int], None] | None = None,
     ) -> None:
-        require_whole(steps=steps, seed=seed, samples=samples, sample_batch=sample_batch)
+        require_seed(seed=seed)
+        require_whole(steps=steps, samples=samples, sample_batch=sample_batch)
         require_number(power=power)
         if min(samples, sample_batch) < 1:
             raise ValueError(f"samples and sample_batch must be at least 1, got {samples} and {sample_batch}")

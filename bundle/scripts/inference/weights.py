@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
+
+from scripts.io.tensors import read_tensors
+
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def load_weights(network: nn.Module, path: str | Path) -> nn.Module:
@@ -22,18 +26,35 @@ def read_state(network: nn.Module, path: Path) -> dict[str, torch.Tensor]:
     """The tensors of a raw ``state_dict`` file, on the network's device.
 
     Raises:
-        ValueError: no such file, or not a state_dict of tensors.
+        ValueError: no such file, a damaged one, or not a state_dict of dense tensors of real numbers.
     """
     if not path.is_file():
         raise ValueError(f"{path}: no weights; train them with train.json, or give the file with --weights")
-    device = next(network.parameters()).device
     try:
-        state = torch.load(path, map_location=device, weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise ValueError(f"{path}: not a weights file that torch can load safely ({error})") from error
-    if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
-        raise ValueError(f"{path}: weights are a state_dict of tensors, got {type(state).__name__}")
+        state = read_tensors(path, next(network.parameters()).device)
+    except ValueError as error:
+        raise ValueError(f"{error}; copy the weights again, or give others with --weights") from error
+    for name, value in state.items():
+        if not _is_plain(value):
+            raise ValueError(
+                f"{path}: weights are dense tensors of real numbers, {name!r} is {_kind(value)}; "
+                "save the state_dict of a network that is not quantised"
+            )
     return state
+
+
+def _is_plain(value: Any) -> bool:
+    return (
+        isinstance(value, torch.Tensor)
+        and value.layout == torch.strided
+        and not (value.is_quantized or value.is_complex() or value.is_meta or value.is_nested)
+    )
+
+
+def _kind(value: Any) -> str:
+    if not isinstance(value, torch.Tensor):
+        return f"a {type(value).__name__}"
+    return f"{value.dtype} in layout {value.layout} on {value.device}"
 
 
 def filled(network: nn.Module, path: Path, state: dict[str, torch.Tensor]) -> nn.Module:
@@ -56,13 +77,25 @@ def _check_match(path: Path, expected: dict[str, torch.Tensor], state: dict[str,
             f"{extra[:2]}, {len(other_shape)} of another shape {sorted(other_shape)[:2]}; use the configuration they "
             "were trained with"
         )
+    other_type = [k for k in expected if state[k].dtype not in _accepted(expected[k].dtype)]
+    if other_type:
+        k = other_type[0]
+        raise ValueError(
+            f"{path}: {len(other_type)} tensors of another type, e.g. {k}: {state[k].dtype} in place of "
+            f"{expected[k].dtype}; save the state_dict of a network that is not quantised"
+        )
     ours, theirs = expected.get("geometry"), state.get("geometry")
     if ours is not None and theirs is not None and not torch.equal(ours.cpu().double(), theirs.cpu().double()):
         raise ValueError(
             f"{path}: weights were trained for geometry {theirs.tolist()}, the configuration says {ours.tolist()} "
             "(source to isocentre and detector in mm, pixels, pitch, volume shape, spacing, source sides)"
         )
-    learned = {k: v for k, v in state.items() if k != "geometry"}  # a parallel beam's distances are infinite
-    broken = [k for k, v in learned.items() if v.is_floating_point() and not torch.isfinite(v).all()]
+    learned = [k for k in state if k != "geometry"]  # a parallel beam's distances are infinite
+    broken = [k for k in learned if not torch.isfinite(state[k].to(expected[k].dtype)).all()]
     if broken:
         raise ValueError(f"{path}: {len(broken)} tensors hold NaN or infinity, e.g. {broken[0]}; train again")
+
+
+def _accepted(dtype: torch.dtype) -> tuple[torch.dtype, ...]:
+    """The types of a file that fill a tensor of ``dtype``."""
+    return FLOATS if dtype in FLOATS else (dtype,)

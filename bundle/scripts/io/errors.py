@@ -7,7 +7,10 @@ import sys
 from collections.abc import Iterable
 from types import TracebackType
 
+from scripts.io.refusal import one_line
+
 TRACEBACK_VARIABLE = "BUNDLE_TRACEBACK"
+INTERRUPTED = 130
 
 
 class SomeFailed(ValueError):
@@ -24,28 +27,37 @@ class SomeFailed(ValueError):
 
 
 def stated_cause(error: BaseException) -> ValueError | None:
-    """The outermost ``ValueError`` of a chain of causes: the one that tells the user what to do. None if there is none.
+    """The outermost error of a chain of causes that tells the user what to do. None if there is none.
 
-    Further out are MONAI's wrappers, which are ``RuntimeError``; further in is what a library said to us.
+    That is a ``ValueError``, or what stands for a refusal of the file system. Further out are MONAI's wrappers, which
+    are ``RuntimeError``; further in is what a library said to us.
     """
     link: BaseException | None = error
-    while link is not None and not isinstance(link, ValueError):
+    while link is not None:
+        if isinstance(link, ValueError):
+            return link
+        if isinstance(link, OSError) and link.strerror:
+            return ValueError(one_line(f"{link}; check the path, its permissions and the space on the disk"))
         link = link.__cause__
-    return link
+    return None
 
 
 def explain_errors() -> None:
-    """From now on, an uncaught error caused by a ``ValueError`` ends the program with that one message.
+    """From now on, an uncaught error with a :func:`stated_cause` ends the program with that one message.
 
     MONAI wraps errors once per level of the configuration, which buries the message under pages of traceback. Every
     error this bundle raises on bad input is a ``ValueError`` that says what to do; other errors keep their traceback,
     and so do all if the environment variable ``BUNDLE_TRACEBACK`` is set. :class:`SomeFailed` is printed as it is: its
-    traceback tells nothing, since every failure arose elsewhere.
+    traceback tells nothing, since every failure arose elsewhere. An interrupted program says so and ends with status
+    130, as shells have it.
     """
     sys.excepthook = _explain
 
 
 def _explain(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+    if isinstance(error, KeyboardInterrupt):
+        print("interrupted; what was finished is kept", file=sys.stderr)
+        raise SystemExit(INTERRUPTED)
     cause = stated_cause(error)
     if isinstance(cause, SomeFailed):
         print(cause, file=sys.stderr)

@@ -1,9 +1,10 @@
-"""What is wrong with an input, as one line that fits a log."""
+"""What is wrong with an input or an output, as one line that fits a log."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 MAX_CHARACTERS = 900
 """Names, values and what a library says may be of any length; of a longer message the beginning and the end is kept."""
@@ -27,6 +28,20 @@ def refusals(name: str = "") -> Iterator[None]:
     except OSError as error:
         reason = f"{error.filename}: cannot be read ({error.strerror}); check the path and its permissions"
         raise ValueError(one_line(prefix + reason)) from error
+
+
+@contextmanager
+def write_refusals(path: str | Path) -> Iterator[None]:
+    """Turn a refusal of the file system, inside the block that writes ``path``, into a ``ValueError`` of one line.
+
+    Raises:
+        ValueError: the disk is full, the place cannot be written to, a file stands where a folder should.
+    """
+    try:
+        yield
+    except OSError as error:
+        remedy = "make room there, correct the permissions, or write to another folder"
+        raise ValueError(one_line(f"{path}: cannot be written ({error}); {remedy}")) from error
 
 
 def one_line(text: str) -> str:

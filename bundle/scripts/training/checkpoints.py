@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import re
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,9 @@ from typing import Any
 import torch
 from ignite.engine import Engine, Events
 
-from scripts.io.atomic import whole_file
+from scripts.io.atomic import require_writable, whole_file
+from scripts.io.refusal import write_refusals
+from scripts.io.tensors import read_tensors
 
 logger = logging.getLogger(__name__)
 
@@ -48,9 +49,14 @@ class Checkpoints:
         self.map_location, self.is_writer = map_location, is_writer
 
     def attach(self, engine: Engine) -> None:
-        """Resume when ``engine`` starts and save after each of its epochs."""
+        """Resume when ``engine`` starts and save after each of its epochs.
+
+        Raises:
+            ValueError: the folder cannot be written to.
+        """
         engine.add_event_handler(Events.STARTED, self.resume)
         if self.is_writer:
+            require_writable(self.folder)
             engine.add_event_handler(Events.EPOCH_COMPLETED, self.save)
 
     def save(self, engine: Engine) -> None:
@@ -75,7 +81,7 @@ class Checkpoints:
         checkpoint, planned = read_checkpoint(saved[-1], self.map_location), engine.state.max_epochs
         try:
             self._restore(engine, checkpoint)
-        except (KeyError, RuntimeError, ValueError) as error:
+        except (LookupError, TypeError, AttributeError, RuntimeError, ValueError) as error:
             raise ValueError(
                 f"{saved[-1]}: cannot resume: {error}; use the configuration this run was started with, or start "
                 "another run with another --output_dir"
@@ -105,20 +111,24 @@ def read_checkpoint(path: Path, map_location: torch.device | str | None = None) 
     """Load a checkpoint, after checking that every byte of it is what was written.
 
     Raises:
-        ValueError: the file is damaged.
+        ValueError: the file is damaged, or no checkpoint.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            damaged: str | Exception | None = archive.testzip()  # torch.load does not compare the checksums
-    except (OSError, zipfile.BadZipFile) as error:
-        damaged = error
-    if damaged is not None:
-        raise ValueError(f"{path}: damaged checkpoint ({damaged}); delete it to resume from the one before it")
-    return torch.load(path, map_location=map_location, weights_only=True)
+        return read_tensors(path, map_location)
+    except ValueError as error:
+        raise ValueError(f"{error}; delete this checkpoint to resume from the one before it") from error
 
 
 def save_atomically(value: Any, path: Path) -> None:
-    """``torch.save`` to a file that appears, or is replaced, only when it is complete."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """``torch.save`` to a file that appears, or is replaced, only when it is complete.
+
+    Raises:
+        ValueError: the file system refuses.
+    """
+    with write_refusals(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as partial:
-        torch.save(value, partial)
+        try:
+            torch.save(value, partial)
+        except RuntimeError as error:  # what torch makes of a full disk
+            raise OSError(str(error).split("\n")[0]) from error

@@ -21,4 +21,4 @@ class SeedIterations:
 
     def __call__(self, engine: Engine) -> None:
         """Seed for the iteration that starts."""
-        torch.manual_seed((self.seed * 1009 + self.rank) * 10_000_019 + engine.state.iteration)
+        torch.manual_seed(((self.seed * 1009 + self.rank) * 10_000_019 + engine.state.iteration) % 2**64)

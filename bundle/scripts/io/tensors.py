@@ -1,0 +1,34 @@
+"""Files of tensors, as ``torch.save`` writes them: read when every byte is what was written, or refused."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from scripts.io.refusal import one_line
+
+
+def read_tensors(path: Path, map_location: torch.device | str | None = None) -> dict[str, Any]:
+    """The dictionary in a file, on ``map_location``.
+
+    Raises:
+        ValueError: the file is damaged, or holds anything else.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()  # torch.load does not compare the checksums
+        if damaged is not None:
+            raise zipfile.BadZipFile(f"wrong checksum of {damaged}")
+        value = torch.load(path, map_location=map_location, weights_only=True)
+    except Exception as error:  # on foreign or damaged bytes zipfile and the unpickler raise errors of any kind
+        raise ValueError(one_line(f"{path}: damaged, or not written by torch.save ({_said(error)})")) from error
+    if not isinstance(value, dict) or not all(isinstance(name, str) for name in value):
+        raise ValueError(f"{path}: holds a {type(value).__name__}, not a dictionary by name")
+    return value
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".split("\n")[0]
