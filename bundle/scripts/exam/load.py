@@ -190,7 +190,7 @@ class LoadExamd(MapTransform):
         radiograph = replace(radiograph, scale=self.options.intensity or radiograph.scale)
         film = linearise(radiograph, self.options.air_value)
         try:
-            view = self._resampled(film.pixels, useful_area(film.pixels), acquisition, name)
+            view = self._resampled(film.pixels, useful_area(film.pixels, radiograph.shown), acquisition, name)
         except ValueError as error:
             raise ValueError(f"{radiograph.path}: {error}") from error
         pixels, steps = view.pixels, (*film.steps, *view.input.steps)
