@@ -297,6 +297,16 @@ def test_bad_option_is_refused_with_one_clear_error(tmp_path, options, message):
     assert re.search(message, refused(tmp_path, **options))
 
 
+def test_folders_named_by_date_or_with_signs_are_those_that_were_typed(command_line, tmp_path):
+    for name in ("p1", "p1#2"):
+        films(tmp_path / name)
+    done = command_line(input="p1#2", output_dir="20241129", outputs="nifti", air_value=60000)
+    assert done.wait() == 0, done.output[-2000:]
+    record = json.loads((tmp_path / "20241129" / "p1_2" / "result.json").read_text())
+    assert record["exam"] == "p1#2"
+    assert set(record["inputs_sha256"]) == {f"p1#2/{view}.dcm" for view in VIEWS}
+
+
 def test_on_the_command_line_bad_input_is_one_message_and_not_a_traceback(command_line, tmp_path):
     done = command_line(input=tmp_path / "nothing", output_dir=tmp_path / "out")
     assert done.wait() == 1
