@@ -145,16 +145,24 @@ def test_a_view_of_an_exam_with_both_gives_bit_for_bit_the_volume_of_that_view_a
     assert np.array_equal(of_both, infer(tmp_path / "b", input=None, **{view: str(demo / f"{view}.dcm")}, **options))
 
 
-def test_other_views_make_another_result(tmp_path):
+def test_other_views_make_another_result_beside_the_first(tmp_path):
     def run(**options):
         infer(tmp_path, one_view=True, **options)
         (row,) = csv.DictReader((tmp_path / "summary.csv").open())
-        return row["status"], json.loads((tmp_path / "demo" / "result.json").read_text())["views"]
+        return row["status"], json.loads((tmp_path / row["folder"] / "result.json").read_text())["views"]
 
     assert run() == ("done", list(VIEWS))
     assert run(views="lateral") == ("done", ["lateral"])
     assert run(views=["lateral"]) == ("kept", ["lateral"])
     assert run(views="frontal") == ("done", ["frontal"])
+    assert run() == ("kept", list(VIEWS))
+
+
+def test_an_exam_whose_output_is_its_own_folder_is_the_same_exam_ever_after(tmp_path):
+    demo = films(tmp_path / "demo")
+    first, again = (infer(demo, input=str(demo), air_value=60000, seed=seed) for seed in (0, 0))
+    (row,) = csv.DictReader((demo / "summary.csv").open())
+    assert row["status"] == "kept" and np.array_equal(first, again)
 
 
 def test_every_sampler_is_chosen_by_name(tmp_path, demo_hu):
@@ -272,6 +280,7 @@ def test_two_dicom_radiographs_become_a_ct_series_of_the_same_study(command_line
         ({"steps": "two"}, "--steps takes a whole number, got 'two'"),
         ({"samples": 2.5}, "--samples takes a whole number, got 2.5"),
         ({"power": "high"}, "--power takes a number, got 'high'"),
+        ({"input": None}, "nothing to reconstruct: give --input, .* the demo is --input .*docs/demo"),
         ({"input": "no/such/folder"}, "no such folder"),
         ({"input": None, "frontal": "f.nii.gz"}, "missing --lateral"),
         ({"views": "frontal"}, "trained with both views and would take a missing one for air, got 'frontal'"),
@@ -285,7 +294,17 @@ def test_two_dicom_radiographs_become_a_ct_series_of_the_same_study(command_line
     ],
 )
 def test_bad_option_is_refused_with_one_clear_error(tmp_path, options, message):
-    assert message in refused(tmp_path, **options)
+    assert re.search(message, refused(tmp_path, **options))
+
+
+def test_folders_named_by_date_or_with_signs_are_those_that_were_typed(command_line, tmp_path):
+    for name in ("p1", "p1#2"):
+        films(tmp_path / name)
+    done = command_line(input="p1#2", output_dir="20241129", outputs="nifti", air_value=60000)
+    assert done.wait() == 0, done.output[-2000:]
+    record = json.loads((tmp_path / "20241129" / "p1_2" / "result.json").read_text())
+    assert record["exam"] == "p1#2"
+    assert set(record["inputs_sha256"]) == {f"p1#2/{view}.dcm" for view in VIEWS}
 
 
 def test_on_the_command_line_bad_input_is_one_message_and_not_a_traceback(command_line, tmp_path):

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from scripts.exam.contents import radiographs
 from scripts.exam.find import find_exams
 from scripts.exam.views import ViewChoice
 from scripts.geometry import read_geometry
+from scripts.io.names import safe_name
 
 DEMO = Path(__file__).parents[2] / "bundle" / "docs" / "demo"
 GEOMETRY = read_geometry(DEMO / "geometry.json")
@@ -77,16 +79,92 @@ def test_a_list_that_is_none_is_refused_with_its_name(tmp_path, text):
         find_exams(tmp_path / "exams.json")
 
 
-def test_two_exams_of_one_name_are_refused(tmp_path):
-    (tmp_path / "exams.json").write_text('["x/a", "y/a"]')
-    with pytest.raises(ValueError, match="two exams would both be written to 'a': .*x/a and .*y/a"):
-        find_exams(tmp_path / "exams.json")
+@pytest.mark.parametrize(
+    ("sources", "expected"),
+    [
+        (["x/a", "y/a"], ["a", "a-2"]),
+        (["x/a", "y/A", "z/a"], ["a", "A-2", "a-3"]),
+        (["x/a b", "y/a_b"], ["a b", "a_b-2"]),
+        (["x/a", "x/a-2", "y/a"], ["a", "a-2", "a-3"]),
+        (["x/1.2.840.1.zip", "x/1.2.840.2.zip"], ["1.2.840.1", "1.2.840.2"]),
+        (["x/Doe.John.nii.gz", "x/Doe.Jane.NII"], ["Doe.John", "Doe.Jane"]),
+        ([["f/A_pa.dcm", "f/A_lat.dcm"], ["f/B_pa.dcm", "f/B_lat.dcm"]], ["f_A", "f_B"]),
+        ([{"frontal": "f/7-pa.png", "lateral": "f/7-lat.png"}, ["f/pa.png", "f/lat.png"]], ["f_7", "f"]),
+        ([["f/1", "f/2"], ["f/3", "f/4"]], ["f", "f-2"]),
+        (["x/" + "n" * 200 + end for end in ("1", "2")], ["n" * 200 + end for end in ("1", "2")]),
+    ],
+)
+def test_names_are_whole_and_no_two_exams_share_a_folder(tmp_path, sources, expected):
+    (tmp_path / "exams.json").write_text(json.dumps(sources))
+    found = names(tmp_path / "exams.json")
+    assert found == expected
+    assert len({safe_name(name).casefold() for name in found}) == len(found)
+
+
+def test_zips_named_by_uid_are_exams_of_their_own(tmp_path):
+    for uid in ("1.2.840.113619.1", "1.2.840.113619.2"):
+        (tmp_path / f"{uid}.zip").touch()
+    assert names(tmp_path) == ["1.2.840.113619.1", "1.2.840.113619.2"]
+    assert names(tmp_path / "1.2.840.113619.2.zip") == ["1.2.840.113619.2"]
+
+
+def exam_folder(path):
+    path.mkdir(parents=True)
+    for film in ("IMG1", "IMG2"):
+        (path / film).write_bytes(PNG)
+    return path
+
+
+STRAY = {
+    "Thumbs.db": bytes.fromhex("d0cf11e0a1b11ae1") + bytes(504),
+    "desktop.ini": b"[.ShellClassInfo]\r\n",
+    "exams.xlsx": b"PK\x03\x04" + bytes(60),
+    "notes.docx": b"PK\x03\x04" + bytes(60),
+    "LOCKFILE": b"",
+    "viewer.exe": b"MZ\x90\x00" + bytes(200),
+    "report.pdf": b"%PDF-1.7\n",
+}
+
+
+@pytest.mark.parametrize("name", STRAY)
+def test_a_stray_file_changes_neither_a_batch_nor_an_exam(tmp_path, name):
+    for exam in ("p1", "p2"):
+        exam_folder(tmp_path / "batch" / exam)
+    for folder in (tmp_path / "batch", tmp_path / "batch" / "p1"):
+        (folder / name).write_bytes(STRAY[name])
+    assert names(tmp_path / "batch") == ["p1", "p2"]
+    assert names(tmp_path / "batch" / "p1") == ["p1"]
+    assert [path.name for path in radiographs(tmp_path / "batch" / "p1")] == ["IMG1", "IMG2"]
+
+
+def test_an_exam_whose_link_leads_nowhere_stays_in_the_batch(tmp_path):
+    exam_folder(tmp_path / "p1")
+    (tmp_path / "p2").symlink_to(tmp_path / "unmounted")
+    (tmp_path / "p3.zip").symlink_to(tmp_path / "unmounted.zip")
+    assert names(tmp_path) == ["p1", "p2", "p3"]
+    assert names(tmp_path / "p2") == ["p2"]
+
+
+def test_an_exam_is_called_as_its_link_is(tmp_path):
+    exam_folder(tmp_path / "store" / "7f3a")
+    (tmp_path / "anna").symlink_to(tmp_path / "store" / "7f3a")
+    assert names(tmp_path / "anna") == ["anna"]
+
+
+def test_results_in_the_folder_of_exams_are_no_exams(tmp_path):
+    for exam in ("p1", "p2"):
+        exam_folder(tmp_path / exam)
+    result = exam_folder(tmp_path / "out" / "p1")
+    (result / "result.json").touch()
+    (tmp_path / "out" / "summary.csv").touch()
+    assert names(tmp_path) == ["p1", "p2"]
+    (result / "result.json").rename(tmp_path / "p2" / "result.json")
+    assert names(tmp_path) == ["out", "p1"], "a folder of exams with a table of one's own; a result moved here"
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({}, "nothing to reconstruct"),
         ({"input": "x", "frontal": "y"}, "not both"),
         ({"lateral": "y"}, "missing --frontal"),
         ({"input": "absent"}, "no such folder or file"),
@@ -117,6 +195,10 @@ def test_an_exam_of_one_view_may_lack_the_other_and_is_named_alike(tmp_path, vie
 def test_half_an_exam_names_the_option_if_the_network_takes_one_view(arguments):
     with pytest.raises(ValueError, match="this network also takes one view: choose it by --views frontal or --v"):
         find_exams(**arguments, choice=ViewChoice(one_view=True))
+
+
+def test_without_any_input_there_are_no_exams():
+    assert find_exams() == []
 
 
 def test_an_empty_folder_is_refused(tmp_path):

@@ -36,6 +36,15 @@ def test_dicom_is_told_by_content(tmp_path, name):
     assert radio.sha256 == sha256(tmp_path / name)
 
 
+def test_dicom_with_the_head_of_a_tiff_in_its_preamble_is_dicom(tmp_path):
+    path = write_radiograph(tmp_path / "x", ViewPosition="PA")
+    (plain,) = read_radiographs(path)
+    path.write_bytes(b"II*\0\x08\0\0\0".ljust(128, b"\0") + path.read_bytes()[128:])
+    (radio,) = read_radiographs(path)
+    assert (radio.modality, radio.view) == ("DX", "frontal")
+    np.testing.assert_array_equal(radio.pixels, plain.pixels)
+
+
 def test_a_frame_reaches_the_dicom_reader(tmp_path):
     frames = np.stack([film(seed=seed) for seed in range(2)])
     radiograph("XA", frames).save_as(tmp_path / "x")
@@ -103,6 +112,12 @@ def test_nifti_is_told_by_content(tmp_path, suffix):
 )
 def test_a_radiograph_is_one_by_content_or_claims_to_be_by_name(tmp_path, name, content, expected):
     (tmp_path / name).write_bytes(content)
+    assert is_radiograph(tmp_path / name) == expected
+
+
+@pytest.mark.parametrize(("name", "expected"), [("frontal.dcm", True), ("frontal.nii.gz", True), ("p3", False)])
+def test_a_link_that_leads_nowhere_is_a_radiograph_by_its_name(tmp_path, name, expected):
+    (tmp_path / name).symlink_to(tmp_path / "unmounted")
     assert is_radiograph(tmp_path / name) == expected
 
 

@@ -33,7 +33,8 @@ def test_files_are_unpacked_and_vanish_afterwards(tmp_path, method):
 
 
 def test_hidden_files_are_left_out(tmp_path):
-    path = pack(tmp_path / "x.zip", [("a.dcm", b"1"), ("__MACOSX/._a.dcm", b"2"), (".DS_Store", b"3")])
+    macos = [("__MACOSX/._a.dcm", b"2"), ("__MACOSX/._b.zip", b"2"), ("exam/__MACOSX/._a", b"2")]
+    path = pack(tmp_path / "x.zip", [("a.dcm", b"1"), *macos, (".DS_Store", b"3")])
     with unpacked(path) as folder:
         assert files(folder) == {"a.dcm": b"1"}
 

@@ -1,10 +1,13 @@
-"""An option that nothing reads is refused, and the nearest one named."""
+"""An option that nothing reads is refused, and the nearest one named; a path is what was typed."""
 
 from pathlib import Path
 
+import fire
 import pytest
+from monai.bundle import ConfigParser
 
-from scripts.io.command_line import check_options
+from scripts.io import command_line
+from scripts.io.command_line import as_typed, check_options
 
 CONFIGS = Path(__file__).parents[2] / "bundle" / "configs"
 WORKFLOWS = sorted(p.stem for p in CONFIGS.glob("*.json") if p.stem not in ("metadata", "mlflow", "gpu"))
@@ -49,7 +52,7 @@ def test_an_entry_inside_a_component_may_be_set(name):
 
 
 def test_values_are_no_options():
-    check_options(command("--input", "-5", "--seed", "-3"))
+    check_options(command("--air_value", "-5", "--seed", "-3"))
 
 
 @pytest.mark.parametrize("files", ["['{0}','{1}']", "{0},{1}"])
@@ -68,3 +71,59 @@ def test_help_lists_options_with_their_defaults_and_ends_the_program(capsys):
 def test_another_program_is_left_alone():
     check_options(["pytest", "--inptu", "x"])
     check_options([PROGRAM, "verify_metadata", "--anything", "x"])
+
+
+PATHS = [
+    "20241128", "2024_11_28", "1e5", "0x10", "-5", "(1)", "True", "name, with comma", "Doe, Anna", "p1#2", "/data/p1#2",
+    "a b", "../x", "a@b", "50%", "a::b", "it's", 'the "best"', "b\\c", "M\u00fcller", "[2024] x", "plain",
+]  # fmt: skip
+
+
+def as_read(text):
+    """What a configuration's ``output_dir`` is after Fire and MONAI have read it from the command line."""
+    (parser,) = [ConfigParser({"output_dir": "default", "used": "@output_dir"})]
+    fire.Fire(lambda output_dir: parser.update({"output_dir": output_dir}), command=[f"--output_dir={text}"])
+    return parser.get_parsed_content("used")
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_path_is_what_was_typed(path):
+    assert as_read(as_typed(path)) == path
+
+
+@pytest.mark.parametrize("path", ["@eaDir", "%x", "$x", "[1]", "'a'", "{a}"])
+def test_a_path_that_exists_is_never_syntax(tmp_path, monkeypatch, path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / path).mkdir()
+    assert as_read(as_typed(path)) == path
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("['a.dcm','b.dcm']", ["a.dcm", "b.dcm"]),
+        ("['a#1','b']", ["a#1", "b"]),
+        ("{'lateral':'l#2'}", {"lateral": "l#2"}),
+    ],
+)
+def test_a_list_or_mapping_of_paths_keeps_their_names(text, value):
+    assert as_read(as_typed(text)) == value
+
+
+@pytest.mark.parametrize("text", ["", "None", "plain", "a/b.zip", "$@bundle_root + '/x'", "@bundle_root"])
+def test_what_is_read_as_meant_is_left_alone(text):
+    assert as_typed(text) == text
+
+
+@pytest.mark.parametrize("name", ["inference", "train", "prepare", "export_radiographs"])
+def test_a_run_with_a_misread_path_is_replaced_by_one_as_typed(monkeypatch, name):
+    runs = []
+    monkeypatch.setattr(command_line.monai.bundle, "run", lambda config_file, **given: runs.append(given))
+    option = "output_dir" if name in ("inference", "train") else "output"
+    monkeypatch.setattr("sys.argv", command(f"--{option}", "20241129", config=name))
+    with pytest.raises(SystemExit, match="0"):
+        check_options()
+    (given,) = runs
+    assert ConfigParser({"x": given[option]}).get_parsed_content("x") == "20241129"
+    check_options()
+    assert len(runs) == 1, "the new run is as typed"

@@ -1,6 +1,7 @@
 """Many exams in one run: a bad one does not lose the others, and what is done is not done again."""
 
 import csv
+import json
 
 import pytest
 import torch
@@ -29,7 +30,8 @@ class Reader:
     def __call__(self, item):
         if item["image"] in self.broken:
             raise ValueError(f"{item['image']}: damaged; export it again")
-        exam = Exam(item["image"], VIEWS, GEOMETRY.volume_affine(), {item["image"]: "digest"})
+        name, _, digest = item["image"].partition(":")
+        exam = Exam(name, VIEWS, GEOMETRY.volume_affine(), {item["image"]: digest})
         return {"image": MetaTensor(torch.ones(2, 12, 12), meta=to_meta(exam))}
 
 
@@ -107,6 +109,29 @@ def test_a_second_run_does_only_what_is_missing(tmp_path):
     assert (tmp_path / "a" / "ct.nii.gz").stat().st_mtime_ns == before
 
 
+def test_a_second_run_says_what_it_kept_and_where(tmp_path, caplog):
+    batch(tmp_path, ["a"], Water())()
+    with caplog.at_level("INFO"):
+        batch(tmp_path, ["a"], Water())()
+    assert f"{tmp_path / 'a'}: kept" in caplog.text and "--overwrite true" in caplog.text
+
+
+def test_two_exams_of_one_name_keep_their_results_whichever_comes_last(tmp_path):
+    first, second = Water(), Water()
+    batch(tmp_path, ["a:1"], first)()
+    before = (tmp_path / "a" / "ct.nii.gz").read_bytes()
+    batch(tmp_path, ["a:2"], second)()
+    (other,) = (path for path in tmp_path.glob("a-*") if path.is_dir())
+    assert (tmp_path / "a" / "ct.nii.gz").read_bytes() == before
+    for folder, digest in ((tmp_path / "a", "1"), (other, "2")):
+        assert json.loads((folder / "result.json").read_text())["inputs_sha256"] == {f"a:{digest}": digest}
+    again = Water()
+    batch(tmp_path, ["a:2", "a:1"], again)()
+    assert again.seen == []
+    with (tmp_path / "summary.csv").open() as file:
+        assert [row["folder"] for row in csv.DictReader(file)] == [other.name, "a"]
+
+
 def test_other_settings_and_overwrite_do_everything_again(tmp_path):
     batch(tmp_path, ["a", "b"], Water(), provenance={"seed": 0})()
     other, again = Water(), Water()
@@ -125,3 +150,8 @@ def test_the_only_exam_fails_with_its_own_error(tmp_path):
 def test_the_index_is_written_anew_after_every_exam(tmp_path):
     batch(tmp_path, ["a", "b"], Water(), write_index=lambda path, rows: path.write_text(str(len(rows))))()
     assert (tmp_path / "index.html").read_text() == "2"
+
+
+def test_without_an_exam_the_message_says_what_to_give(tmp_path):
+    with pytest.raises(ValueError, match="nothing to reconstruct: give --input, .*; the demo is --input .*docs/demo"):
+        batch(tmp_path, [], Water())()

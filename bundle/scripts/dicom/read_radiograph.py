@@ -32,6 +32,7 @@ from pydicom.uid import (
 
 from scripts.dicom.codec import decode
 from scripts.dicom.projection import read_projection, text
+from scripts.dicom.shutter import KEYWORDS, shown_area
 from scripts.io.intake import check_pixels, check_shape, read_bytes
 from scripts.io.radiograph import Radiograph
 
@@ -104,6 +105,7 @@ def read_dicom_radiograph(path: str | Path, frame: int | None = None) -> Radiogr
         sha256=hashlib.sha256(data).hexdigest(),
         pixels=pixels,
         scale=scale,
+        shown=shown_area(dataset, stored),
         modality=modality,
         is_lossy=text(dataset, "LossyImageCompression") == "01" or syntax in _LOSSY,
         header=_header(dataset),
@@ -162,7 +164,7 @@ def _read_elements(data: bytes) -> FileDataset:
     if _read_meta(file).get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
         raise ValueError("it is deflated as a whole, which is not supported")
     file.seek(0)
-    dataset = dcmread(file, force=True, specific_tags=[*_HEADER, *_IMAGE])
+    dataset = dcmread(file, force=True, specific_tags=[*_HEADER, *_IMAGE, *KEYWORDS])
     for raw in dataset.values():
         if isinstance(raw, RawDataElement) and raw.tag != _PIXEL_DATA and raw.length > _MAX_ELEMENT_BYTES:
             raise ValueError(f"element {raw.tag} has {raw.length} bytes")

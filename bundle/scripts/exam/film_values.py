@@ -9,10 +9,11 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import binary_dilation, binary_propagation, grey_opening
+from scipy.ndimage import binary_dilation, binary_propagation, distance_transform_edt, grey_opening
 from skimage.filters import apply_hysteresis_threshold
 from skimage.measure import block_reduce
 
+from scripts.exam.surround import inside_surround
 from scripts.io.radiograph import Radiograph
 
 AIR_QUANTILE = 0.99
@@ -81,7 +82,7 @@ def _from_counts(radiograph: Radiograph, air_value: float | None) -> Film:
     floor = counts[counts > 0].min() / 2
     empty = float((counts <= 0).mean())
     attenuation = -np.log(np.maximum(counts, floor))
-    area = useful_area(attenuation)
+    area = useful_area(attenuation, radiograph.shown)
     steps, warnings = [], []
     if empty:
         steps.append(f"{empty:.2%} of the pixels, zero or negative, set to half the smallest count, {floor:.4g}")
@@ -103,28 +104,47 @@ def _from_counts(radiograph: Radiograph, air_value: float | None) -> Film:
     return Film(pixels, True, tuple(steps), tuple(warnings))
 
 
-def useful_area(pixels: np.ndarray) -> np.ndarray:
+def useful_area(pixels: np.ndarray, shown: np.ndarray | None = None) -> np.ndarray:
     """The pixels that show the patient or the air around, not shutters, padding or markers.
 
+    What the file calls shutter or padding is none. Besides, these are looked for:
+
     A *shutter* covers up to half of the film beyond one straight, almost upright or level edge. It is about as bright
-    as the brightest quarter of the film, and its edge shows along 40 % of the film's side or more. Dark *padding* has
+    as the brightest quarter of the film, and its edge shows along 40 % of the film's side or more. A *surround* of any
+    other shape has the film's lowest or highest value and ends in a step; see
+    :func:`~scripts.exam.surround.inside_surround`. Dark *padding* has
     the lowest value, as air has; so the film must begin within a pixel along 90 % of its edge, else it passes for air.
     A *marker* (a lead letter, burnt-in text, a ruler) is thin and far brighter than what is around it; so are wires and
     clips. Text that is darker than the film is not found.
 
     Args:
         pixels: ``[rows, columns]``, growing with attenuation.
+        shown: bool ``[rows, columns]``, what the file does not call shutter or padding; None if it says nothing.
 
     Returns:
         bool ``[rows, columns]``.
     """
-    area = np.ones(pixels.shape, dtype=bool)
+    inside = inside_surround(pixels)
+    if shown is not None:
+        inside &= shown
+    if inside.mean() < MIN_AREA:
+        inside = np.ones(pixels.shape, dtype=bool)
+    pixels = _continued(pixels, inside)
+    area = inside.copy()
     for turns in range(4):
         turned = np.rot90(pixels, turns)
         area &= np.rot90(_right_of_shutter(turned) & _right_of_padding(turned), -turns)
     if area.mean() < MIN_AREA:
-        area[:] = True
+        area = inside
     return area & ~_markers(pixels)
+
+
+def _continued(pixels: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """The pixels, those outside replaced by the nearest ones inside: so they look like no edge and no marker."""
+    if inside.all():
+        return pixels
+    nearest = distance_transform_edt(~inside, return_distances=False, return_indices=True)
+    return pixels[tuple(nearest)]
 
 
 def open_beam(image: np.ndarray, covered: np.ndarray) -> np.ndarray:

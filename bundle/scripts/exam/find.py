@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import os
+import re
 import reprlib
 from collections.abc import Mapping, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
-from scripts.exam.read import is_radiograph
-from scripts.exam.views import ACQUISITION_FILE, BOTH, ViewChoice
+from scripts.exam.contents import exams_in, is_one_exam
+from scripts.exam.views import BOTH, ViewChoice
 from scripts.geometry import VIEWS
-from scripts.io.folders import visible
 from scripts.io.names import safe_name
+from scripts.io.nifti import SUFFIXES
 from scripts.io.refusal import refusals
 from scripts.io.text import read_json
 
 Source = str | Path | Sequence[str] | Mapping[str, str]
 """Where one exam is; see :func:`find_exams`."""
+_SUFFIXES = (".zip", ".dcm", ".dicom", ".png", ".tif", ".tiff", ".jpg", ".jpeg")
 
 
 @refusals()
@@ -32,14 +35,14 @@ def find_exams(
 
     Args:
         input: one exam (a folder, a zip, a packed file, a list of two files, a mapping ``{frontal, lateral}``), or
-            many: a folder of such folders and zips, or a ``.json`` list of sources.
+            many: a folder of such folders and zips, or a ``.json`` list of sources. None and no pair give no exam.
         frontal: one frontal radiograph, instead of ``input``.
         lateral: its lateral radiograph.
         geometry_file: the geometry of that pair, JSON; needed unless the files or options tell it.
         choice: which views are used; an exam may lack the other one.
 
     Raises:
-        ValueError: nothing to reconstruct, half a pair, or two exams of one name; the message says what is wrong.
+        ValueError: nothing there, or half a pair; the message says what is wrong.
     """
     pair = {"frontal": frontal, "lateral": lateral, "geometry_file": geometry_file}
     given = {name: str(path) for name, path in pair.items() if path}
@@ -52,17 +55,17 @@ def find_exams(
             raise ValueError(f"one exam needs {choice.options}; missing {' and '.join(missing)}{hint}")
         return _items([given])
     if not input:
-        raise ValueError(f"nothing to reconstruct: give --input, or {choice.options}")
+        return []
     if not isinstance(input, (str, Path)):
         return _items([_checked(input, "--input", choice)])
     path = Path(input)
-    if not path.exists():
+    if not os.path.lexists(path):
         raise ValueError(f"{path}: no such folder or file; --input is an exam, or a folder of exams")
     if path.suffix == ".json" and not path.is_dir():
         return _items(_read_list(path, choice))
-    if not path.is_dir() or _is_one_exam(path):
+    if not path.is_dir() or is_one_exam(path):
         return _items([str(path)])
-    exams = [p for p in visible(path) if p.is_dir() or p.suffix.lower() == ".zip"]
+    exams = exams_in(path)
     if not exams:
         raise ValueError(
             f"{path}: holds no radiographs and no folder or zip with some; give the folder of an exam or of exams"
@@ -71,37 +74,48 @@ def find_exams(
 
 
 def exam_name(source: Source) -> str:
-    """What an exam is called: its folder, zip or packed file, or the folder of its first file."""
-    if isinstance(source, Mapping):
-        return _real(next(source[view] for view in VIEWS if view in source)).parent.name
-    if not isinstance(source, (str, Path)):
-        return _real(source[0]).parent.name
-    path = _real(source)
-    return path.name if path.is_dir() else path.name.split(".")[0]
+    """What an exam is called: its folder, its zip or packed file, or the folder of its two files.
+
+    Of files whose names begin with the same words, such as ``A_pa.dcm`` and ``A_lat.dcm``, these words are added: there
+    may be more of them in the folder.
+    """
+    if isinstance(source, (str, Path)):
+        path = _absolute(source)
+        return path.name if path.is_dir() else _without_suffix(path.name)
+    files = [source[view] for view in VIEWS if view in source] if isinstance(source, Mapping) else source
+    paths = [_absolute(file) for file in files]
+    words = [re.split(r"[\W_]+", _without_suffix(path.name)) for path in paths]
+    shared = os.path.commonprefix(words) if len(words) > 1 else []
+    return "_".join([paths[0].parent.name, *shared])
 
 
-def _real(path: str | Path) -> Path:
-    """``Path.resolve``, but a link to itself stays as it is, and its reader reports it."""
-    return Path(os.path.realpath(path))
+def _without_suffix(name: str) -> str:
+    """A name without the suffix of its kind of file: what follows another dot, as in a UID, belongs to the name."""
+    known = next((suffix for suffix in (*SUFFIXES, *_SUFFIXES) if name.lower().endswith(suffix)), "")
+    return name[: len(name) - len(known)] or name
+
+
+def _absolute(path: str | Path) -> Path:
+    """The path by the names that its user gave: a link is called what it is called, wherever it leads."""
+    return Path(os.path.abspath(path))
 
 
 def _items(sources: Sequence[Source]) -> list[dict[str, Any]]:
-    seen: dict[str, Source] = {}
+    """Sources with their names; of exams of one name, the second and further ones are numbered."""
+    items: list[dict[str, Any]] = []
+    taken: set[str] = set()
     for source in sources:
-        folder = safe_name(exam_name(source))
-        if folder in seen:
-            raise ValueError(f"two exams would both be written to {folder!r}: {seen[folder]} and {source}; rename one")
-        seen[folder] = source
-    return [{"image": source, "name": exam_name(source)} for source in sources]
+        name = exam_name(source)
+        numbered = (name if number == 1 else f"{name}-{number}" for number in count(1))
+        unique = next(name for name in numbered if _folder(name) not in taken)
+        taken.add(_folder(unique))
+        items.append({"image": source, "name": unique})
+    return items
 
 
-def _is_one_exam(folder: Path) -> bool:
-    """Whether a folder holds an acquisition file, a radiograph, or two sub-folders with one radiograph each."""
-    inside = visible(folder)
-    if (folder / ACQUISITION_FILE).is_file() or any(map(is_radiograph, inside)):
-        return True
-    folders = [path for path in inside if path.is_dir()]
-    return len(folders) == len(VIEWS) and all(sum(map(is_radiograph, visible(path))) == 1 for path in folders)
+def _folder(name: str) -> str:
+    """What a file system that ignores case makes of a name."""
+    return safe_name(name).casefold()
 
 
 def _read_list(path: Path, choice: ViewChoice) -> list[Source]:

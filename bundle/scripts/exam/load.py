@@ -76,7 +76,8 @@ class _Read(NamedTuple):
 class LoadExamd(MapTransform):
     """Reads an exam into network units: an image ``[2, N, N]`` that carries an :class:`~scripts.exam.exam.Exam`.
 
-    The value under each key is a source, see :func:`~scripts.exam.find.find_exams`. A case folder, or a mapping with a
+    The value under each key is a source, see :func:`~scripts.exam.find.find_exams`, which gives the ``name``, too; else
+    the source has one of its own. A case folder, or a mapping with a
     ``geometry_file``, holds line integrals in a stated geometry. Any other source holds films; their geometry comes
     from their headers, from the ``acquisition.json`` with them and from the options, and the later one wins. What was
     not taken in the network's geometry is resampled to it. A view that is not used may be missing; its channel is 0.
@@ -108,12 +109,13 @@ class LoadExamd(MapTransform):
         """Replace the sources by images."""
         result = dict(data)
         for key in self.keys:
-            with refusals(exam_name(data[key])):
-                result[key] = self._load(data[key])
+            name = data.get("name") or exam_name(data[key])
+            with refusals(name):
+                result[key] = self._load(data[key], name)
         return result
 
-    def _load(self, source: Source) -> MetaTensor:
-        line_integrals, exam = self._read(source)
+    def _load(self, source: Source, name: str) -> MetaTensor:
+        line_integrals, exam = self._read(source, name)
         warnings = (*self._of_one_view(), *exam.warnings, *disagreements(line_integrals, self.geometry))
         if self.reference is not None:
             warnings += tuple(self.reference.warnings(line_integrals, self.choice.used))
@@ -129,18 +131,18 @@ class LoadExamd(MapTransform):
             "not what was measured"
         ]
 
-    def _read(self, source: Source) -> _Read:
+    def _read(self, source: Source, name: str) -> _Read:
         files = _case_files(source, self.choice)
         if not files:
-            return self._read_films(source)
+            return self._read_films(source, name)
         if isinstance(source, (str, Path)):
-            return self._read_case(source, read_case(source, self.choice.used), files)
+            return self._read_case(name, read_case(source, self.choice.used), files)
         case = read_exam({view: files[view] for view in self.choice.used}, files["geometry_file"])
-        return self._read_case(source, case, files)
+        return self._read_case(name, case, files)
 
-    def _read_case(self, source: Source, case: Case, files: Mapping[str, Path]) -> _Read:
+    def _read_case(self, name: str, case: Case, files: Mapping[str, Path]) -> _Read:
         exam = Exam(
-            name=exam_name(source),
+            name=name,
             views=self.choice.used,
             affine=np.asarray(case.affine, dtype=np.float64),
             files={str(path): sha256(path) for path in files.values()},
@@ -163,22 +165,22 @@ class LoadExamd(MapTransform):
         exam = replace(exam, affine=self._centred_as(case), **_told_by(views, warnings))
         return _Read(_stack(views, self.geometry), exam)
 
-    def _read_films(self, source: Source) -> _Read:
+    def _read_films(self, source: Source, name: str) -> _Read:
         films, told = find_exam(source, self.options.frame, self.choice)
         options = {name: value for name, value in self.options.acquisition.items() if value is not None}
         told = {**told, **options}
         acquisitions = acquire_exam(films, told)
         warnings = self._accepted(acquisitions)
-        views = {name: self._view(film, acquisitions[name], name) for name, film in films.items()}
+        views = {view: self._view(film, acquisitions[view], view) for view, film in films.items()}
         exam = Exam(
-            name=exam_name(source),
+            name=name,
             views=self.choice.used,
             affine=self.geometry.volume_affine(),
             files={film.path: film.sha256 for film in films.values()},
             options=asdict(self.options) | {"acquisition": told},
-            headers={name: film.header for name, film in films.items()},
+            headers={view: film.header for view, film in films.items()},
             is_lossy=any(film.is_lossy for film in films.values()),
-            films={name: _shown(film.pixels) for name, film in films.items()},
+            films={view: _shown(film.pixels) for view, film in films.items()},
             **_told_by(views, warnings),
         )
         return _Read(_stack(views, self.geometry), exam)
@@ -188,7 +190,7 @@ class LoadExamd(MapTransform):
         radiograph = replace(radiograph, scale=self.options.intensity or radiograph.scale)
         film = linearise(radiograph, self.options.air_value)
         try:
-            view = self._resampled(film.pixels, useful_area(film.pixels), acquisition, name)
+            view = self._resampled(film.pixels, useful_area(film.pixels, radiograph.shown), acquisition, name)
         except ValueError as error:
             raise ValueError(f"{radiograph.path}: {error}") from error
         pixels, steps = view.pixels, (*film.steps, *view.input.steps)

@@ -21,17 +21,35 @@ def is_radiograph(path: Path) -> bool:
     """Whether a file holds an image by its content, or claims to by its name.
 
     DICOM's reports, presentation states and directories hold none. A file that cannot be opened counts: reading it
-    will say why.
+    will say why. So does a link that leads nowhere, by its name.
     """
+    claims = path.name.lower().endswith(_CLAIMS)
     if not path.is_file():
-        return False
+        return claims and path.is_symlink() and not path.exists()
     try:
-        with path.open("rb") as file:
-            head = file.read(_HEAD_BYTES)
+        head = _head(path)
     except OSError:
         return True
-    if not is_dicom(head):
-        return is_picture(head) or is_nifti(head) or path.name.lower().endswith(_CLAIMS)
+    return _holds_image(head) if is_dicom(head) else is_picture(head) or is_nifti(head) or claims
+
+
+def is_dicom_radiograph(path: Path) -> bool:
+    """Whether :func:`is_radiograph`, but neither a picture nor NIfTI."""
+    if not is_radiograph(path):
+        return False
+    try:
+        head = _head(path)
+    except OSError:
+        return True
+    return is_dicom(head) or not (is_picture(head) or is_nifti(head))
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(_HEAD_BYTES)
+
+
+def _holds_image(head: bytes) -> bool:
     try:
         sop_class = stored_class(head)
     except Exception:  # on hostile bytes pydicom raises errors of any kind; reading the file will name them
@@ -56,10 +74,10 @@ def read_radiographs(path: str | Path, frame: int | None = None) -> list[Radiogr
     """
     path = Path(path)
     head = read_bytes(path, _HEAD_BYTES)
+    if is_dicom(head):  # first: PS3.10 section 7.1 lets its preamble be the head of a TIFF
+        return [read_dicom_radiograph(path, frame)]
     if is_picture(head):
         return [read_picture(path)]
-    if is_dicom(head):
-        return [read_dicom_radiograph(path, frame)]
     if is_nifti(head) or path.name.lower().endswith(SUFFIXES):
         return read_nifti(path)
     raise ValueError(

@@ -13,16 +13,13 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
 from scripts.dicom.identity import IDENTITY, contradictions
-from scripts.exam.read import is_radiograph, read_radiographs
+from scripts.exam.contents import ACQUISITION_FILE, acquisition_files, radiographs
+from scripts.exam.read import read_radiographs
 from scripts.geometry import VIEWS, BiplanarGeometry
 from scripts.io.archive import unpacked
-from scripts.io.folders import visible
 from scripts.io.nifti_radiograph import NIFTI_ORIENTATION
 from scripts.io.radiograph import Radiograph
 from scripts.io.text import read_json
-
-ACQUISITION_FILE = "acquisition.json"
-"""With the radiographs of an exam: how they were taken, under the names of the options."""
 
 NAME_WORDS = {"frontal": {"frontal", "ap", "pa"}, "lateral": {"lateral", "lat"}}
 """Words in a file's name that tell its view, if nothing else does."""
@@ -105,8 +102,8 @@ def find_exam(
     patient's.
 
     Args:
-        source: a folder or a zip with the two files, at most one level further down, besides any files that are no
-            images; two files; a mapping of ``frontal`` and ``lateral`` to files; or one file with both.
+        source: a folder or a zip with the two files, at any depth, besides any files that are no images; two files; a
+            mapping of ``frontal`` and ``lateral`` to files; or one file with both.
         frame: which one of a multi-frame file, counted from 0.
         choice: which views are used.
 
@@ -125,9 +122,7 @@ def find_exam(
         return _recognised(source, frame, "the list", choice), {}
     path = Path(source)
     if path.is_dir():
-        files = _files(path)
-        films = _recognised([file for file in files if is_radiograph(file)], frame, path, choice)
-        return films, _read_acquisition([file for file in files if file.name == ACQUISITION_FILE])
+        return _recognised(radiographs(path), frame, path, choice), _read_acquisition(acquisition_files(path))
     if path.suffix.lower() == ".zip":
         return _unzipped(path, frame, choice)
     return _recognised([path], frame, path, choice), {}
@@ -164,20 +159,6 @@ def _read_acquisition(paths: Sequence[Path]) -> dict[str, Any]:
     if not isinstance(told, dict):
         raise ValueError(f"{paths[0]}: expected an object with the names of options, got {type(told).__name__}")
     return told
-
-
-def _files(folder: Path) -> list[Path]:
-    """Files of a folder and of the folders in it.
-
-    A folder that holds but one other folder stands for that one, as in exports by patient, study and series.
-    """
-    inside = visible(folder)
-    told = [p for p in inside if p.name == ACQUISITION_FILE]
-    others = [p for p in inside if p not in told]
-    if len(others) == 1 and others[0].is_dir():
-        return told + _files(others[0])
-    nested = [p for child in inside if child.is_dir() for p in visible(child)]
-    return [p for p in (*inside, *nested) if p.is_file()]
 
 
 def _recognised(

@@ -56,7 +56,7 @@ class _Bounded(io.BytesIO):
 
 
 def _unpack(path: Path, archive: zipfile.ZipFile, folder: Path) -> None:
-    entries = [entry for entry in archive.infolist() if not entry.filename.endswith("/")]
+    entries = [entry for entry in archive.infolist() if not entry.filename.endswith("/") and not _of_macos(entry)]
     if len(entries) > MAX_ENTRIES:
         raise ValueError(f"{path}: holds {len(entries)} files, at most {MAX_ENTRIES} may; pack one exam alone")
     left = MAX_UNPACKED_BYTES
@@ -72,6 +72,11 @@ def _unpack(path: Path, archive: zipfile.ZipFile, folder: Path) -> None:
                         f"{path}: unpacks to more than {MAX_UNPACKED_BYTES} bytes; pack the two radiographs alone"
                     )
                 file.write(chunk)
+
+
+def _of_macos(entry: zipfile.ZipInfo) -> bool:
+    """Whether macOS added an entry: a twin of another one, whose name may end in ``.zip`` again."""
+    return entry.filename.startswith("__MACOSX/")
 
 
 def _chunks(path: Path, archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Iterator[bytes]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import os
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,12 +12,29 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+import fire
 import monai.bundle
+from fire.parser import DefaultParseValue
 from monai.bundle import ConfigParser
 from monai.bundle.utils import DEFAULT_MLFLOW_SETTINGS
 
 _OWN = frozenset(inspect.signature(monai.bundle.run).parameters) - {"override"}
 """What MONAI itself takes."""
+_PATHS = (
+    *(
+        "input",
+        "frontal",
+        "lateral",
+        "geometry_file",
+        "output",
+        "output_dir",
+        "dataset_dir",
+        "training_dir",
+        "reference",
+    ),
+    *("weights", "initial_weights", "stage1_weights", "stage2_weights"),
+)
+"""Options whose value is a path; ``input`` may also be a list or mapping of paths."""
 _HELP = ("help", "h")
 
 
@@ -24,14 +42,15 @@ def check_options(arguments: Sequence[str] | None = None) -> None:
     """Refuse options that no configuration of this run has; with ``--help``, print those that there are and exit.
 
     MONAI adds an unknown name to the configuration, where nothing reads it: a misspelt ``--input`` would reconstruct
-    something else.
+    something else. Fire makes a number of a path ``20241128``, a pair of ``Doe, Anna`` and ``p1`` of ``p1#2``, and
+    MONAI ``/p1::2`` of ``/p1#2``; so this run is then replaced by one of the paths as they were typed.
 
     Args:
         arguments: of the process, the program first; ``sys.argv`` by default. Another program's are left alone.
 
     Raises:
         ValueError: unknown options; the message names each, and the nearest known one.
-        SystemExit: with status 0, for ``--help``.
+        SystemExit: with status 0, for ``--help`` and after the run that replaced this one.
     """
     program, *rest = sys.argv if arguments is None else arguments
     if "monai" not in program or rest[:1] != ["run"]:
@@ -44,6 +63,36 @@ def check_options(arguments: Sequence[str] | None = None) -> None:
     unknown = [name for name in given if _base(name) not in options.keys() | _OWN]
     if unknown:
         raise ValueError("; ".join(_refusal(name, options) for name in unknown))
+    misread = {name: text for name, text in given.items() if name in _PATHS and as_typed(text) != text}
+    if misread:
+        _run_again(rest[1:], misread)
+        raise SystemExit(0)
+
+
+def as_typed(text: str) -> str:
+    """What to write for a path on the command line so that neither Fire nor MONAI takes it for something else.
+
+    It is ``text`` where they don't; else an expression for MONAI whose value is ``text``. Unless something of that name
+    exists, a quoted text, a list or a mapping is what Fire says, and what begins like an expression or a reference is
+    MONAI's.
+    """
+    value, is_there = DefaultParseValue(text), os.path.lexists(text)
+    is_expression = text.startswith(("$", "@", "%"))
+    if text == "" or value is None or (is_expression and not is_there):
+        return text
+    is_meant = text[0] in "'\"[({" and isinstance(value, (str, list, tuple, dict)) and not is_there
+    path = value if is_meant else text
+    if path == value and "#" not in text and not is_expression:
+        return text
+    return "$" + re.sub("[#@%]", lambda special: f"\\x{ord(special[0]):x}", repr(path))
+
+
+def _run_again(arguments: Sequence[str], misread: Mapping[str, str]) -> None:
+    """Run ``monai.bundle run`` with the paths as typed: of an option that is given twice, the last one counts."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    typed = [f"--{name}={as_typed(text)}" for name, text in misread.items()]
+    sys.argv[2:] = [*arguments[:end], *typed, *arguments[end:]]
+    fire.Fire(monai.bundle.run, command=sys.argv[2:])
 
 
 def _options(arguments: Iterable[str]) -> dict[str, str]:

@@ -1,8 +1,13 @@
-"""What a folder shows: neither hidden files nor what macOS adds to archives."""
+"""What a folder shows: neither hidden files nor what macOS adds to archives; and what tells a folder of results."""
 
 from __future__ import annotations
 
 from pathlib import Path, PurePath
+
+RESULT_FILE = "result.json"
+"""In the folder of every reconstruction."""
+SUMMARY_FILE = "summary.csv"
+"""In the folder that holds those of a run."""
 
 
 def is_hidden(path: PurePath) -> bool:

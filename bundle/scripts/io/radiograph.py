@@ -26,6 +26,7 @@ class Radiograph:
             ``"log"``: an affine function of the line integral with unknown factor and offset, growing with it;
             ``"display"``: an unknown monotone function of the line integral, growing with it (bone is bright).
         scale: one of :data:`SCALES`.
+        shown: bool ``[rows, columns]``, the pixels that the file does not call shutter or padding; None if all are.
         modality: DICOM's, e.g. ``"DX"``.
         view: ``"frontal"`` or ``"lateral"``.
         source_side: where the tube stood: ``"anterior"``, ``"posterior"``, ``"right"`` or ``"left"``.
@@ -46,6 +47,7 @@ class Radiograph:
     sha256: str
     pixels: np.ndarray
     scale: str
+    shown: np.ndarray | None = None
     modality: str | None = None
     view: str | None = None
     source_side: str | None = None

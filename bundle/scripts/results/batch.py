@@ -12,16 +12,17 @@ from monai.data import DataLoader, Dataset
 from monai.engines import Evaluator
 from tqdm import tqdm
 
+from scripts import BUNDLE_ROOT
 from scripts.io.atomic import require_replaceable, whole_file
 from scripts.io.errors import SomeFailed, stated_cause
+from scripts.io.folders import RESULT_FILE, SUMMARY_FILE
 from scripts.io.text import write_text
 from scripts.metrics.tables import to_csv
-from scripts.results.record import RECORD_FILE, Record
+from scripts.results.record import Record
 from scripts.results.save import SaveReconstructions
 
 logger = logging.getLogger(__name__)
 COLUMNS = ("exam", "status", "folder", "seconds", "reprojection_frontal", "reprojection_lateral", "warnings", "error")
-SUMMARY_FILE = "summary.csv"
 INDEX_FILE = "index.html"
 
 
@@ -60,9 +61,14 @@ class ReconstructAll:
         """Reconstruct every exam.
 
         Raises:
-            ValueError: the only exam cannot be reconstructed.
+            ValueError: there is no exam, or the only one cannot be reconstructed.
             SomeFailed: some of several exams failed.
         """
+        if not self.names:
+            raise ValueError(
+                "nothing to reconstruct: give --input, a folder or zip with two radiographs, or --frontal and "
+                f"--lateral; the demo is --input {BUNDLE_ROOT}/docs/demo"
+            )
         several = len(self.names) > 1
         for index, name in enumerate(tqdm(self.names, "exams", unit="exam", disable=None if several else True)):
             try:
@@ -80,18 +86,19 @@ class ReconstructAll:
 
     def _one(self, index: int) -> dict[str, Any]:
         item = self.exams[index]
-        folder = self.saver.folder(item["image"]).name
+        folder = self.saver.folder(item["image"])
         record = None if self.overwrite else self.saver.found(item["image"])
         if record is not None:
-            return _row("kept", folder, record)
-        self._reconstruct(item)
+            logger.info("%s: kept, for the same inputs and settings gave it; --overwrite true does it again", folder)
+            return _row("kept", folder.name, record)
+        self._reconstruct(item, folder)
         record = self.saver.found(item["image"])
         if record is None:
-            raise RuntimeError(f"{folder}: the evaluator saved no result; its handlers include the saver")
-        return _row("done", folder, record)
+            raise RuntimeError(f"{folder.name}: the evaluator saved no result; its handlers include the saver")
+        return _row("done", folder.name, record)
 
-    def _reconstruct(self, item: Mapping[str, Any]) -> None:
-        require_replaceable(self.saver.folder(item["image"]), RECORD_FILE)
+    def _reconstruct(self, item: Mapping[str, Any], folder: Path) -> None:
+        require_replaceable(folder, RESULT_FILE)
         self.error = None
         self.evaluator.data_loader = DataLoader(Dataset([item]), batch_size=1)
         self.evaluator.state.epoch_length = 1

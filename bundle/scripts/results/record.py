@@ -17,7 +17,6 @@ from scripts.geometry import BiplanarGeometry
 from scripts.io.digest import sha256
 from scripts.io.text import strict_json
 
-RECORD_FILE = "result.json"
 _NOTICE = "Synthetic volume estimated from {}. Research only; NOT FOR DIAGNOSTIC USE."
 _ERROR_IS = "relative L2 to the input line integrals; necessary, not sufficient"
 _DIFFERS_BY_RUN = ("device", "software")

@@ -21,11 +21,13 @@ from scripts.exam.exam import Exam, exam_of
 from scripts.geometry import VIEWS, BiplanarGeometry
 from scripts.intensity import hu_to_mu, hu_to_network, network_to_radiograph
 from scripts.io.atomic import whole_folder
+from scripts.io.folders import RESULT_FILE
 from scripts.io.names import safe_name
 from scripts.io.nifti import read_volume
 from scripts.io.text import strict_json
 from scripts.metrics.protocol import measure
-from scripts.results.record import RECORD_FILE, Record, Settings, read_record
+from scripts.results.place import place_of
+from scripts.results.record import Record, Settings, read_record
 
 logger = logging.getLogger(__name__)
 MAX_MISFIT = 0.1
@@ -78,7 +80,7 @@ class Result:
 class SaveReconstructions:
     """Writes one folder per exam: ``result.json`` and whatever the writers add.
 
-    A folder appears whole or not at all, and replaces an earlier result of the same exam, but nothing else.
+    A folder appears whole or not at all, and replaces an earlier result of the same files, but nothing else.
 
     Args:
         output_dir: parent of the folders.
@@ -118,12 +120,13 @@ class SaveReconstructions:
             logger.info("%s", folder)
 
     def folder(self, image: MetaTensor) -> Path:
-        """Where the exam of ``image`` goes."""
-        return self.output_dir / safe_name(exam_of(image).name)
+        """Where the exam of ``image`` goes; see :func:`~scripts.results.place.place_of`."""
+        exam = exam_of(image)
+        return place_of(self.output_dir / safe_name(exam.name), exam.files.values())
 
     def found(self, image: MetaTensor) -> Record | None:
         """The record of an earlier result that the same inputs and settings gave; None if there is none."""
-        return read_record(self.folder(image) / RECORD_FILE, self._settings(exam_of(image)))
+        return read_record(self.folder(image) / RESULT_FILE, self._settings(exam_of(image)))
 
     def save(self, image: MetaTensor, samples: MetaTensor, seconds: float) -> Path:
         """Write the folder of one exam.
@@ -144,8 +147,8 @@ class SaveReconstructions:
         if not torch.isfinite(hu).all():
             raise ValueError(f"{folder.name}: the reconstruction holds NaN or infinity; nothing was written for it")
         result = self._result(folder.name, image, hu, samples.affine.cpu().numpy(), seconds)
-        with whole_folder(folder, RECORD_FILE) as partial:
-            (partial / RECORD_FILE).write_text(strict_json(result.record.to_dict()) + "\n")
+        with whole_folder(folder, RESULT_FILE) as partial:
+            (partial / RESULT_FILE).write_text(strict_json(result.record.to_dict()) + "\n")
             for write in self.writers:
                 write(partial, result)
         return folder

@@ -1,0 +1,110 @@
+"""What a DICOM header says of shutters, collimators and padding: the pixels that show the radiograph itself."""
+
+from __future__ import annotations
+
+from collections.abc import MutableSequence
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw
+from pydicom.dataset import Dataset
+
+_KINDS = ("Shutter", "Collimator")
+_SIDES = ("LeftVerticalEdge", "RightVerticalEdge", "UpperHorizontalEdge", "LowerHorizontalEdge")
+KEYWORDS = (
+    *(f"{kind}{name}" for kind in _KINDS for name in ("Shape", *_SIDES)),
+    *(
+        f"{name}{kind}"
+        for kind in _KINDS
+        for name in ("CenterOfCircular", "RadiusOfCircular", "VerticesOfThePolygonal")
+    ),
+    "PixelPaddingValue",
+    "PixelPaddingRangeLimit",
+)
+"""What :func:`shown_area` reads: PS3.3 C.7.6.11 (shutter), C.8.7.3 (collimator), C.7.5.1.1.2 (padding)."""
+
+
+def shown_area(dataset: Dataset, stored: np.ndarray) -> np.ndarray | None:
+    """The pixels that are neither behind a shutter or collimator nor padding; None if the header speaks of none.
+
+    A shape that the header names but does not describe, or describes by values of another kind, hides nothing.
+
+    Args:
+        dataset: decoded elements, :data:`KEYWORDS` among them.
+        stored: ``[rows, columns]``, the stored values.
+
+    Returns:
+        bool ``[rows, columns]``.
+    """
+    area = ~_padding(dataset, stored)
+    for kind in _KINDS:
+        named = _texts(dataset, f"{kind}Shape")
+        for shape, inside in (("RECTANGULAR", _rectangle), ("CIRCULAR", _circle), ("POLYGONAL", _polygon)):
+            if shape in named:
+                area &= inside(dataset, kind, stored.shape)
+    return None if area.all() else area
+
+
+def _rectangle(dataset: Dataset, kind: str, shape: tuple[int, int]) -> np.ndarray:
+    """Between the edges, the lines of which are counted from 1 and belong to the shutter."""
+    rows, columns = _indices(shape)
+    edges = [_numbers(dataset, f"{kind}{side}", 1) for side in _SIDES]
+    low, high = (-np.inf,), (np.inf,)
+    (left,), (right,), (upper,), (lower,) = (
+        edge or default for edge, default in zip(edges, (low, high, low, high), strict=True)
+    )
+    return (columns > left) & (columns < right) & (rows > upper) & (rows < lower)
+
+
+def _circle(dataset: Dataset, kind: str, shape: tuple[int, int]) -> np.ndarray:
+    centre, radius = _numbers(dataset, f"CenterOfCircular{kind}", 2), _numbers(dataset, f"RadiusOfCircular{kind}", 1)
+    if not centre or not radius:
+        return np.ones(shape, dtype=bool)
+    rows, columns = _indices(shape)
+    return (rows - centre[0]) ** 2 + (columns - centre[1]) ** 2 < radius[0] ** 2
+
+
+def _polygon(dataset: Dataset, kind: str, shape: tuple[int, int]) -> np.ndarray:
+    values = _numbers(dataset, f"VerticesOfThePolygonal{kind}")
+    if len(values) < 6 or len(values) % 2:
+        return np.ones(shape, dtype=bool)
+    rows, columns = shape
+    mask = Image.new("1", (columns, rows))
+    corners = [(column - 1, row - 1) for row, column in zip(values[::2], values[1::2], strict=True)]
+    ImageDraw.Draw(mask).polygon(corners, fill=1, outline=0)
+    return np.asarray(mask)
+
+
+def _padding(dataset: Dataset, stored: np.ndarray) -> np.ndarray:
+    """Values from the one to the other, which may be the lower one."""
+    value = _numbers(dataset, "PixelPaddingValue", 1)
+    if not value:
+        return np.zeros(stored.shape, dtype=bool)
+    limit = _numbers(dataset, "PixelPaddingRangeLimit", 1) or value
+    low, high = sorted((value[0], limit[0]))
+    return (stored >= low) & (stored <= high)
+
+
+def _indices(shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns, counted from 1 as DICOM does."""
+    rows, columns = np.indices(shape, sparse=True)
+    return rows + 1, columns + 1
+
+
+def _texts(dataset: Dataset, keyword: str) -> list[str]:
+    value = dataset.get(keyword) or ()
+    return [str(entry).strip() for entry in ([value] if isinstance(value, str) else _listed(value))]
+
+
+def _numbers(dataset: Dataset, keyword: str, count: int | None = None) -> list[int]:
+    """The whole numbers of an element; empty unless there are ``count`` and nothing else."""
+    values = _listed(dataset.get(keyword))
+    if not all(isinstance(value, int) for value in values) or count not in (None, len(values)):
+        return []
+    return [int(value) for value in values]
+
+
+def _listed(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    return list(value) if isinstance(value, MutableSequence) else [value]
