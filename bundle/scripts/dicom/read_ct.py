@@ -194,6 +194,7 @@ def _hounsfield(s: FileDataset) -> np.ndarray:
     form = pixel_format(path, s, widths=(8, 16, 32))
     syntax = UID(s.file_meta.TransferSyntaxUID)
     check_decodable(path, syntax)
+    s.NumberOfFrames = form.frames
     try:
         if not syntax.is_encapsulated:
             trim(s, form)
