@@ -13,6 +13,7 @@ from pydicom.uid import (
     DigitalXRayImageStorageForProcessing,
     ExplicitVRLittleEndian,
     XRayAngiographicImageStorage,
+    XRayRadiofluoroscopicImageStorage,
     generate_uid,
 )
 
@@ -41,6 +42,11 @@ KINDS = {
         "PositionerPrimaryAngle": 0,
         "PositionerSecondaryAngle": 0,
     },
+    "RF": {
+        "SOPClassUID": XRayRadiofluoroscopicImageStorage,
+        "Modality": "RF",
+        "PixelIntensityRelationship": "LIN",
+    },
 }
 
 
@@ -56,7 +62,7 @@ def radiograph(kind: str = "DX", pixels: np.ndarray | None = None, bits: int = 1
     """A radiograph of one of :data:`KINDS`.
 
     Args:
-        kind: ``DX`` (for presentation), ``RAW`` (DX for processing), ``CR`` or ``XA``.
+        kind: ``DX`` (for presentation), ``RAW`` (DX for processing), ``CR``, ``XA`` or ``RF``.
         pixels: stored values ``[rows, columns]``, or ``[frames, rows, columns]``, of 8 or 16 bits.
         bits: stored.
         changes: attributes by keyword, ``TransferSyntaxUID`` among them; None leaves one out.

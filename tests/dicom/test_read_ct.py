@@ -1,3 +1,4 @@
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -5,11 +6,18 @@ import pydicom
 import pytest
 import SimpleITK as sitk
 from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import (
+    BasicTextSRStorage,
+    CTImageStorage,
+    ExplicitVRLittleEndian,
+    MediaStorageDirectoryStorage,
+    generate_uid,
+)
 from scipy.spatial.transform import Rotation
 
 from scripts.cases.find import find_scans
-from scripts.dicom.read_ct import MIN_SLICES, group_series, read_series
+from scripts.dicom.read_ct import MIN_SLICES, SCANNED_HU, group_series, read_series
+from scripts.intensity import AIR_HU
 
 REAL = Path(__file__).resolve().parents[3] / "shared" / "data" / "dicom"
 SHAPE = (9, 7, 12)
@@ -56,7 +64,7 @@ def write_series(folder, hu, affine, order=None, **changes):
 
 
 def assert_same_as_simpleitk(folder, tolerance_hu):
-    """Every voxel's physical point has the HU that SimpleITK reads there."""
+    """Every voxel's physical point has the HU that SimpleITK reads there, and padding is air."""
     reader = sitk.ImageSeriesReader()
     reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(folder)))
     image = reader.Execute()
@@ -65,7 +73,8 @@ def assert_same_as_simpleitk(folder, tolerance_hu):
         lps = (affine @ [*index, 1])[:3] * [-1, -1, 1]
         found = image.TransformPhysicalPointToContinuousIndex(lps.tolist())
         np.testing.assert_allclose(found, np.round(found), atol=0.02)
-        assert abs(image[[round(i) for i in found]] - hu[tuple(index)]) <= tolerance_hu
+        there = image[[round(i) for i in found]]
+        assert abs((there if there >= SCANNED_HU[0] else AIR_HU) - hu[tuple(index)]) <= tolerance_hu
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -114,6 +123,7 @@ def without(k):
         ({"order": range(MIN_SLICES - 1)}, f"at least {MIN_SLICES} slices, got {MIN_SLICES - 1}"),
         ({"ImagePositionPatient": lambda k: [0, 0, 2 * min(k, 10)]}, r"two slices at position \[0.0, 0.0, 20.0\]"),
         ({"ImagePositionPatient": lambda k: [3 * (k > 5), 0, 2 * k]}, "not lie on a straight, even stack"),
+        ({"PixelData": bytes(252)}, "252 bytes present, 126 declared"),
         ({"PixelData": b"\0\0"}, "cannot decode its pixels, stored as Explicit VR Little Endian"),
     ],
 )
@@ -168,3 +178,129 @@ def test_a_damaged_dicom_file_is_a_scan_that_fails_and_is_never_lost(tmp_path):
     (scan,) = find_scans(tmp_path)
     with pytest.raises(ValueError, match="broken.dcm: not a readable DICOM file"):
         scan.read()
+
+
+def stored(hu, k):
+    """As :func:`write_series` stores a slice."""
+    return np.round((hu[:, :, k].T + 1024 + 2 * k) / 2).astype(np.uint16)
+
+
+def padded(words, value):
+    """A frame of padding and one pixel of the same value in the middle; no others have it."""
+    words = np.where(words == value, words + 1, words)
+    words[:2] = words[-1] = words[:, 0] = words[4, 3] = value
+    return words
+
+
+@pytest.mark.parametrize(("value", "bits"), [(65535, 16), (65535, 12), (63536, 12), (512, 16)])
+def test_padding_around_the_patient_is_air_wherever_it_is_stored(tmp_path, value, bits):
+    hu = hounsfield()
+    files = write_series(
+        tmp_path,
+        hu,
+        lps_affine(),
+        PixelData=lambda k: padded(stored(hu, k), value).tobytes(),
+        PixelPaddingValue=value,
+        BitsStored=bits,
+        HighBit=bits - 1,
+    )
+    read, _ = read_series(files)
+    frame = np.ones(SHAPE, dtype=bool)
+    frame[1:, 2:-1] = False
+    assert (read[frame] == AIR_HU).all()
+    inside = ~frame
+    inside[3, 4] = False
+    np.testing.assert_allclose(read[inside], hu[inside], atol=3)
+    is_tissue = value == 512
+    np.testing.assert_array_equal(read[3, 4], -2 * np.arange(SHAPE[2]) if is_tissue else AIR_HU)
+
+
+@pytest.mark.parametrize("is_left", [False, True])
+def test_a_slice_has_the_same_hu_at_either_end_of_its_words(tmp_path, is_left):
+    hu = hounsfield()
+    files = write_series(
+        tmp_path,
+        hu,
+        lps_affine(),
+        PixelData=lambda k: (stored(hu, k) << 4 * is_left).tobytes(),
+        BitsStored=12,
+        HighBit=15 if is_left else 11,
+    )
+    np.testing.assert_allclose(read_series(files)[0], hu, atol=1)
+
+
+def test_a_slice_of_more_bits_than_it_states_is_refused(tmp_path):
+    files = write_series(tmp_path, hounsfield() + 9000, lps_affine(), BitsStored=12, HighBit=11)
+    with pytest.raises(ValueError, match="000.dcm: BitsStored 12 and HighBit 11 do not hold its pixels"):
+        read_series(files)
+
+
+def test_slices_without_preamble_are_part_of_the_series(tmp_path):
+    hu = hounsfield()
+    files = write_series(tmp_path, hu, lps_affine())
+    for k in (2, 5):
+        plain = pydicom.Dataset(pydicom.dcmread(files[k]))
+        plain.save_as(tmp_path / f"IM{k}", implicit_vr=k == 2, little_endian=True)
+        files[k].unlink()
+    (scan,) = find_scans(tmp_path)
+    assert len(scan.files) == SHAPE[2]
+    np.testing.assert_allclose(scan.read().hu, hu, atol=1)
+
+
+def test_a_directory_and_a_report_are_no_scans_and_are_named(tmp_path, caplog):
+    files = write_series(tmp_path / "ct", hounsfield(), lps_affine())
+    for name, sop_class in (("DICOMDIR", MediaStorageDirectoryStorage), ("sr.dcm", BasicTextSRStorage)):
+        other = pydicom.dcmread(files[0])
+        del other.PixelData
+        other.SOPClassUID = other.file_meta.MediaStorageSOPClassUID = sop_class
+        other.save_as(tmp_path / name)
+    with caplog.at_level(logging.WARNING):
+        (scan,) = find_scans(tmp_path)
+    assert len(scan.files) == SHAPE[2]
+    assert any("2 files" in message and "DICOMDIR, sr.dcm" in message for message in caplog.messages)
+
+
+def test_one_pitch_may_be_written_in_several_ways(tmp_path):
+    hu = hounsfield()
+    files = write_series(tmp_path, hu, lps_affine(spacing=(6, 6, 2.5)))
+    for k, path in enumerate(files):
+        path.write_bytes(path.read_bytes().replace(b"6.0\\6.0 ", b"6\\6.000 " if k % 2 else b"6.0\\6.0 "))
+    assert len({str(pydicom.dcmread(path).PixelSpacing) for path in files}) == 2
+    np.testing.assert_allclose(read_series(files)[0], hu, atol=1)
+
+
+@pytest.mark.parametrize("frames", [0, ""])
+def test_no_number_of_frames_is_one_frame_however_it_is_written(tmp_path, frames):
+    hu = hounsfield()
+    files = write_series(tmp_path, hu, lps_affine(), NumberOfFrames=frames)
+    np.testing.assert_allclose(read_series(files)[0], hu, atol=1)
+
+
+@pytest.mark.parametrize("excess", [2, 2 * SHAPE[0] * SHAPE[1] - 2])
+def test_bytes_after_the_pixels_of_a_slice_are_passed_over(tmp_path, excess):
+    hu = hounsfield()
+    data = {"PixelData": lambda k: stored(hu, k).tobytes() + bytes(excess)}
+    np.testing.assert_allclose(read_series(write_series(tmp_path, hu, lps_affine(), **data))[0], hu, atol=1)
+
+
+def test_slices_without_a_rescale_are_hu_if_all_lack_it_and_refused_if_some_do(tmp_path, caplog):
+    hu = hounsfield()
+    plain = {"PixelData": lambda k: hu[:, :, k].T.astype(np.int16).tobytes(), "PixelRepresentation": 1}
+    empty = {"RescaleIntercept": "", "RescaleSlope": ""}
+    files = write_series(tmp_path / "all", hu, lps_affine(), **plain, **empty)
+    np.testing.assert_array_equal(read_series(files)[0], hu)
+    assert "no RescaleIntercept; stored values are taken for HU" in caplog.text
+    some = write_series(tmp_path / "some", hu, lps_affine(), RescaleIntercept=lambda k: "" if k == 3 else -1024)
+    with pytest.raises(ValueError, match="021.dcm: no RescaleIntercept, which other slices have"):
+        read_series(some)
+
+
+def test_numbers_that_nobody_needs_may_be_broken_and_those_of_the_place_may_not(tmp_path):
+    hu = hounsfield()
+    files = write_series(tmp_path, hu, lps_affine(), PatientWeight="72.5")
+    for path in files:
+        path.write_bytes(path.read_bytes().replace(b"72.5", b"72,5"))
+    np.testing.assert_allclose(read_series(files)[0], hu, atol=1)
+    files[3].write_bytes(files[3].read_bytes().replace(b"1.1\\0.8", b"1,1\\0.8"))
+    with pytest.raises(ValueError, match=r"021.dcm: PixelSpacing is \['1,1', '0.8'\], expected 2 numbers"):
+        read_series(files)

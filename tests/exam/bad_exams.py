@@ -585,7 +585,11 @@ _GEOMETRY = [
     BadExam(
         "too small a film", _told(pixel_spacing_mm=1), r"exam.*frontal film: shows \d+% .*: correct these, or take a"
     ),
-    BadExam("a tiny magnified field", _told(source_to_isocentre_mm=1e-300), r"exam.*: correct"),
+    BadExam(
+        "a tiny magnified field",
+        _told(source_to_isocentre_mm=1e-300),
+        "exam: .*: --source_to_isocentre_mm is 1e-300 mm, nearer",
+    ),
     BadExam(
         "45 degrees off", _frontal(PositionerPrimaryAngle=135), r"exam: frontal view: 45\.0 degrees off .*: correct it"
     ),
@@ -598,7 +602,7 @@ _GEOMETRY = [
         "told 45 degrees off", _told(angle_deg={"lateral": 45}), r"exam: lateral view: 45\.0 degrees .*: correct it"
     ),
     BadExam(
-        "too near", _told(source_to_isocentre_mm=100), r"exam: .* at most .* mm are accepted: correct it, or train"
+        "too near", _told(source_to_isocentre_mm=300), r"exam: .* at most .* mm are accepted: correct it, or train"
     ),
     *(
         BadExam(f"acquisition.json {name}", _beside(text), message)

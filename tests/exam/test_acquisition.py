@@ -254,3 +254,26 @@ def test_a_geometry_states_both_views_as_the_case_folder_stores_them():
     exam = acquisitions_of(geometry)
     assert exam["frontal"] == Acquisition(785, 1200, geometry.detector_spacing_mm, "HR", "anterior", (2.5, 2.5))
     assert exam["lateral"] == Acquisition(785, 1200, geometry.detector_spacing_mm, "HA", "left", (2.5, 2.5))
+
+
+@pytest.mark.parametrize(
+    ("value", "meant"),
+    [
+        (180, "is that centimetres? 180 cm is 1800 mm; "),
+        (1.8, "is that metres? 1.8 m is 1800 mm; "),
+        (9, "nearer than any tube (250 mm); "),
+    ],
+)
+def test_a_distance_in_another_unit_is_refused_with_the_number_in_mm(value, meant):
+    with pytest.raises(ValueError, match=f"film.dcm: --source_to_detector_mm is {value} mm") as by_option:
+        acquire(film(), "frontal", {**TOLD, "source_to_detector_mm": value, "source_to_isocentre_mm": 0.9 * value})
+    told = {name: given for name, given in TOLD.items() if not name.endswith("detector_mm")}
+    with pytest.raises(ValueError, match=f"source_to_detector_mm, by its header, is {value} mm") as by_header:
+        acquire(film(source_to_detector_mm=float(value)), "frontal", told)
+    for refusal in (by_option, by_header):
+        assert meant + "give --source_to_detector_mm in mm" in str(refusal.value)
+
+
+def test_a_distance_in_another_unit_in_the_file_does_no_harm_once_an_option_gives_it():
+    taken = acquire(film(source_to_detector_mm=180.0), "frontal", TOLD)
+    assert taken.source_to_detector_mm == 1800.0 and "against 180.0 in the file" in taken.warnings[0]

@@ -11,9 +11,12 @@ import hashlib
 import re
 from collections.abc import Iterable
 from datetime import datetime
+from itertools import zip_longest
 from pathlib import Path
+from unicodedata import normalize
 
 from pydicom import dcmwrite
+from pydicom.datadict import dictionary_VR
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
 
@@ -61,13 +64,27 @@ def check_one_patient(headers: Iterable[Dataset]) -> None:
 
 
 def contradictions(headers: Iterable[Dataset], keywords: Iterable[str]) -> list[str]:
-    """The attributes in which headers state different values; letter case and the separators in names do not count."""
+    """The attributes in which headers state different values.
+
+    Letter case, separators, and the width and composition of characters do not count. A name is stated in up to three
+    groups, alphabetic, ideographic and phonetic, of which only those are compared that both headers have.
+    """
     headers = list(headers)
-    return [keyword for keyword in keywords if len({_bare(h.get(keyword)) for h in headers} - {""}) > 1]
+    return [keyword for keyword in keywords if _differ([_groups(keyword, h.get(keyword)) for h in headers])]
 
 
-def _bare(value: object) -> str:
-    return re.sub(r"[\s^=]+", " ", str(value or "")).strip().casefold()
+def _differ(stated: list[list[str]]) -> bool:
+    """Whether texts differ that stand at one place."""
+    return any(len({*in_place} - {""}) > 1 for in_place in zip_longest(*stated, fillvalue=""))
+
+
+def _groups(keyword: str, value: object) -> list[str]:
+    """The bare texts of a value: the groups of a name, the digits of a date, or all of anything else."""
+    text, kind = str(value or ""), dictionary_VR(keyword)
+    if kind == "DA":
+        return [re.sub(r"\D", "", text)]
+    groups = text.split("=") if kind == "PN" else [text]
+    return [re.sub(r"[\s^,]+", " ", normalize("NFKC", group)).strip().casefold() for group in groups]
 
 
 def identity(headers: Iterable[Dataset], exam: str, created: datetime) -> Dataset:

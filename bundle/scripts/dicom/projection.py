@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import math
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from pydicom.dataset import Dataset
+from pydicom.uid import UID
+
+from scripts.dicom.attributes import number, pitch, positive, text
 
 MAX_ANGLE_DEG = 30.0
 """A view is named after an axis that is nearer than this to both positioner angles."""
@@ -17,10 +20,14 @@ _POSITIONS = {
     "LL": ("lateral", "right"),
     "RL": ("lateral", "left"),
     "LAT": ("lateral", None),
-    "LATERAL": ("lateral", None),
 }
 """View Position to view and source side: a left lateral has the patient's left side at the detector."""
-_OBLIQUE_POSITIONS = ("LLO", "RLO", "LAO", "RAO", "LPO", "RPO")
+_LATERAL_WORDS = {"LAT", "LATERAL"}
+_LATERALS = {"LLAT": "LL", "RLAT": "RL", "LATL": "LL", "LATR": "RL"}
+_SIDE_WORDS = {"L": "LL", "LEFT": "LL", "R": "RL", "RIGHT": "RL"}
+_OBLIQUE_POSITIONS = {"LLO", "RLO", "LAO", "RAO", "LPO", "RPO", "OBL", "OBLIQUE"}
+_RECUMBENT_POSITIONS = {"LLD", "RLD", "DECUB", "DECUBITUS"}
+"""How the patient lies, which is how a view through another axis may be called lateral."""
 _CODES = {
     "399348003": "AP",
     "R-10206": "AP",
@@ -84,7 +91,7 @@ def _angles_deg(dataset: Dataset, frame: int) -> tuple[float | None, float | Non
     is_carm = text(dataset, "Modality") == "XA" or text(dataset, "PositionerType") == "CARM"
     if not is_carm or (frame > 0 and text(dataset, "PositionerMotion") == "DYNAMIC"):
         return None, None
-    return _number(dataset, "PositionerPrimaryAngle"), _number(dataset, "PositionerSecondaryAngle")
+    return number(dataset, "PositionerPrimaryAngle"), number(dataset, "PositionerSecondaryAngle")
 
 
 def _orientation(path: Path, dataset: Dataset) -> tuple[str | None, tuple[str, ...]]:
@@ -109,12 +116,14 @@ def _view(
     """View and source side, by all that the file says about them."""
     position = text(dataset, "ViewPosition")
     codes = [item for item in dataset.get("ViewCodeSequence") or () if isinstance(item, Dataset)]
-    if position in _OBLIQUE_POSITIONS or any("OBLIQUE" in text(code, "CodeMeaning") for code in codes):
+    if _OBLIQUE_POSITIONS & set(re.findall("[A-Z]+", position)) or any(
+        "OBLIQUE" in text(code, "CodeMeaning") for code in codes
+    ):
         raise ValueError(
             f"{path}: an oblique projection (ViewPosition {position!r}); give a frontal and a lateral one, or correct "
             "the header"
         )
-    statements = {f"ViewPosition {position}": _POSITIONS.get(position)}
+    statements = {f"ViewPosition {position}": _POSITIONS.get(_standard_position(position))}
     for code in (text(code, "CodeValue") for code in codes):
         statements[f"ViewCodeSequence {code}"] = _POSITIONS.get(_CODES.get(code, ""))
     statements[f"positioner angles {primary_deg}, {secondary_deg}"] = _view_of_angles(primary_deg, secondary_deg)
@@ -131,6 +140,18 @@ def _view(
     return next(iter(views), None), next(iter(sides), None)
 
 
+def _standard_position(position: str) -> str:
+    """One of the standard's positions, from the words of a View Position such as ``CHEST PA`` or ``LLAT``."""
+    words = set(re.findall("[A-Z]+", position))
+    if words & _RECUMBENT_POSITIONS:
+        return ""
+    found = words & _POSITIONS.keys() | {_LATERALS[word] for word in words & _LATERALS.keys()}
+    if words & _LATERAL_WORDS:
+        sides = {_SIDE_WORDS[word] for word in words & _SIDE_WORDS.keys()}
+        found = found - {"LAT"} | (sides or {"LAT"})
+    return found.pop() if len(found) == 1 else ""
+
+
 def _view_of_angles(primary_deg: float | None, secondary_deg: float | None) -> tuple[str, str] | None:
     if primary_deg is None or abs(secondary_deg or 0) > MAX_ANGLE_DEG:
         return None
@@ -142,8 +163,8 @@ def _view_of_angles(primary_deg: float | None, secondary_deg: float | None) -> t
 
 def _distances_mm(dataset: Dataset) -> tuple[float | None, float | None]:
     """Source to detector, and source to patient, if need be by the magnification that the file estimates."""
-    detector, patient = (_positive(dataset, f"DistanceSourceTo{end}") for end in ("Detector", "Patient"))
-    magnification = _positive(dataset, "EstimatedRadiographicMagnificationFactor")
+    detector, patient = (positive(dataset, f"DistanceSourceTo{end}") for end in ("Detector", "Patient"))
+    magnification = positive(dataset, "EstimatedRadiographicMagnificationFactor")
     if not patient and detector and magnification and magnification > 1:
         patient = detector / magnification
     return detector, patient
@@ -154,48 +175,17 @@ def _spacing(
 ) -> tuple[tuple[float, float] | None, tuple[float, float] | None, tuple[str, ...]]:
     """Pitch on the detector, pitch in a plane of the patient, and warnings; PS3.3 section 10.7.1.
 
-    Pixel Spacing is the detector's unless it is said to be calibrated or differs from Imager Pixel Spacing.
+    Pixel Spacing is the detector's unless it is said to be calibrated or differs from Imager Pixel Spacing. In a
+    secondary capture, which was not acquired at a detector, it may be anywhere's.
     """
-    detector_mm, pixel_mm = _pitch(dataset, "ImagerPixelSpacing"), _pitch(dataset, "PixelSpacing")
+    detector_mm, pixel_mm = pitch(dataset, "ImagerPixelSpacing"), pitch(dataset, "PixelSpacing")
     calibration = text(dataset, "PixelSpacingCalibrationType")
     if pixel_mm is None or (detector_mm and np.allclose(pixel_mm, detector_mm, rtol=1e-3)):
         return detector_mm, None, ()
     if calibration in ("GEOMETRY", "FIDUCIAL"):
         return detector_mm, pixel_mm, ()
+    if detector_mm is None and "SecondaryCapture" in UID(text(dataset, "SOPClassUID")).keyword:
+        return None, None, (f"{path}: PixelSpacing {pixel_mm} mm of a secondary capture is not known to be anywhere's",)
     if detector_mm is None:
         return pixel_mm, None, (f"{path}: PixelSpacing {pixel_mm} mm, uncalibrated, is taken as the detector's pitch",)
     return detector_mm, pixel_mm, (f"{path}: PixelSpacing {pixel_mm} mm is calibrated in a way that is not stated",)
-
-
-def text(dataset: Dataset, keyword: str) -> str:
-    """A short value in capitals; empty where there is none."""
-    value = dataset.get(keyword)
-    return "" if value is None else str(value).strip().upper()
-
-
-def _finite(value: Any) -> float | None:
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        return None
-    return number if math.isfinite(number) else None
-
-
-def _number(dataset: Dataset, keyword: str) -> float | None:
-    """A finite number; None where the file does not state one."""
-    return _finite(dataset.get(keyword))
-
-
-def _positive(dataset: Dataset, keyword: str) -> float | None:
-    """A positive number; zero is how equipment writes that it does not know."""
-    number = _number(dataset, keyword)
-    return number if number is not None and number > 0 else None
-
-
-def _pitch(dataset: Dataset, keyword: str) -> tuple[float, float] | None:
-    """Two positive numbers, of rows and columns."""
-    try:
-        rows, columns = map(_finite, dataset.get(keyword) or ())
-    except (TypeError, ValueError):
-        return None
-    return (rows, columns) if rows and columns and min(rows, columns) > 0 else None

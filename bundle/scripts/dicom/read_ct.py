@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import pydicom
 from pydicom.dataset import FileDataset
-from pydicom.errors import InvalidDicomError
-from pydicom.pixels import apply_rescale
+from pydicom.pixels import pixel_array
+from pydicom.uid import UID
+from scipy.ndimage import binary_propagation
 
+from scripts.dicom.attributes import integer, is_stated, numbers
+from scripts.dicom.files import HEAD_BYTES, is_dicom, may_hold_image, read_file
+from scripts.dicom.identity import contradictions
+from scripts.dicom.pixels import check_decodable, pixel_format, rescaled, stored_pixels, trim
+from scripts.intensity import AIR_HU
+
+logger = logging.getLogger(__name__)
 MIN_SLICES = 10
 """A shorter series is a localizer, a bolus-tracking or a biopsy scan, not a volume."""
 POSITION_TOLERANCE = 0.1
 """How far a slice may lie from its place on the even grid, as a fraction of the slice spacing."""
+SCANNED_HU = (-1024.0, 3071.0)
+"""What a scanner gives; padding beyond it cannot be tissue."""
 _DIRECTION_TOLERANCE = 1e-3
+_PITCH_TOLERANCE = 1e-4
+"""Relative: a twentieth of a pixel along 512 of them."""
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _SERIES_TAGS = ["SeriesInstanceUID", "PatientID", "Modality"]
 
@@ -34,20 +46,33 @@ def group_series(files: Iterable[Path]) -> list[Series]:
     """Group DICOM files by ``SeriesInstanceUID``, or by folder where an anonymiser has emptied it.
 
     Files that are not DICOM are left out, unless their name ends in ``.dcm``: such a file makes a group of its own
-    whose reading fails with its name, so that a damaged slice is never lost silently.
+    whose reading fails with its name, so that a damaged slice is never lost silently. So are those that hold no image,
+    such as a ``DICOMDIR`` or a report.
     """
     groups: dict[str, Series] = {}
     for path in sorted(files):
+        if not _may_be_slice(path):
+            continue
         try:
-            header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_SERIES_TAGS)
-        except (InvalidDicomError, EOFError):
-            if path.suffix.lower() != ".dcm":
-                continue
+            header = read_file(path, stop_before_pixels=True, specific_tags=[*_SERIES_TAGS, "SOPClassUID"])
+        except ValueError:
             header = FileDataset(path, {})
-        uid, patient, modality = (str(header.get(tag, "")).strip() for tag in _SERIES_TAGS)
+        if not may_hold_image(_sop_class(header)):
+            continue
+        uid, patient, modality = (str(header.get(tag) or "").strip() for tag in _SERIES_TAGS)
         group = uid or str(path.parent if header else path)
         groups.setdefault(group, Series(uid, patient, modality, [])).files.append(path)
     return list(groups.values())
+
+
+def _may_be_slice(path: Path) -> bool:
+    with path.open("rb") as file:
+        return is_dicom(file.read(HEAD_BYTES)) or path.suffix.lower() == ".dcm"
+
+
+def _sop_class(header: FileDataset) -> UID:
+    meta = getattr(header, "file_meta", {})
+    return UID(str(header.get("SOPClassUID") or meta.get("MediaStorageSOPClassUID", "")))
 
 
 def read_series(files: Iterable[Path]) -> tuple[np.ndarray, np.ndarray]:
@@ -65,7 +90,7 @@ def read_series(files: Iterable[Path]) -> tuple[np.ndarray, np.ndarray]:
         ValueError: the files are not one complete, evenly spaced CT volume; the message names the rule that failed.
     """
     paths = [Path(path) for path in files]
-    slices, where = [_read_slice(path) for path in paths], paths[0].parent
+    slices, where = [read_file(path) for path in paths], paths[0].parent
     _check_is_one_ct(slices, where)
     slices, positions = _sort(slices, where)
     step = _even_step(positions, where)
@@ -75,14 +100,7 @@ def read_series(files: Iterable[Path]) -> tuple[np.ndarray, np.ndarray]:
 
 def is_synthetic(path: Path) -> bool:
     """Whether a DICOM file says of itself that no scanner made it, as our own results do."""
-    return pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["SyntheticData"]).get("SyntheticData") == "YES"
-
-
-def _read_slice(path: Path) -> FileDataset:
-    try:
-        return pydicom.dcmread(path)
-    except (InvalidDicomError, EOFError, OSError) as error:
-        raise ValueError(f"{path}: not a readable DICOM file ({error}); copy or export it again") from error
+    return read_file(path, stop_before_pixels=True, specific_tags=["SyntheticData"]).get("SyntheticData") == "YES"
 
 
 def _check_is_one_ct(slices: list[FileDataset], where: Path) -> None:
@@ -93,7 +111,7 @@ def _check_is_one_ct(slices: list[FileDataset], where: Path) -> None:
             raise ValueError(f"{name}: Modality is {s.get('Modality')!r}, expected 'CT'; remove it")
         if "LOCALIZER" in s.get("ImageType", []):
             raise ValueError(f"{name}: a localizer (ImageType {list(s.ImageType)}), not a slice; remove it")
-        if int(s.get("NumberOfFrames", 1)) > 1:
+        if integer(name, s, "NumberOfFrames", default=1) > 1:
             raise ValueError(
                 f"{name}: {s.NumberOfFrames} frames in one file; enhanced multi-frame CT is not supported, "
                 "convert it to NIfTI (for example with dcm2niix)"
@@ -101,11 +119,17 @@ def _check_is_one_ct(slices: list[FileDataset], where: Path) -> None:
         missing = [tag for tag in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing") if not s.get(tag)]
         if missing:
             raise ValueError(f"{name}: {', '.join(missing)} missing, so the slice has no place in the patient")
-    for tag in ("PatientID", "Rows", "Columns", "PixelSpacing"):
-        values = {str(s.get(tag)) for s in slices}
-        if len(values) > 1:
-            raise ValueError(f"{where}: one series has one {tag}, got {sorted(values)}; separate the images")
-    orientations = np.array([s.ImageOrientationPatient for s in slices], dtype=float)
+    different = contradictions(slices, ["PatientID"])
+    different += [tag for tag in ("Rows", "Columns") if len({s.get(tag) for s in slices}) > 1]
+    pitches_mm = np.array([numbers(str(s.filename), s, "PixelSpacing", 2) for s in slices])
+    if not np.allclose(pitches_mm, pitches_mm[0], rtol=_PITCH_TOLERANCE, atol=0):
+        different.append("PixelSpacing")
+    if different:
+        values = sorted({str(s.get(different[0])) for s in slices})
+        raise ValueError(f"{where}: one series has one {different[0]}, got {values}; separate the images")
+    for tag in ("RescaleSlope", "RescaleIntercept"):
+        _check_rescale(slices, tag, where)
+    orientations = np.array([numbers(str(s.filename), s, "ImageOrientationPatient", 6) for s in slices])
     spread = float(np.abs(orientations - orientations[0]).max())
     if spread > _DIRECTION_TOLERANCE:
         raise ValueError(f"{where}: slices differ in ImageOrientationPatient by {spread:.3g}; separate the stacks")
@@ -113,10 +137,19 @@ def _check_is_one_ct(slices: list[FileDataset], where: Path) -> None:
         raise ValueError(f"{where}: a CT volume needs at least {MIN_SLICES} slices, got {len(slices)}")
 
 
+def _check_rescale(slices: list[FileDataset], tag: str, where: Path) -> None:
+    """Without it stored values are taken for HU, but only in all slices alike."""
+    without = [s for s in slices if not is_stated(s, tag)]
+    if without and len(without) < len(slices):
+        raise ValueError(f"{str(without[0].filename)}: no {tag}, which other slices have; export the series again")
+    if without:
+        logger.warning("%s: no %s; stored values are taken for HU, as far as it concerns them", where, tag)
+
+
 def _sort(slices: list[FileDataset], where: Path) -> tuple[list[FileDataset], np.ndarray]:
     """Slices along their normal, and their LPS positions ``[Z, 3]`` in mm."""
     rows, columns = np.array(slices[0].ImageOrientationPatient, dtype=float).reshape(2, 3)
-    positions = np.array([s.ImagePositionPatient for s in slices], dtype=float)
+    positions = np.array([numbers(str(s.filename), s, "ImagePositionPatient", 3) for s in slices])
     height_mm = positions @ np.cross(rows, columns)
     order = np.argsort(height_mm)
     gaps_mm = np.diff(height_mm[order])
@@ -154,15 +187,40 @@ def _even_step(positions: np.ndarray, where: Path) -> np.ndarray:
 
 
 def _hounsfield(s: FileDataset) -> np.ndarray:
-    """Decoded pixels ``[rows, columns]`` float32 with the slice's own rescale slope and intercept applied."""
+    """Decoded pixels ``[rows, columns]`` float32 with the slice's own rescale slope and intercept; padding is air."""
+    path = str(s.filename)
+    if not s.get("PixelData"):
+        raise ValueError(f"{path}: no pixel data: the file is truncated or holds no image; copy or export it again")
+    form = pixel_format(path, s, widths=(8, 16, 32))
+    syntax = UID(s.file_meta.TransferSyntaxUID)
+    check_decodable(path, syntax)
+    s.NumberOfFrames = form.frames
     try:
-        pixels = s.pixel_array
-    except (RuntimeError, ValueError, AttributeError, NotImplementedError) as error:
-        syntax = s.file_meta.get("TransferSyntaxUID", pydicom.uid.ImplicitVRLittleEndian).name
+        if not syntax.is_encapsulated:
+            trim(s, form)
+        raw = pixel_array(s, index=0, raw=True, correct_unused_bits=False)
+    except Exception as error:  # on damaged bytes pydicom raises errors of any kind
         raise ValueError(
-            f"{str(s.filename)}: cannot decode its pixels, stored as {syntax} ({error}); export it again, uncompressed"
+            f"{path}: cannot decode its pixels, stored as {syntax.name} ({error}); export it again, uncompressed"
         ) from error
-    return apply_rescale(pixels, s).astype(np.float32)
+    values, is_padding = stored_pixels(path, s, form, raw)
+    try:
+        hu = rescaled(values, s)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: RescaleSlope or RescaleIntercept is no number ({error}); export it again") from error
+    hu[_surrounding(hu, is_padding)] = AIR_HU
+    return hu.astype(np.float32)
+
+
+def _surrounding(hu: np.ndarray, is_padding: np.ndarray) -> np.ndarray:
+    """The padding that is around the field of view, or that no scanner could have measured.
+
+    Files exist whose padding value is that of water, too: inside the field of view such pixels are tissue.
+    """
+    edge = np.ones(hu.shape, dtype=bool)
+    edge[1:-1, 1:-1] = False
+    low, high = SCANNED_HU
+    return is_padding & ((hu < low) | (hu > high)) | binary_propagation(edge & is_padding, mask=is_padding)
 
 
 def _lps_affine(first: FileDataset, origin: np.ndarray, step: np.ndarray) -> np.ndarray:

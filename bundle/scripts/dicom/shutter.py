@@ -18,30 +18,28 @@ KEYWORDS = (
         for kind in _KINDS
         for name in ("CenterOfCircular", "RadiusOfCircular", "VerticesOfThePolygonal")
     ),
-    "PixelPaddingValue",
-    "PixelPaddingRangeLimit",
 )
-"""What :func:`shown_area` reads: PS3.3 C.7.6.11 (shutter), C.8.7.3 (collimator), C.7.5.1.1.2 (padding)."""
+"""What :func:`shown_area` reads: PS3.3 C.7.6.11 (shutter), C.8.7.3 (collimator)."""
 
 
-def shown_area(dataset: Dataset, stored: np.ndarray) -> np.ndarray | None:
+def shown_area(dataset: Dataset, is_padding: np.ndarray) -> np.ndarray | None:
     """The pixels that are neither behind a shutter or collimator nor padding; None if the header speaks of none.
 
     A shape that the header names but does not describe, or describes by values of another kind, hides nothing.
 
     Args:
         dataset: decoded elements, :data:`KEYWORDS` among them.
-        stored: ``[rows, columns]``, the stored values.
+        is_padding: ``[rows, columns]``, which pixels are no image.
 
     Returns:
         bool ``[rows, columns]``.
     """
-    area = ~_padding(dataset, stored)
+    area = ~is_padding
     for kind in _KINDS:
         named = _texts(dataset, f"{kind}Shape")
         for shape, inside in (("RECTANGULAR", _rectangle), ("CIRCULAR", _circle), ("POLYGONAL", _polygon)):
             if shape in named:
-                area &= inside(dataset, kind, stored.shape)
+                area &= inside(dataset, kind, is_padding.shape)
     return None if area.all() else area
 
 
@@ -73,16 +71,6 @@ def _polygon(dataset: Dataset, kind: str, shape: tuple[int, int]) -> np.ndarray:
     corners = [(column - 1, row - 1) for row, column in zip(values[::2], values[1::2], strict=True)]
     ImageDraw.Draw(mask).polygon(corners, fill=1, outline=0)
     return np.asarray(mask)
-
-
-def _padding(dataset: Dataset, stored: np.ndarray) -> np.ndarray:
-    """Values from the one to the other, which may be the lower one."""
-    value = _numbers(dataset, "PixelPaddingValue", 1)
-    if not value:
-        return np.zeros(stored.shape, dtype=bool)
-    limit = _numbers(dataset, "PixelPaddingRangeLimit", 1) or value
-    low, high = sorted((value[0], limit[0]))
-    return (stored >= low) & (stored <= high)
 
 
 def _indices(shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:

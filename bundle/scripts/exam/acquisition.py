@@ -26,6 +26,10 @@ RELATIVE_TOLERANCE = 0.01
 """Lengths of option and file that differ by more contradict each other."""
 ANGLE_TOLERANCE_DEG = 1.0
 """Likewise for angles."""
+NEAREST_MM = 250.0
+"""No tube is nearer to the patient or the detector than the smallest C-arms', at 300 mm or more."""
+_UNITS = {"centimetres": ("cm", 10), "metres": ("m", 1000)}
+_FARTHEST_MM = 5000.0
 _ISOCENTRIC = ("XA", "RF")
 """Modalities whose Distance Source to Patient ends at the isocentre (DICOM PS3.3 C.8.7.5, C.8.7.6)."""
 
@@ -190,7 +194,8 @@ def acquire_exam(radiographs: Mapping[str, Radiograph], overrides: Mapping[str, 
             None where not given.
 
     Raises:
-        ValueError: an unknown or impossible option, a value that does not fit the view, or something missing.
+        ValueError: an unknown or impossible option, a value that does not fit the view, a distance that cannot be in
+            mm, or something missing.
     """
     unknown = sorted(set(overrides) - set(_RULES))
     if unknown:
@@ -201,6 +206,8 @@ def acquire_exam(radiographs: Mapping[str, Radiograph], overrides: Mapping[str, 
     assumed = {view: _assumed(film, view, known[view]) for view, film in radiographs.items()}
     values = {view: {**{name: a.value for name, a in assumed[view].items()}, **known[view]} for view in radiographs}
     _require_complete(radiographs, values)
+    for view, film in radiographs.items():
+        _require_far(film.path, values[view], told[view])
     return {
         view: _acquisition(
             film.path,
@@ -330,6 +337,24 @@ def _require_complete(films: Mapping[str, Radiograph], values: Mapping[str, Mapp
     if wanted:
         files = ", ".join(film.path for film in films.values())
         raise ValueError(f"{files}: geometry is missing, and it is never guessed. Give {'; '.join(wanted)}")
+
+
+def _require_far(path: str, values: Mapping[str, Any], told: Mapping[str, Any]) -> None:
+    """Raise ValueError for a distance that is no distance in mm."""
+    for name in ("source_to_detector_mm", "source_to_isocentre_mm"):
+        if values[name] < NEAREST_MM:
+            where = f"{path}: --{name}" if name in told else f"{path}: {name}, by its header,"
+            raise ValueError(
+                f"{where} is {values[name]:g} mm, nearer than any tube ({NEAREST_MM:g} mm){_unit_meant(values[name])}; "
+                f"give --{name} in mm"
+            )
+
+
+def _unit_meant(value: float) -> str:
+    for unit, (short, factor) in _UNITS.items():
+        if NEAREST_MM <= value * factor <= _FARTHEST_MM:
+            return f": is that {unit}? {value:g} {short} is {value * factor:g} mm"
+    return ""
 
 
 def _overruled(film: Radiograph, view: str, told: Mapping[str, Any], stated: Mapping[str, Any]) -> list[str]:

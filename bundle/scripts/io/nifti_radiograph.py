@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import math
 import zlib
+from collections.abc import Sequence
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
@@ -41,7 +42,7 @@ def is_nifti(head: bytes) -> bool:
 def read_nifti(path: Path) -> list[Radiograph]:
     """The radiographs of one file: ``[X, Y]`` of line integrals is one, whose view the file does not say.
 
-    ``[X, Y, 2]`` and ``[X, Y, 1, 2]`` are a frontal and a lateral one.
+    So is ``[X, Y, 1]`` and ``[X, Y, 1, 1]``; ``[X, Y, 2]`` and ``[X, Y, 1, 2]`` are a frontal and a lateral one.
 
     Raises:
         ValueError: not a NIfTI file, not one or two radiographs, too large, damaged, or pixels that are no line
@@ -124,8 +125,8 @@ def _check_header(path: Path, header: Any, as_stored: Any, size: int) -> None:
         raise _unreadable(path, error) from error
     if len(shape) < 2 or min(shape) < 1 or [n for n in shape[2:] if n != 1] not in ([], [2]):
         raise ValueError(
-            f"{path}: a radiograph is [X, Y], a frontal and a lateral one [X, Y, 2]; got shape {list(shape)}: give two "
-            "files"
+            f"{path}: a radiograph is [X, Y] or [X, Y, 1], a frontal and a lateral one [X, Y, 2]; got shape "
+            f"{list(shape)}: give two files{_shape_meant(shape)}"
         )
     if math.prod(shape[:2]) > MAX_PIXELS:
         raise ValueError(f"{path}: {shape[0]} x {shape[1]} pixels, at most {MAX_PIXELS} are read; resample the image")
@@ -135,6 +136,13 @@ def _check_header(path: Path, header: Any, as_stored: Any, size: int) -> None:
         raise ValueError(f"{path}: the pixel pitch is in {unit}s; convert it to millimetres")
     if not as_stored["pixdim"][1:3].all():  # of which nibabel makes 1 mm
         raise ValueError(f"{path}: the pixel pitch, pixdim, is 0 mm; set it to the detector's")
+
+
+def _shape_meant(shape: Sequence[int]) -> str:
+    lengths = len([n for n in shape if n > 1])
+    if lengths > 2:
+        return " of one X-ray image each; this is a volume, and prepare.json makes radiographs of a CT"
+    return ", and put the axis of length 1 last" if lengths == 2 else ""
 
 
 def _radiograph(path: Path, file: _File, plane: np.ndarray, view: str | None) -> Radiograph:

@@ -1,0 +1,112 @@
+"""What the values of a DICOM radiograph mean, and which way they run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from pydicom.dataset import Dataset
+from pydicom.pixels import apply_modality_lut, apply_voi
+from pydicom.uid import (
+    DigitalXRayImageStorageForProcessing,
+    XRayAngiographicImageStorage,
+    XRayRadiofluoroscopicImageStorage,
+)
+
+from scripts.dicom.attributes import text
+from scripts.dicom.pixels import PixelFormat, rescaled
+
+_FLUOROSCOPIC = ("XA", "RF")
+"""Modalities that show bone dark."""
+_XRAY_IMAGE = (XRayAngiographicImageStorage, XRayRadiofluoroscopicImageStorage)
+"""SOP classes whose PixelIntensityRelationship, not PhotometricInterpretation, says which way values run."""
+_LEVELS = 257
+"""How many values of a film tell whether its VOI LUT rises."""
+
+
+class FilmScale(NamedTuple):
+    """Pixels ``[rows, columns]`` float32 of a scale of :class:`~scripts.io.radiograph.Radiograph`, and warnings."""
+
+    scale: str
+    pixels: np.ndarray
+    warnings: tuple[str, ...]
+
+
+def scaled(path: Path, dataset: Dataset, form: PixelFormat, stored: np.ndarray) -> FilmScale:
+    """Apply the modality LUT, and let display values grow with attenuation.
+
+    A relationship with the opposite sign, MONOCHROME1 and a falling VOI LUT are undone after the modality LUT, on which
+    all act (PS3.4 N.2), by exchanging the lowest and the highest value that the declared bits can give there.
+
+    Raises:
+        ValueError: a modality LUT that cannot be applied.
+    """
+    try:
+        if dataset.get("ModalityLUTSequence"):
+            values = apply_modality_lut(stored, dataset)
+            extremes = np.array([0, (1 << dataset.ModalityLUTSequence[0].LUTDescriptor[2]) - 1])
+        else:
+            values, extremes = rescaled(stored, dataset), rescaled(form.extremes, dataset)
+    except Exception as error:  # on hostile bytes pydicom raises errors of any kind
+        raise ValueError(f"{path}: its modality LUT cannot be applied ({error}); export it again") from error
+    is_plain = not form.is_signed and np.array_equal(extremes, form.extremes) and not dataset.get("ModalityLUTSequence")
+    scale, is_inverted, warnings = _meaning(path, dataset, is_plain, values)
+    pixels = extremes.sum() - values if is_inverted else values
+    return FilmScale(scale, pixels.astype(np.float32), warnings)
+
+
+def _meaning(path: Path, dataset: Dataset, is_plain: bool, values: np.ndarray) -> tuple[str, bool, tuple[str, ...]]:
+    """The scale, whether the values run the other way, and warnings.
+
+    PS3.3 C.8.11.3.1.2: with PixelIntensityRelationshipSign 1 stored values grow with the X-ray intensity, with -1 they
+    fall. It says so of stored values, hence only without a modality LUT, which DX has none of.
+
+    Images of XA and RF have no sign and are always MONOCHROME2: by C.8.7.1.1.2 LIN and LOG are of the intensity, so
+    bone is dark, and DISP is stored as angiograms are shown, which is so too. Elsewhere PhotometricInterpretation and
+    the VOI LUT say what is shown bright: bone is, but for fluoroscopic images.
+    """
+    sop_class = text(dataset, "SOPClassUID")
+    is_raw = (
+        sop_class == DigitalXRayImageStorageForProcessing
+        and text(dataset, "PresentationIntentType") == "FOR PROCESSING"
+    )
+    relationship, sign = text(dataset, "PixelIntensityRelationship"), dataset.get("PixelIntensityRelationshipSign")
+    stated = f"PixelIntensityRelationship {relationship or 'not stated'}, sign {sign or 'not stated'}"
+    if is_raw and is_plain and relationship in ("LIN", "LOG") and sign in (1, -1):
+        return ("counts", sign == -1, ()) if relationship == "LIN" else ("log", sign == 1, ())
+    modality = text(dataset, "Modality")
+    if sop_class in _XRAY_IMAGE:
+        shade = "bright" if sign == -1 else "dark"
+        return (
+            "display",
+            sign != -1,
+            (f"{path}: {modality} does not state how it was processed; bone taken as {shade} in it",),
+        )
+    falls, voi_warnings = _voi_falls(path, dataset, values)
+    photometric = text(dataset, "PhotometricInterpretation")
+    is_inverted = (photometric == "MONOCHROME1") != falls
+    if modality in _FLUOROSCOPIC:
+        why = f"{path}: an image of {modality} as it was shown: bone taken as dark in it"
+        return "display", not is_inverted, (why, *voi_warnings)
+    reason = f"for processing, but {stated} or a modality LUT" if is_raw else "post-processed for display"
+    warnings = [f"{path}: {reason}: its values tell attenuation only by their order", *voi_warnings]
+    if sign == (-1 if is_inverted else 1):
+        shown = photometric + " with a falling VOI LUT" * falls
+        warnings.append(f"{path}: {stated} contradicts {shown}, by which bone is bright; the latter is followed")
+    return "display", is_inverted, tuple(warnings)
+
+
+def _voi_falls(path: Path, dataset: Dataset, values: np.ndarray) -> tuple[bool, tuple[str, ...]]:
+    """Whether the first VOI LUT shows a film's high values darker than its low ones, and warnings."""
+    if not dataset.get("VOILUTSequence"):
+        return False, ()
+    try:
+        levels = np.unique(np.quantile(values, np.linspace(0, 1, _LEVELS)).round().astype(np.int64))
+        shown = apply_voi(levels, dataset).astype(float)
+    except Exception as error:  # on hostile bytes pydicom raises errors of any kind
+        return False, (
+            f"{path}: its VOI LUT cannot be read ({error}) and is taken to rise: is bone bright in the film?",
+        )
+    falls = float((levels - levels.mean()) @ (shown - shown.mean())) < 0
+    return falls, (f"{path}: its VOI LUT falls, so bone is stored dark; undone",) * falls
