@@ -98,6 +98,11 @@ def test_every_room_is_in_the_plan_and_none_has_grown_too_large():
     assert {name: count for name, count in lines.items() if count > LARGEST_SHARE * total} == {}
 
 
+def test_no_file_name_stands_in_two_rooms():
+    names = [path.name for path in modules() if path.name != "__init__.py"]
+    assert sorted({name for name in names if names.count(name) > 1}) == []
+
+
 def test_rooms_have_no_cycles():
     seen = set()
 

@@ -24,8 +24,8 @@ from scripts.geometry import preset
 from scripts.losses.adversarial import DiscriminatorLoss, GeneratorLoss
 from scripts.losses.diffusion import DiffusionLoss
 from scripts.losses.direct import MeanSquaredLoss, X2CTLoss
+from scripts.losses.mean_projection import MeanProjectionLoss
 from scripts.losses.objective import Objective
-from scripts.losses.projection import MeanProjectionLoss
 from scripts.losses.structure import StructureLoss
 from scripts.losses.terms import BoneWeightedError, DifferenceError, ReprojectionError
 from scripts.networks.lifting import Unexplained

@@ -16,9 +16,9 @@ from monai.bundle import ConfigParser
 import scripts.io.case as case_module
 from scripts.cases.ct import CtVolume
 from scripts.cases.downloads import decathlon_scans, tcia_scans
-from scripts.cases.find import find_scans
 from scripts.cases.phantoms import phantom_scans
 from scripts.cases.prepare import main, prepare
+from scripts.cases.scans import find_scans
 from scripts.cases.standard import Settings, prepare_volume, radiographs
 from scripts.geometry import preset
 from scripts.io.case import read_case

@@ -7,7 +7,7 @@ import torch
 from monai.bundle import ConfigParser
 
 from scripts.intensity import hu_to_mu, hu_to_network, network_to_hu, radiograph_to_network
-from scripts.metrics.bone import bone_dice
+from scripts.metrics.skeleton import bone_dice
 from scripts.metrics.volume import gradient_ratio, psnr, reprojection_error, ssim3d
 from scripts.phantom.torso import torso
 

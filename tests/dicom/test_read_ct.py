@@ -15,7 +15,7 @@ from pydicom.uid import (
 )
 from scipy.spatial.transform import Rotation
 
-from scripts.cases.find import find_scans
+from scripts.cases.scans import find_scans
 from scripts.dicom.read_ct import MIN_SLICES, SCANNED_HU, group_series, read_series
 from scripts.intensity import AIR_HU
 

@@ -14,7 +14,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import DigitalXRayImageStorageForProcessing
 from scipy.spatial.transform import Rotation
 
-from scripts.cases.find import read_ct
+from scripts.cases.scans import read_ct
 from scripts.dicom.read_ct import read_series
 from scripts.dicom.read_radiograph import read_dicom_radiograph
 from scripts.dicom.write_ct import CtDescription, write_ct_series, write_uncertainty_series

@@ -9,8 +9,8 @@ from scripts.inference.reconstruct import DirectInferer
 from scripts.losses.adversarial import DiscriminatorLoss, GeneratorLoss
 from scripts.losses.diffusion import DiffusionLoss
 from scripts.losses.direct import MeanSquaredLoss, X2CTLoss
-from scripts.losses.projection import MeanProjectionLoss
-from scripts.training.adversarial import DiscriminatorInferer, GeneratorInferer, OfVolume, with_condition
+from scripts.losses.mean_projection import MeanProjectionLoss
+from scripts.training.gan import DiscriminatorInferer, GeneratorInferer, OfVolume, with_condition
 from scripts.training.inferers import DirectTrainingInferer
 
 IMAGE, X0 = torch.rand(2, 2, 4, 4), torch.rand(2, 1, 4, 4, 4) * 2 - 1

@@ -11,7 +11,7 @@ import pytest
 import SimpleITK as sitk
 from scipy.spatial.transform import Rotation
 
-from scripts.cases.find import find_scans, read_ct
+from scripts.cases.scans import find_scans, read_ct
 from scripts.io.itk_volume import ITK_SUFFIXES, read_itk_volume
 
 pytestmark = pytest.mark.filterwarnings("ignore:builtin type .* has no __module__")

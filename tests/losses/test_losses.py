@@ -6,7 +6,7 @@ from torch import Tensor
 
 from scripts.diffusion.training import Prediction
 from scripts.losses.diffusion import DiffusionLoss
-from scripts.losses.projection import MeanProjectionLoss
+from scripts.losses.mean_projection import MeanProjectionLoss
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:

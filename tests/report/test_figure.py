@@ -6,8 +6,8 @@ import pytest
 from matplotlib.figure import Figure
 
 from scripts.report.figure import VIEW_INCHES, VOLUME_INCHES, draw_reconstruction
+from scripts.report.mip import BONE_WINDOW, PROJECTIONS
 from scripts.report.planes import HU_WINDOW, as_displayed
-from scripts.report.projection import BONE_WINDOW, PROJECTIONS
 
 
 def height_of(path) -> float:

@@ -5,9 +5,9 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from scripts.report.mip import BONE_WINDOW, PROJECTIONS
 from scripts.report.panel import ROWS, draw_panel, panel
 from scripts.report.planes import ERROR_HU, HU_WINDOW, PLANES
-from scripts.report.projection import BONE_WINDOW, PROJECTIONS
 from scripts.report.sheet import wrapped
 
 TRUTH = np.random.default_rng(0).normal(0, 300, (5, 5, 5)).astype(np.float32)

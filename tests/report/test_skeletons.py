@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
+from scripts.report.mip import BONE_WINDOW, PROJECTIONS
 from scripts.report.planes import as_displayed
-from scripts.report.projection import BONE_WINDOW, PROJECTIONS
 from scripts.report.skeletons import draw_skeletons, skeletons
 
 VOLUMES = {name: np.random.default_rng(i).normal(0, 300, (6, 4, 5)) for i, name in enumerate(("ours", "truth"))}

@@ -9,7 +9,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from scripts.training.schedules import warm_cosine
+from scripts.training.learning_rate import warm_cosine
 
 CONFIGS = Path(__file__).parents[2] / "bundle" / "configs"
 DIE_IN_EPOCH_2 = """

@@ -8,7 +8,7 @@ from pathlib import Path
 from monai.apps import DecathlonDataset
 from monai.apps.tcia import download_tcia_series_instance, get_tcia_metadata
 
-from scripts.cases.find import CtScan, find_scans
+from scripts.cases.scans import CtScan, find_scans
 
 
 def decathlon_scans(folder: str | Path | None, task: str, download: bool = False) -> list[CtScan]:

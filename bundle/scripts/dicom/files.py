@@ -39,7 +39,7 @@ def may_hold_image(sop_class: UID) -> bool:
 
     Vendors' own classes may be of anything.
     """
-    return sop_class.is_private or "Image" in sop_class.name
+    return not sop_class or sop_class.is_private or "Image" in sop_class.name
 
 
 def read_meta(file: BytesIO) -> Dataset:

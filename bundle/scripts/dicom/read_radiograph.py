@@ -31,7 +31,6 @@ from pydicom.uid import (
 from scripts.dicom.attributes import integer, text
 from scripts.dicom.codec import decode
 from scripts.dicom.files import is_dicom, read_meta, with_transfer_syntax
-from scripts.dicom.files import stored_class as stored_class
 from scripts.dicom.film_scale import scaled
 from scripts.dicom.pixels import (
     OVERLAY_BITS,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from scripts.dicom.read_radiograph import is_dicom, read_dicom_radiograph, stored_class
+from scripts.dicom.files import is_dicom, may_hold_image, stored_class
+from scripts.dicom.read_radiograph import read_dicom_radiograph
 from scripts.io.intake import read_bytes
 from scripts.io.nifti import SUFFIXES
 from scripts.io.nifti_radiograph import is_nifti, read_nifti
@@ -54,7 +55,7 @@ def _holds_image(head: bytes) -> bool:
         sop_class = stored_class(head)
     except Exception:  # on hostile bytes pydicom raises errors of any kind; reading the file will name them
         return True
-    return sop_class.is_private or "Image" in sop_class.name
+    return may_hold_image(sop_class)
 
 
 def read_radiographs(path: str | Path, frame: int | None = None) -> list[Radiograph]:
@@ -65,7 +66,7 @@ def read_radiographs(path: str | Path, frame: int | None = None) -> list[Radiogr
     frontal and a lateral one.
 
     Args:
-        path: DICOM (DX, CR, XA), PNG, TIFF, JPEG or NIfTI.
+        path: DICOM (DX, CR, RF or XA, also as a secondary capture), PNG, TIFF, JPEG or NIfTI.
         frame: which one of a multi-frame DICOM file, counted from 0.
 
     Raises:

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from scripts.diffusion.training import Prediction
-from scripts.losses.projection import MeanProjectionLoss
+from scripts.losses.mean_projection import MeanProjectionLoss
 
 
 class X2CTLoss(nn.Module):

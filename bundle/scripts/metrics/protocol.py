@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from scripts.intensity import NETWORK_HU_RANGE, hu_to_mu, network_to_hu
-from scripts.metrics.bone import bone_dice, bone_precision, bone_recall, bone_volume_ratio
+from scripts.metrics.skeleton import bone_dice, bone_precision, bone_recall, bone_volume_ratio
 from scripts.metrics.slices import AXES, LARGEST_SLICE_PSNR, slice_psnr, slice_ssim, x2ct_compat
 from scripts.metrics.volume import (
     SSIM_SIGMA,

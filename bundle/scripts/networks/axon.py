@@ -29,7 +29,7 @@ from scripts.networks.denoiser import Denoiser, stage_shapes
 from scripts.networks.diffux2ct import DiffuX2CT
 from scripts.networks.lifting import AttenuationScale, BackProjectedAttenuation, Unexplained, views_present
 from scripts.networks.triplane import TriplaneConditioner
-from scripts.physics.shapes import require_image
+from scripts.physics.tensor_shapes import require_image
 
 MakesLifting = Callable[[BiplanarGeometry, list[tuple[int, int, int]], tuple[int, ...], float], Conditioner]
 

@@ -12,7 +12,7 @@ from scripts.geometry import BiplanarGeometry
 from scripts.networks.contract import Conditioner, Denoising, GeometryBound, MakesConditioner
 from scripts.networks.denoiser import Denoiser, stage_shapes
 from scripts.networks.triplane import TriplaneConditioner
-from scripts.physics.shapes import require_image, require_volume
+from scripts.physics.tensor_shapes import require_image, require_volume
 
 
 class DiffuX2CT(GeometryBound):

@@ -10,7 +10,7 @@ from scripts.geometry import BiplanarGeometry
 from scripts.networks.contract import GeometryBound, MakesConditioner
 from scripts.networks.denoiser import stage_shapes
 from scripts.networks.triplane import TriplaneConditioner
-from scripts.physics.shapes import require_image
+from scripts.physics.tensor_shapes import require_image
 
 
 class VolumeDecoder(nn.Module):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from scripts.geometry import VIEWS, BiplanarGeometry, centred_coordinates_mm
 from scripts.intensity import MU_WATER_PER_MM, RADIOGRAPH_SCALE, hu_to_network, mu_to_hu
 from scripts.physics.separable import SeparableProjector, interpolation_matrix
-from scripts.physics.shapes import require_image
+from scripts.physics.tensor_shapes import require_image
 
 
 class RayReplication(nn.Module):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from scripts.geometry import BiplanarGeometry
 from scripts.networks.contract import GeometryBound
-from scripts.physics.shapes import require_image
+from scripts.physics.tensor_shapes import require_image
 
 BOTTLENECK_CHANNELS = 4096
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from scripts.geometry import BiplanarGeometry
 from scripts.networks.contract import GeometryBound
 from scripts.networks.lifting import RayReplication
-from scripts.physics.shapes import require_image, require_volume
+from scripts.physics.tensor_shapes import require_image, require_volume
 
 
 def initialise(module: nn.Module) -> None:

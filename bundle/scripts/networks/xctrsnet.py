@@ -18,7 +18,7 @@ from scripts.networks.expanded import on_grid
 from scripts.networks.icm_reg import VolumeDecoder
 from scripts.networks.lifting import RayReplication
 from scripts.networks.triplane import PlaneEncoder
-from scripts.physics.shapes import require_image
+from scripts.physics.tensor_shapes import require_image
 
 
 class LiftedFusion(nn.Module):

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.functional import grid_sample
 
 from scripts.geometry import VIEWS, BiplanarGeometry, centred_coordinates_mm
-from scripts.physics.shapes import require_image, require_volume
+from scripts.physics.tensor_shapes import require_image, require_volume
 
 Vector = tuple[float, float, float]
 _UNIT_TOLERANCE = 1e-6

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from scripts.geometry import BiplanarGeometry, centred_coordinates_mm
-from scripts.physics.shapes import require_image, require_volume
+from scripts.physics.tensor_shapes import require_image, require_volume
 
 
 def interpolation_matrix(positions: Tensor, count: int) -> Tensor:

@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.image import AxesImage
 
+from scripts.report.mip import BONE_WINDOW, PROJECTIONS
 from scripts.report.planes import HU_WINDOW, as_displayed
-from scripts.report.projection import BONE_WINDOW, PROJECTIONS
 
 # Heights in inches: a row of radiographs, a row of a volume's pictures, and the title.
 VIEW_INCHES, VOLUME_INCHES, TITLE_INCHES = 3.2, 2.3, 0.5

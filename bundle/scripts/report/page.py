@@ -10,9 +10,9 @@ import numpy as np
 
 from scripts.report.checks import checked_affine, checked_volumes
 from scripts.report.document import document
+from scripts.report.facts import tables
 from scripts.report.radiographs import radiographs
-from scripts.report.record import tables
-from scripts.report.slices import slices
+from scripts.report.slice_viewer import slices
 
 PAGE_FILE = "report.html"
 """Name of the page in the folder of a result."""

@@ -12,8 +12,8 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from scripts.report.checks import checked_radiographs, checked_spacing, checked_volumes
+from scripts.report.mip import BONE_WINDOW, PROJECTIONS, Projection
 from scripts.report.planes import ERROR_HU, HU_WINDOW, PLANES, Plane
-from scripts.report.projection import BONE_WINDOW, PROJECTIONS, Projection
 from scripts.report.saving import save_whole
 from scripts.report.sheet import LINE, NOTICE, Sheet, head_height, mark, note_lines, show
 

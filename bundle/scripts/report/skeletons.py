@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from scripts.report.checks import checked_spacing, checked_volumes
 from scripts.report.grid import Tile, grid
-from scripts.report.projection import BONE_WINDOW, PROJECTIONS, Projection
+from scripts.report.mip import BONE_WINDOW, PROJECTIONS, Projection
 from scripts.report.saving import save_whole
 from scripts.report.sheet import NOTICE, mark, show
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from scripts.io.errors import SomeFailed
 from scripts.metrics.tables import Summary
-from scripts.studies.tables import Text, page, write_tables
+from scripts.studies.summary import Text, page, write_tables
 
 
 class Account:

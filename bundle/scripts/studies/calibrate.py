@@ -18,7 +18,7 @@ from scripts.intensity import NETWORK_HU_RANGE, hu_to_network, network_to_hu
 from scripts.metrics.calibration import NOTES, Spread, coverage, fit_temperature, measure_calibration, spread_of
 from scripts.metrics.tables import summarise, to_markdown
 from scripts.studies.account import Account, named
-from scripts.studies.tables import Text
+from scripts.studies.summary import Text
 
 RAW, TEMPERED = "raw", "tempered"
 BODY, EVERYWHERE = "body", "everywhere"

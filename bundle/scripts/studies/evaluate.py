@@ -19,7 +19,7 @@ from scripts.metrics.perceptual import Perceptual, SliceFeatures
 from scripts.metrics.protocol import NOTES, measure
 from scripts.metrics.tables import SINGLE, Statistic, Summary, summarise, to_markdown
 from scripts.studies.account import Account, named
-from scripts.studies.tables import Text
+from scripts.studies.summary import Text
 
 SPREAD_NOTE = (
     "`spread_hu`: the standard deviation of the samples, averaged over the volume; only where there are several."

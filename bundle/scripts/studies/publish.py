@@ -10,7 +10,7 @@ from scripts.io.text import write_text
 from scripts.metrics.comparison import compare, comparison_markdown, numbers
 from scripts.metrics.protocol import NOTES
 from scripts.metrics.tables import to_csv
-from scripts.studies.tables import Text, page
+from scripts.studies.summary import Text, page
 
 
 class PublishComparison:

@@ -22,7 +22,7 @@ from scripts.studies.account import Account
 from scripts.studies.cases import read_with_ct
 from scripts.studies.label_maps import Ids
 from scripts.studies.segmenters import Segmenter
-from scripts.studies.tables import Text
+from scripts.studies.summary import Text
 
 ORACLE = "oracle"
 """The method that is the true CT itself: how well the segmenter does where nothing was reconstructed."""

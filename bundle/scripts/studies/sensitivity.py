@@ -21,7 +21,7 @@ from scripts.metrics.volume import psnr, ssim3d
 from scripts.physics.detector import expose
 from scripts.physics.raymarch import RayMarchProjector, rotate_pose, view_pose
 from scripts.studies.account import Account, named
-from scripts.studies.tables import Text
+from scripts.studies.summary import Text
 from scripts.training.prepare_batch import PrepareSimulated
 
 TEXT = Text("Sensitivity", "Means over cases, of all radiographs simulated from the prepared CT by one ray march.")
@@ -80,7 +80,7 @@ def perturbations(
 class SensitivityStudy:
     """Reconstructs every case from its own CT's radiographs, as they should be and perturbed, with the same seed.
 
-    Writes into ``output_dir`` what :func:`~scripts.studies.tables.write_tables` does: a row per case and perturbation,
+    Writes into ``output_dir`` what :func:`~scripts.studies.summary.write_tables` does: a row per case and perturbation,
     and the statistics over the cases, of their differences to the unperturbed radiographs too.
 
     Args:

@@ -5,7 +5,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from scripts.cases.find import find_scans, read_ct
+from scripts.cases.scans import find_scans, read_ct
 
 
 def hounsfield():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from scripts.report.projection import PROJECTIONS
+from scripts.report.mip import PROJECTIONS
 
 FRONTAL, LATERAL = PROJECTIONS
 

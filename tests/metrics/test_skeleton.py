@@ -8,7 +8,7 @@ import torch
 from monai.metrics import compute_dice
 from scipy.ndimage import binary_dilation
 
-from scripts.metrics.bone import bone_dice, bone_precision, bone_recall, bone_volume_ratio
+from scripts.metrics.skeleton import bone_dice, bone_precision, bone_recall, bone_volume_ratio
 
 THRESHOLD = 200.0
 METRICS = (bone_dice, bone_precision, bone_recall, bone_volume_ratio)

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from scripts.training.schedules import EpochSchedule, warm_cosine
+from scripts.training.learning_rate import EpochSchedule, warm_cosine
 
 
 def test_factor_rises_to_one_and_falls_to_the_floor():
