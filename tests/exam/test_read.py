@@ -103,7 +103,7 @@ def test_nifti_is_told_by_content(tmp_path, suffix):
         ("notes.txt", b"a report", False),
         ("notes", b"", False),
         ("exam.zip", b"PK\x03\x04", False),
-        ("archive.gz", gzip.compress(b"a report"), False),
+        ("archive.gz", gzip.compress(b"a report", mtime=0), False),
         ("cut.gz", b"\x1f\x8b\x08", False),
         ("damaged.dcm", b"damaged", True),
         ("DAMAGED.NII.GZ", b"damaged", True),
