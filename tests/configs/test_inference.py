@@ -33,7 +33,7 @@ def command_line(monai_bundle, tmp_path):
 
 def infer(output_dir, **options):
     """Run inference in this process; returns the volume of the demo case in HU."""
-    options = {"input": str(DEMO), "steps": 2, "outputs": "nifti", **options}
+    options = {"input": str(DEMO), "outputs": "nifti", **options}
     workflow = ConfigWorkflow(str(CONFIG), workflow_type="inference", output_dir=str(output_dir), **options)
     workflow.initialize()
     workflow.run()
