@@ -286,6 +286,7 @@ def assert_learnt(network: DiffuX2CT, image: Tensor, x0: Tensor, known: int, mar
         assert psnr(crossed[i], fit_x0[i]) < baseline
 
 
+@pytest.mark.slow
 def test_two_phantoms_are_recovered_far_better_than_by_the_mean_phantom() -> None:
     geometry, image, x0 = phantom_cases(16, count=6)
     with torch.random.fork_rng():
