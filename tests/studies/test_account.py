@@ -24,6 +24,7 @@ def test_without_a_failure_nothing_is_raised():
         account.rows.append({"case": "a"})
     account.require(account.rows)
     account.close()
+    assert account.failures == {} and account.done == {"a"}
 
 
 def test_nothing_measured_is_refused_with_every_failure():

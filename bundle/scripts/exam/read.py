@@ -82,6 +82,6 @@ def read_radiographs(path: str | Path, frame: int | None = None) -> list[Radiogr
     if is_nifti(head) or path.name.lower().endswith(SUFFIXES):
         return read_nifti(path)
     raise ValueError(
-        f"{path}: starts with {head[:8]!r}, so none of the kinds that are read: DICOM (DX, CR or XA), PNG, TIFF, JPEG, "
-        "NIfTI (.nii or .nii.gz); export it as one of them"
+        f"{path}: starts with {head[:8]!r}, so none of the kinds that are read: DICOM (DX, CR, RF or XA), PNG, TIFF, "
+        "JPEG, NIfTI (.nii or .nii.gz); export it as one of them"
     )

@@ -151,7 +151,7 @@ def _is_stale(host: str, process: int, changed: float) -> bool:
 
 
 def _is_running(process: int) -> bool:
-    if os.name != "posix":  # there, the question would end the process
+    if os.name != "posix":  # elsewhere, asking would end the process
         return True
     try:
         os.kill(process, 0)

@@ -20,8 +20,8 @@ from monai.bundle.utils import DEFAULT_MLFLOW_SETTINGS
 
 _OWN = frozenset(inspect.signature(monai.bundle.run).parameters) - {"override"}
 """What MONAI itself takes."""
-_PATHS = (
-    *(
+_PATHS = frozenset(
+    [
         "input",
         "frontal",
         "lateral",
@@ -31,8 +31,11 @@ _PATHS = (
         "dataset_dir",
         "training_dir",
         "reference",
-    ),
-    *("weights", "initial_weights", "stage1_weights", "stage2_weights"),
+        "weights",
+        "initial_weights",
+        "stage1_weights",
+        "stage2_weights",
+    ]
 )
 """Options whose value is a path; ``input`` may also be a list or mapping of paths."""
 _HELP = ("help", "h")

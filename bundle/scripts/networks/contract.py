@@ -11,44 +11,6 @@ from torch import Tensor, nn
 from scripts.geometry import BiplanarGeometry
 
 
-class ReconstructsVolumes(Protocol):
-    """A network that reconstructs in one call, which is all that evaluation and deployment need."""
-
-    def forward(self, image: Tensor) -> Tensor:
-        """Reconstruct ``[B, 1, U, V, W]`` from ``image [B, 2, N, N]``, both in network units."""
-        ...
-
-    def __call__(self, image: Tensor) -> Tensor:
-        """Run :meth:`forward` and the module's hooks."""
-        ...
-
-
-class DenoisesVolumes(Protocol):
-    """A diffusion network as a sampler's loop sees it.
-
-    The loop asks for the condition and a first estimate once, and for x_0 at every step.
-
-    Attributes:
-        reads: how many volumes the denoiser sees, x_t included; more than one if it uses the estimate.
-        volume_shape: ``[1, U, V, W]``.
-    """
-
-    reads: int
-    volume_shape: list[int]
-
-    def condition(self, image: Tensor, z: Tensor | None = None) -> list[Tensor]:
-        """Return all that the denoiser needs to know of ``image [B, 2, N, N]``; each tensor starts with the batch."""
-        ...
-
-    def first_estimate(self, condition: list[Tensor]) -> Tensor:
-        """Return the estimate ``[B, 1, U, V, W]`` that the first step gets."""
-        ...
-
-    def predict_x0(self, x: Tensor, timesteps: Tensor, condition: list[Tensor], estimate: Tensor) -> Tensor:
-        """Predict the clean volume from ``x [B, 1, U, V, W]`` at ``timesteps [B]`` and the ``estimate`` so far."""
-        ...
-
-
 class Conditioner(Protocol):
     """The part of a network that turns radiographs into conditions h^(i), whatever x_t and t are."""
 
