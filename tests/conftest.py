@@ -27,10 +27,10 @@ SOURCE_SHAPE, SOURCE_SPACING_MM = (20, 20, 20), 18.0
 SPLITS = {"train": ["a", "b", "c"], "val": ["d", "e"]}
 TINY = {
     "geometry": json.loads(GEOMETRY.to_json()) | {"_target_": "scripts.geometry.BiplanarGeometry"},
-    "network_def#channels": [8, 16],
-    "network_def#plane_channels": [8, 8, 16],
-    "network_def#condition_channels": [8, 8],
-    "network_def#stem_stride": 1,
+    "stage1_def#channels": [8, 16],
+    "stage1_def#plane_channels": [8, 8, 16],
+    "stage1_def#condition_channels": [8, 8],
+    "stage1_def#stem_stride": 1,
     "max_epochs": 3,
     "iterations_per_epoch": 2,
     "val_interval": 1,

@@ -205,6 +205,25 @@ class BiplanarGeometry:
         """The same exam over another voxel grid around the same isocentre."""
         return replace(self, volume_shape=_shape("volume_shape", shape), volume_spacing_mm=float(spacing_mm))
 
+    def coarser(self, factor: int = 2) -> BiplanarGeometry:
+        """The same exam with voxels and pixels that are ``factor`` times as wide, over the same fields.
+
+        Raises:
+            ValueError: they do not divide.
+        """
+        if any(n % factor for n in (*self.volume_shape, self.detector_pixels)):
+            raise ValueError(
+                f"geometry: {self.volume_shape} voxels and {self.detector_pixels} pixels do not divide by {factor}; "
+                "choose multiples of it"
+            )
+        return replace(
+            self,
+            detector_pixels=self.detector_pixels // factor,
+            detector_spacing_mm=factor * self.detector_spacing_mm,
+            volume_shape=_shape("volume_shape", [n // factor for n in self.volume_shape]),
+            volume_spacing_mm=factor * self.volume_spacing_mm,
+        )
+
     def volume_affine(self) -> np.ndarray:
         """RAS voxel-to-millimetre affine ``[4, 4]`` of the volume grid, the isocentre at the origin."""
         affine = np.diag([self.volume_spacing_mm] * 3 + [1.0])

@@ -25,9 +25,9 @@ GEOMETRY = preset("carm", (16, 16, 16), 25.0, 32)
 SPLITS = {"train": ["t0", "t1"], "val": ["v0"], "test": ["x0", "x1"]}
 TINY = {
     "geometry": {"_target_": "scripts.geometry.BiplanarGeometry", **json.loads(GEOMETRY.to_json())},
-    "network_def#channels": [8, 16],
-    "network_def#plane_channels": [8, 8, 16],
-    "network_def#condition_channels": [8, 8],
+    "stage1_def#channels": [8, 16],
+    "stage1_def#plane_channels": [8, 8, 16],
+    "stage1_def#condition_channels": [8, 8],
 }
 
 

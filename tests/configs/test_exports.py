@@ -22,11 +22,11 @@ OFFLINE = "import socket\n\ndef refuse(*_):\n    raise OSError('offline')\n\nsoc
 TINY = {
     "geometry": json.loads(preset("carm", (16, 16, 16), 20.0, 16).to_json())
     | {"_target_": "scripts.geometry.BiplanarGeometry"},
-    "network_def#channels": [8, 16],
-    "network_def#plane_channels": [8, 8, 16],
-    "network_def#condition_channels": [8, 8],
-    "network_def#stem_stride": 1,
-    "network_def#steps": 3,
+    "stage1_def#channels": [8, 16],
+    "stage1_def#plane_channels": [8, 8, 16],
+    "stage1_def#condition_channels": [8, 8],
+    "stage1_def#stem_stride": 1,
+    "stage1_def#steps": 3,
 }
 
 

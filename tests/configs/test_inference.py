@@ -288,8 +288,8 @@ def test_two_dicom_radiographs_become_a_ct_series_of_the_same_study(command_line
         ({"input": None, "frontal": "f.nii.gz", "one_view": True}, "missing --lateral; this network also takes one"),
         ({"weights": "no/such/model.pt"}, "no weights"),
         ({"weights": str(DEMO / "geometry.json")}, "damaged, or not written by torch.save"),
-        ({"network_def#channels": [48, 96, 96]}, "weights of another network"),
-        ({"network_def#patch": 3}, "must be divisible by 12"),
+        ({"stage1_def#channels": [48, 96, 96]}, "weights of another network"),
+        ({"stage1_def#patch": 3}, "must be divisible by 12"),
         ({"geometry#volume_spacing_mm": -1}, "volume_spacing_mm must be a positive number of millimetres, got -1"),
     ],
 )

@@ -111,7 +111,16 @@ class Staged(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.base, self.upsampler = Pointwise(), nn.Upsample(scale_factor=2, mode="nearest")
-        self.upsampler.halo, self.upsampler.factor = 0, 2
+        self.upsampler.halo, self.upsampler.factor, self.upsampler.stride, self.passes = 0, 2, 1, 1
+
+    def coarse_image(self, image):
+        return image
+
+    def start(self, coarse):
+        return coarse
+
+    def evidence(self, image, volume):
+        return volume
 
 
 @pytest.mark.parametrize("samples", [1, 3])

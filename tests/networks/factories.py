@@ -15,7 +15,6 @@ from scripts.networks.axon import (
     ControlledBridge,
     CorrectionDenoiser,
     DisplacementDenoiser,
-    SuperResolved,
     TriplaneLifting,
     axon_bridge,
 )
@@ -29,6 +28,8 @@ from scripts.networks.icm_reg import ICMReg
 from scripts.networks.lifted import JointConditioner, LiftedConditioner
 from scripts.networks.lifting import ReplicatedAttenuation
 from scripts.networks.psr import PSR
+from scripts.networks.refined import Refined, refined
+from scripts.networks.upon import SuperResolved
 from scripts.networks.upsampler import Upsampler
 from scripts.networks.x2ct import X2CTGenerator
 from scripts.networks.xctrsnet import XCTRSNet
@@ -60,6 +61,12 @@ def _super_resolved(geometry: BiplanarGeometry) -> SuperResolved:
     return SuperResolved(_controlled(coarse), Upsampler(4, 1), geometry)
 
 
+def _refined(geometry: BiplanarGeometry) -> Refined:
+    coarse = geometry.with_volume((8, 8, 8), 2 * geometry.volume_spacing_mm)
+    base = _conditioned(coarse, network=SelfCorrecting, conditioner=LiftedConditioner)
+    return refined(geometry, base, (8, 8), (1, 1), plane_channels=(8, 8), lifted_channels=4, passes=2)
+
+
 _X2CT = {"channels": 8, "dense_layers": (1, 1), "growth": 4, "bottleneck": 8, "decoder_channels": (8, 8, 8)}
 _ICM = {"channels": (8, 16), "plane_channels": (8, 8, 16), "condition_channels": (8, 8), "patch": 2, "stem_stride": 1}
 _TRIPLANE = partial(TriplaneLifting, plane_channels=(8, 16, 16), stem_stride=1)
@@ -87,7 +94,7 @@ DIFFUSION: dict[str, Callable[[BiplanarGeometry], DiffuX2CT]] = {
     "axon, correcting": partial(_bridge, objective=CorrectionDenoiser, network=SelfCorrecting),
     "axon, controlled": _controlled,
 }
-NETWORKS = {**DIRECT, **DIFFUSION, "axon, super-resolved": _super_resolved}
+NETWORKS = {**DIRECT, **DIFFUSION, "axon, super-resolved": _super_resolved, "refined": _refined}
 
 
 def speaking(

@@ -17,12 +17,12 @@ from scripts.networks.axon import (
     BridgeDenoiser,
     ControlledBridge,
     DisplacementDenoiser,
-    SuperResolved,
     TriplaneLifting,
     axon_bridge,
 )
 from scripts.networks.diffux2ct import diffux2ct
 from scripts.networks.lifting import BackProjectedAttenuation, ReplicatedAttenuation
+from scripts.networks.upon import SuperResolved
 from scripts.networks.upsampler import Upsampler
 from scripts.physics.separable import SeparableProjector
 
@@ -230,7 +230,7 @@ def test_only_the_upsampler_learns() -> None:
 
 
 def test_a_grid_that_is_not_twice_as_fine_is_refused() -> None:
-    with pytest.raises(ValueError, match="give stages 1 and 2 half"):
+    with pytest.raises(ValueError, match="half of the voxels"):
         SuperResolved(stage1(), Upsampler(4, 1), GEOMETRY)
 
 

@@ -14,7 +14,6 @@ from scripts.networks.axon import (
     BridgeDenoiser,
     ControlledBridge,
     DisplacementDenoiser,
-    SuperResolved,
     TriplaneLifting,
 )
 from scripts.networks.correcting import SelfCorrecting
@@ -30,6 +29,7 @@ from scripts.networks.triplane import (
     TriplaneConditioner,
     ViewModulators,
 )
+from scripts.networks.upon import SuperResolved
 
 CONFIGS = Path(__file__).resolve().parents[2] / "bundle" / "configs"
 ABLATIONS = {
@@ -71,7 +71,7 @@ def test_an_ablation_builds_a_network_with_its_parts_and_all_else_as_before(name
     network = parser.get_parsed_content("network_def")
     assert parts(network) == ABLATIONS[name]
     assert parts(plain.get_parsed_content("network_def")) == (ViewModulators, LearnableEmbedding)
-    before, after = plain.config["network_def"], parser.config["network_def"]
+    before, after = plain.config["stage1_def"], parser.config["stage1_def"]
     assert {k: v for k, v in after.items() if k != "conditioner"} == before
 
 

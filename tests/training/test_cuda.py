@@ -146,14 +146,14 @@ def test_views_of_workers_come_pinned_and_train_alike(trained):
 
 
 def test_gpu_and_cpu_train_alike(trained, workflow):
-    made = workflow(device=torch.device("cpu"), amp=False, **ONE_EPOCH, **{"network_def#dropout": 0.0, "rollout": 0.0})
+    made = workflow(device=torch.device("cpu"), amp=False, **ONE_EPOCH, **{"stage1_def#dropout": 0.0, "rollout": 0.0})
     made.run()
-    on_gpu = trained("gpu", amp=False, **ONE_EPOCH, **{"network_def#dropout": 0.0, "rollout": 0.0})
+    on_gpu = trained("gpu", amp=False, **ONE_EPOCH, **{"stage1_def#dropout": 0.0, "rollout": 0.0})
     assert mean_loss(on_gpu) == pytest.approx(mean_loss(made), rel=0.3)  # the noise of each device is its own
 
 
 def test_the_compiled_network_trains_like_the_plain_one(trained):
-    options = {"amp": False, "network_def#dropout": 0.0} | ONE_EPOCH
+    options = {"amp": False, "stage1_def#dropout": 0.0} | ONE_EPOCH
     plain, compiled = (trained(f"{on}", compile=on, **options) for on in (False, True))
     assert mean_loss(compiled) == pytest.approx(mean_loss(plain), rel=0.05)
 

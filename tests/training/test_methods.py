@@ -33,7 +33,8 @@ def files(name: str) -> list[Path]:
 
 
 def sizes(name: str) -> dict:
-    small = {f"network_def#{key}": value for key, value in SIZES["x2ct_cnn" if name == "x2ct_gan" else name].items()}
+    of = "network_def" if name in OVERLAYS else "stage1_def"
+    small = {f"{of}#{key}": value for key, value in SIZES["x2ct_cnn" if name == "x2ct_gan" else name].items()}
     return small | (SMALL_DISCRIMINATOR if name == "x2ct_gan" else {})
 
 
@@ -61,7 +62,7 @@ def test_a_method_is_trained_and_its_weights_are_evaluated(name, train, tiny_geo
     weights = train(name, max_epochs=1) / "model.pt"
     bases = [CONFIGS / "inference.json", CONFIGS / "evaluate.json"]
     network = [file for file in files(name) if file.stem != "x2ct_gan"]
-    own = {key: value for key, value in sizes(name).items() if key.startswith("network_def")}
+    own = {key: value for key, value in sizes(name).items() if key.startswith(("network_def", "stage1_def"))}
     made = ConfigWorkflow(
         [str(f) for f in [*bases, tiny_geometry, *network, overlay(own)]],
         workflow_type="inference",

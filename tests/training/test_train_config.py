@@ -119,7 +119,7 @@ def test_weights_do_not_depend_on_who_draws_the_phantoms(trained, tmp_path):
 
 @pytest.mark.slow
 def test_compiled_network_trains_like_the_plain_one(trained, tmp_path):
-    options = {"amp": False, "network_def#dropout": 0.0, "max_epochs": 1, "val_interval": 9}
+    options = {"amp": False, "stage1_def#dropout": 0.0, "max_epochs": 1, "val_interval": 9}
     losses = [
         trained(compile=c, output_dir=str(tmp_path / f"{c}"), **options).trainer.state.metrics["mean_train_loss"]
         for c in (False, True)
@@ -202,12 +202,12 @@ def test_mistake_ends_in_one_clear_error(start, tmp_path, mistake):
 
 
 CHANGES = {
-    "network": ({"network_def#channels": "[16,16]"}, "size mismatch"),
+    "network": ({"stage1_def#channels": "[16,16]"}, "size mismatch"),
     "geometry": ({"geometry#source_to_isocentre_mm": "700.0"}, "geometry was BiplanarGeometry("),
     "parametrisation": (
         {
             "parametrisation#_target_": "scripts.diffusion.parametrisation.V",
-            "network_def#network#_target_": "scripts.networks.diffux2ct.DiffuX2CT",
+            "stage1_def#network#_target_": "scripts.networks.diffux2ct.DiffuX2CT",
         },
         "was X0(), now V()",
     ),

@@ -27,10 +27,10 @@ PREPARE = {
     "detector_pixels": 16,
 }
 NETWORK = {
-    "network_def#channels": [8, 16],
-    "network_def#plane_channels": [8, 8, 16],
-    "network_def#condition_channels": [8, 8],
-    "network_def#stem_stride": 1,
+    "stage1_def#channels": [8, 16],
+    "stage1_def#plane_channels": [8, 8, 16],
+    "stage1_def#condition_channels": [8, 8],
+    "stage1_def#stem_stride": 1,
 }
 TRAIN = {"max_epochs": 1, "iterations_per_epoch": 2, "val_interval": 1, "amp": False}
 FINETUNE = {"frozen": "conditioner"}

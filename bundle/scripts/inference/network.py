@@ -49,20 +49,28 @@ class Upsampler(Protocol):
     """Draws volumes on a grid that is finer by a factor.
 
     Attributes:
-        factor: output voxels per input voxel along each axis.
-        halo: input voxels around an input voxel that its output depends on.
+        factor: output voxels per cell of the evidence along each axis.
+        stride: tiles begin and end at multiples of so many cells.
+        halo: cells around a cell that its output depends on.
     """
 
     factor: int
+    stride: int
     halo: int
 
-    def __call__(self, volume: Tensor, /) -> Tensor:
-        """``[B, 1, f U, f V, f W]`` of ``volume [B, 1, U, V, W]``."""
+    def __call__(self, evidence: Tensor, /) -> Tensor:
+        """``[B, 1, f U, f V, f W]`` of ``evidence [B, C, U, V, W]``."""
         ...
 
 
 class SuperResolvingNetwork(Protocol):
-    """A diffusion network on a coarse grid, and an upsampler for its volumes."""
+    """A diffusion network on a coarse grid, and an upsampler that draws its volumes finer in a few passes.
+
+    Attributes:
+        passes: how often the upsampler runs.
+    """
+
+    passes: int
 
     @property
     def base(self) -> DiffusionNetwork:
@@ -72,4 +80,44 @@ class SuperResolvingNetwork(Protocol):
     @property
     def upsampler(self) -> Upsampler:
         """Draws them finer."""
+        ...
+
+    def coarse_image(self, image: Tensor, /) -> Tensor:
+        """The radiographs ``image [B, 2, N, N]`` as the base takes them."""
+        ...
+
+    def start(self, coarse: Tensor, /) -> Tensor:
+        """The volume that the first pass improves, of ``coarse [B, 1, U, V, W]``."""
+        ...
+
+    def evidence(self, image: Tensor, volume: Tensor, /) -> Tensor:
+        """What the upsampler reads in the next pass, ``[B, C, U, V, W]``."""
+        ...
+
+
+class FewStepNetwork(DiffusionNetwork, Protocol):
+    """A diffusion network with a sampler of its own."""
+
+    def reconstruct_from(self, x: Tensor, condition: list[Tensor], /) -> Tensor:
+        """Volumes ``[B, 1, U, V, W]`` drawn in a few steps from noise ``x`` of that shape."""
+        ...
+
+
+class RefiningNetwork(SuperResolvingNetwork, Protocol):
+    """A super-resolving network as a trainer calls it: tiles of one pass."""
+
+    @property
+    def base(self) -> FewStepNetwork:
+        """Draws the coarse volumes."""
+        ...
+
+    def __call__(self, image: Tensor, volume: Tensor, corners: Tensor, side: int, /) -> Tensor:
+        """Tiles ``[K B, 1, f side, f side, f side]`` of the pass that improves ``volume``.
+
+        Args:
+            image: ``[B, 2, N, N]``.
+            volume: ``[B, 1, f U, f V, f W]``.
+            corners: lowest cell of each tile ``[K, 3]``.
+            side: of the tiles, in cells.
+        """
         ...

@@ -103,7 +103,7 @@ class ReconstructionInferer(Sampling):
 
 
 class SuperResolvingInferer(Sampling):
-    """Samples volumes from the stages in ``network.base``, and has ``network.upsampler`` draw each on a finer grid.
+    """Samples volumes from the stage in ``network.base``, and has ``network.upsampler`` draw each on a finer grid.
 
     Args:
         tile: side of the tiles that are drawn at a time, in voxels of a sampled volume.
@@ -117,13 +117,20 @@ class SuperResolvingInferer(Sampling):
     @torch.no_grad()
     def __call__(self, inputs: Tensor, network: SuperResolvingNetwork, *args: Any, **kwargs: Any) -> Tensor:
         """Volumes ``[B, samples, f U, f V, f W]`` in [-1, 1] of images ``[B, 2, N, N]``."""
-        coarse, upsampler = self.sample(inputs, network.base), network.upsampler
-        with mixed_precision(coarse.device, self.amp):
-            samples = [
-                in_tiles(upsampler, sample, self.tile, upsampler.halo, upsampler.factor).float()
-                for sample in coarse.split(1, dim=1)
-            ]
+        image = convert_to_tensor(inputs)
+        coarse = self.sample(network.coarse_image(image), network.base)
+        samples = [self._finer(image, network, sample) for sample in coarse.split(1, dim=1)]
         return torch.cat(samples, dim=1).clamp(-1.0, 1.0)
+
+    def _finer(self, image: Tensor, network: SuperResolvingNetwork, coarse: Tensor) -> Tensor:
+        volume, upsampler = network.start(coarse), network.upsampler
+        for _ in range(network.passes):
+            with mixed_precision(image.device, self.amp):
+                evidence = network.evidence(image, volume)
+                volume = in_tiles(
+                    upsampler, evidence, self.tile, upsampler.halo, upsampler.factor, upsampler.stride
+                ).float()
+        return volume
 
 
 def choose(options: Mapping[str, Sampler], name: str) -> Sampler:

@@ -13,7 +13,9 @@ _FEW = 8
 
 
 @torch.no_grad()
-def in_tiles(network: Callable[[Tensor], Tensor], volume: Tensor, tile: int, halo: int, factor: int = 1) -> Tensor:
+def in_tiles(
+    network: Callable[[Tensor], Tensor], volume: Tensor, tile: int, halo: int, factor: int = 1, stride: int = 1
+) -> Tensor:
     """``network(volume)`` up to rounding, computed in cubes so that memory grows with the tile, not with the volume.
 
     The network sees every tile with ``halo`` voxels around it, fewer at the volume's border, where it pads as it would
@@ -21,30 +23,37 @@ def in_tiles(network: Callable[[Tensor], Tensor], volume: Tensor, tile: int, hal
     all windows alike, but the outer voxels of a tile count at the volume's border and must not count inside it.
 
     Args:
-        network: maps ``[B, C, U, V, W]`` of any shape to ``[B, C, f U, f V, f W]``, f being ``factor``.
+        network: maps ``[B, C, U, V, W]`` to ``[B, C', f U, f V, f W]``, f being ``factor``.
         volume: ``[B, C, U, V, W]``; its batch is not split.
         tile: voxels of ``volume`` along each side of a tile; the last ones may be smaller.
         halo: how many voxels around an input voxel its output depends on.
         factor: output voxels per input voxel along each axis.
+        stride: what the network gives depends on positions modulo so many voxels; tiles begin at multiples of it.
 
     Raises:
-        ValueError: the tile has no voxels, or the halo is negative.
+        ValueError: the tile has no voxels, the halo is negative, or they are no multiples of the stride.
     """
-    if tile < 1 or halo < 0:
-        raise ValueError(f"in_tiles: tile must be at least 1 and halo at least 0, got {tile} and {halo}; choose others")
+    if tile < 1 or halo < 0 or tile % stride or halo % stride:
+        raise ValueError(
+            f"in_tiles: tile must be at least 1 and halo at least 0, both multiples of {stride}, got {tile} and "
+            f"{halo}; choose others"
+        )
     shape = volume.shape[2:]
-    result = volume.new_empty(*volume.shape[:2], *(factor * n for n in shape))
+    result = None
     corners = list(product(*(range(0, n, tile) for n in shape)))
     for corner in tqdm(corners, "tiles", unit="tile", leave=False, disable=None if len(corners) > _FEW else True):
         ends = [min(c + tile, n) for c, n in zip(corner, shape, strict=True)]
         starts = [max(c - halo, 0) for c in corner]
         output = network(volume[_box(starts, [e + halo for e in ends])])
+        if result is None:
+            result = output.new_empty(*output.shape[:2], *(factor * n for n in shape))
         core = _box(
             [c - s for c, s in zip(corner, starts, strict=True)],
             [e - s for e, s in zip(ends, starts, strict=True)],
             factor,
         )
         result[_box(corner, ends, factor)] = output[core]
+    assert result is not None  # a volume has voxels
     return result
 
 

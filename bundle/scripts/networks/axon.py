@@ -23,13 +23,13 @@ from scripts.blocks.residual import DepthToSpace, Levels, ResidualBlock, SpaceTo
 from scripts.diffusion.bridge import BrownianBridge
 from scripts.diffusion.parametrisation import X0
 from scripts.geometry import BiplanarGeometry
-from scripts.networks.contract import Conditioner, GeometryBound
+from scripts.networks.contract import Conditioner
 from scripts.networks.controlnet import ControlNet
 from scripts.networks.denoiser import Denoiser, stage_shapes
 from scripts.networks.diffux2ct import DiffuX2CT
 from scripts.networks.lifting import AttenuationScale, BackProjectedAttenuation, Unexplained, views_present
 from scripts.networks.triplane import TriplaneConditioner
-from scripts.physics.tensor_shapes import require_image
+from scripts.networks.upon import Upon
 
 MakesLifting = Callable[[BiplanarGeometry, list[tuple[int, int, int]], tuple[int, ...], float], Conditioner]
 
@@ -208,34 +208,6 @@ def axon_bridge(
     return network(lift, bridged, X0(), alphas_cumprod, geometry, steps, power)
 
 
-class Upon(nn.Module):
-    """A network upon a trained stage, which it freezes: no gradients, and evaluation mode for good.
-
-    Args:
-        base: the trained stage.
-        inherited: arguments for the other base class of a subclass.
-    """
-
-    def __init__(self, base: DiffuX2CT, **inherited: Any) -> None:
-        super().__init__(**inherited)
-        self.base = base.requires_grad_(False).eval()
-
-    def train(self, mode: bool = True) -> Upon:
-        """Put all but the base into training mode.
-
-        Raises:
-            ValueError: the base is still in its initial state, in which a denoiser draws nothing.
-        """
-        if mode and any(isinstance(module, Denoiser) and module.draws_nothing() for module in self.base.modules()):
-            raise ValueError(
-                "AXON: each stage is trained upon the one before it, which is untrained; train that first and give its "
-                "weights by --stage1_weights or --stage2_weights"
-            )
-        super().train(mode)
-        self.base.eval()
-        return self
-
-
 class StageOne(Upon):
     """Tells stage 2 what stage 1 knows: its conditions, its volume, and what that volume leaves unexplained.
 
@@ -294,37 +266,3 @@ class ControlledBridge(DiffuX2CT):
         x_t = bridged.bridge(x, condition[0], timesteps)
         control = self.denoiser(x_t, timesteps, condition[1:-1], condition[-1])
         return bridged.at(x_t, timesteps, condition[:-1], control)
-
-
-class SuperResolved(Upon, GeometryBound):
-    """Stage 3: draws the volume of the frozen earlier stages on a grid twice as fine.
-
-    Args:
-        base: stage 1 or 2, on the coarse grid.
-        upsampler: volumes ``[B, 1, U, V, W]`` to ``[B, 1, 2U, 2V, 2W]``.
-        geometry: the exam on the fine grid.
-
-    Raises:
-        ValueError: grids that do not fit.
-    """
-
-    def __init__(self, base: DiffuX2CT, upsampler: nn.Module, geometry: BiplanarGeometry) -> None:
-        super().__init__(base, geometry=geometry)
-        coarse = tuple(base.volume_shape[1:])
-        if tuple(2 * n for n in coarse) != geometry.volume_shape:
-            raise ValueError(
-                f"super-resolution: this stage doubles {coarse} voxels, but the geometry has {geometry.volume_shape}; "
-                "give stages 1 and 2 half of it"
-            )
-        self.upsampler = upsampler
-
-    def forward(self, image: Tensor) -> Tensor:
-        """Reconstruct ``[B, 1, 2U, 2V, 2W]`` from ``image [B, 2, N, N]`` by the stages' built-in samplers.
-
-        Raises:
-            ValueError: an image of another shape than the geometry's.
-        """
-        require_image(image, self.image_shape)
-        with torch.no_grad():
-            coarse = self.base(image)
-        return self.upsampler(coarse)

@@ -123,9 +123,13 @@ class DiffuX2CT(GeometryBound):
 
     @torch.jit.export
     def reconstruct(self, condition: list[Tensor]) -> Tensor:
-        """Reconstruct in a few deterministic steps (DDIM) from the fixed noise volume."""
-        batch = condition[0].shape[0]
-        x = self.noise.expand(batch, -1, -1, -1, -1)
+        """Reconstruct from the fixed noise volume, as :meth:`reconstruct_from` does."""
+        return self.reconstruct_from(self.noise.expand(condition[0].shape[0], -1, -1, -1, -1), condition)
+
+    @torch.jit.export
+    def reconstruct_from(self, x: Tensor, condition: list[Tensor]) -> Tensor:
+        """Reconstruct in a few deterministic steps (DDIM) from standard normal noise ``x [B, 1, U, V, W]``."""
+        batch = x.shape[0]
         x0 = self.first_estimate(condition)
         for i in range(len(self.timesteps)):
             t = self.timesteps[i].expand(batch)

@@ -53,6 +53,7 @@ class LiftedConditioner(nn.Module):
     Args:
         geometry, grid_shapes, plane_channels, condition_channels, stem_stride, blocks, dropout: as for
             :class:`~scripts.networks.triplane.TriplaneConditioner`.
+        per_view: channels of each view; those of the frontal one come first.
 
     Raises:
         ValueError: levels, grids or image size that do not fit together.
@@ -67,8 +68,10 @@ class LiftedConditioner(nn.Module):
         stem_stride: int = 1,
         blocks: int = 2,
         dropout: float = 0.0,
+        per_view: int = 1,
     ) -> None:
         super().__init__()
+        self.per_view = per_view
         levels, stages = len(plane_channels), len(grid_shapes)
         if levels < stages or len(condition_channels) != stages or any(c % 2 for c in condition_channels):
             raise ValueError(
@@ -77,7 +80,7 @@ class LiftedConditioner(nn.Module):
             )
         check_planes(geometry, stem_stride, levels)
         side, kernel = geometry.detector_pixels // stem_stride, 2 * stem_stride + 1
-        self.stem = nn.ModuleList(convolution(2, 1, plane_channels[0], kernel, stem_stride) for _ in range(2))
+        self.stem = nn.ModuleList(convolution(2, per_view, plane_channels[0], kernel, stem_stride) for _ in range(2))
         self.interleaved = InterleavedConvolution(plane_channels[0])
         self.encoder = PlaneEncoder(plane_channels, blocks, dropout)
         self.decoder = PlaneDecoder(plane_channels, stages, dropout)
@@ -87,9 +90,9 @@ class LiftedConditioner(nn.Module):
         )
 
     def forward(self, image: Tensor, z: Tensor | None = None) -> list[Tensor]:
-        """Map ``image`` to conditions h^(i) ``[B, C_i, *grid_i]``. ``z`` has no effect."""
-        batch = image.shape[0]
-        x1, x2 = self.interleaved(self.stem[0](image[:, :1]), self.stem[1](image[:, 1:]))
+        """Map ``image [B, 2 per_view, N, N]`` to conditions h^(i) ``[B, C_i, *grid_i]``. ``z`` has no effect."""
+        batch, c = image.shape[0], self.per_view
+        x1, x2 = self.interleaved(self.stem[0](image[:, :c]), self.stem[1](image[:, c:]))
         planes = self.decoder(self.encoder(torch.cat([x1, x2])))
         h: list[Tensor] = []
         for i, lift in enumerate(self.lift):

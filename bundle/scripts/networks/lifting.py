@@ -147,9 +147,18 @@ class Unexplained(nn.Module):
 
         A missing view gives 0.
         """
-        rest = image - self.spread.project(self.scale.inverse(estimate))
+        return self.back_project(self.rest(image, estimate))
+
+    @torch.jit.export
+    def rest(self, image: Tensor, estimate: Tensor) -> Tensor:
+        """Return p_i - A_i x on the detectors, ``[B, 2, N, N]`` in network units; 0 for a missing view."""
         present = views_present(image).unsqueeze(2).unsqueeze(3)
-        return self.scale.slope * self.spread(rest * present)
+        return (image - self.spread.project(self.scale.inverse(estimate))) * present
+
+    @torch.jit.export
+    def back_project(self, rest: Tensor) -> Tensor:
+        """Return A_i^T rest_i / A_i^T A_i 1, ``[B, 2, U, V, W]`` in network range."""
+        return self.scale.slope * self.spread(rest)
 
     @torch.jit.export
     def first_estimate(self, image: Tensor) -> Tensor:

@@ -39,6 +39,7 @@ class Upsampler(nn.Module):
 
     Attributes:
         factor: 2.
+        stride: 1.
         halo: an output voxel depends on the input voxels up to this many away from the one that it lies in.
 
     Shapes: ``[B, 1, U, V, W]`` to ``[B, 1, 2U, 2V, 2W]``, both in network units; any U, V and W. Not clipped.
@@ -49,7 +50,7 @@ class Upsampler(nn.Module):
         self.stem = convolution(3, 1, channels)
         self.blocks = nn.Sequential(*(PlainBlock(channels) for _ in range(blocks)))
         self.head = zeroed(convolution(3, channels, 8))
-        self.factor, self.unfold = 2, DepthToSpace(2)
+        self.factor, self.stride, self.unfold = 2, 1, DepthToSpace(2)
         self.halo = sum(m.kernel_size[0] // 2 for m in self.modules() if isinstance(m, nn.Conv3d))
 
     def forward(self, x: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor
 from scripts.diffusion.parametrisation import Parametrisation
 from scripts.diffusion.schedules import marginal, q_sample
 from scripts.diffusion.training import Prediction
-from scripts.inference.network import DenoisingNetwork, DirectNetwork
+from scripts.inference.network import DenoisingNetwork, DirectNetwork, RefiningNetwork
 from scripts.inference.precision import mixed_precision
 
 
@@ -97,6 +97,47 @@ class CorrectingTrainingInferer:
             later = network(inputs, x_t, t, estimate).float()
         answers = torch.cat([first, later])
         return Prediction(answers, torch.cat([x0, x0]), answers)
+
+
+class RefiningTrainingInferer:
+    """Has a refining stage improve random tiles of volumes that its coarse stage really reconstructs.
+
+    The coarse stage draws a volume from noise of its own. With several passes, each batch trains one of them, drawn at
+    random; the passes before it compute the volume that it reads, without gradients.
+
+    Args:
+        tiles: per exam.
+        side: of the tiles, in cells of the coarse grid.
+        amp: evaluate the networks in bfloat16.
+    """
+
+    def __init__(self, tiles: int = 4, side: int = 32, amp: bool = False) -> None:
+        self.tiles, self.side, self.amp = tiles, side, amp
+
+    def __call__(self, inputs: Tensor, network: RefiningNetwork, *args: Any, x0: Tensor, **kwargs: Any) -> Prediction:
+        """Tiles ``[K B, 1, 2 side, 2 side, 2 side]`` of exams whose volumes are ``x0 [B, 1, 2U, 2V, 2W]``."""
+        cells = torch.tensor(x0.shape[2:]) // 2
+        corners = 2 * torch.floor(torch.rand(self.tiles, 3) * ((cells - self.side) // 2 + 1)).long()
+        with mixed_precision(inputs.device, self.amp):
+            volume = self._volume(inputs, getattr(network, "module", network))
+            answer = network(inputs, volume, corners, self.side)
+        answer = answer.float()
+        return Prediction(answer, _crop(x0, 2 * corners, 2 * self.side), answer)
+
+    @torch.no_grad()
+    def _volume(self, image: Tensor, network: RefiningNetwork) -> Tensor:
+        base = network.base
+        noise = torch.randn(len(image), *base.volume_shape, device=image.device)
+        condition = base.condition(network.coarse_image(image))
+        volume = network.start(base.reconstruct_from(noise, condition).float())
+        for _ in range(int(torch.randint(network.passes, ()))):
+            volume = network.upsampler(network.evidence(image, volume)).float()
+        return volume
+
+
+def _crop(volume: Tensor, corners: Tensor, side: int) -> Tensor:
+    """Cut the cubes at ``corners [K, 3]`` out of every volume, in the order of the network's tiles."""
+    return torch.cat([volume[:, :, u : u + side, v : v + side, w : w + side] for u, v, w in corners.tolist()])
 
 
 class DirectTrainingInferer:
