@@ -1,13 +1,13 @@
-"""What films that were not taken as the network expects cost the shipped weights, as docs/radiographs.md tells.
+"""Loss of accuracy of the shipped weights on films that deviate from the training geometry (docs/radiographs.md).
 
     PYTHONPATH=bundle python benchmarks/deviations.py --dataset_dir DATA
 
-DATA is what `prepare.json` wrote. The films of every case of the split are simulated from its CT by the ray march, with
-one deviation at a time; brought into the network's geometry by the bundle's own resampling, which knows of a deviation
-only what an exam would state; and reconstructed with the defaults of `inference.json`. A loss is one of PSNR3D (data
-range 2) against the same case's films without deviation; where a deviation has two directions, the mean of both.
-Nothing is refused but a film that shows too little, so that limits can be seen from both sides. The last rows are the
-radiographs of the case itself, written as `export_radiographs.json` writes them and read as any exam.
+DATA is the output of `prepare.json`. The films of every case of the split are simulated from its CT by the ray march,
+with one deviation at a time, resampled to the network's geometry by the bundle's own code, which knows of a deviation
+only what an exam would state, and reconstructed with the defaults of `inference.json`. The loss is that in PSNR3D (data
+range 2) compared with the same case's films without deviation; if a deviation has two directions, the mean of both.
+Only films that show too little are refused, so that both sides of the limits can be seen. The last rows are the
+radiographs of the case itself, exported by `export_radiographs.json` and read like any exam.
 """
 
 from __future__ import annotations
@@ -51,18 +51,18 @@ class Subject(NamedTuple):
 
 
 Read = Callable[[Subject, BiplanarGeometry], Tensor]
-"""From a case and the network's geometry to the network's input ``[1, 2, N, N]``."""
+"""Maps a case and the network's geometry to the network's input ``[1, 2, N, N]``."""
 
 
 @dataclass(frozen=True)
 class Films:
-    """How a pair of films is taken, and what is said of it.
+    """True and stated acquisition of a pair of films.
 
     Attributes:
         exam: sources, detectors and the grid of the CT.
-        stated: of each view.
-        turned_deg: of the frontal and the lateral view about the patient's long axis; not stated.
-        shown: indices along (u or v, w) of what is left of either film.
+        stated: stated acquisition of each view.
+        turned_deg: rotations of the frontal and the lateral view about the patient's long axis; not stated.
+        shown: indices along (u or v, w) of the visible part of either film.
     """
 
     exam: BiplanarGeometry
@@ -71,7 +71,7 @@ class Films:
     shown: tuple[slice, slice] = (WHOLE, WHOLE)
 
     def __call__(self, subject: Subject, network: BiplanarGeometry) -> Tensor:
-        """Take the films and bring them into the network's geometry."""
+        """Simulate the films and resample them to the network's geometry."""
         poses = [
             rotate_pose(view_pose(self.exam, view), (0.0, 0.0, math.radians(turn)))
             for view, turn in zip(VIEWS, self.turned_deg, strict=True)
@@ -86,7 +86,7 @@ class Films:
 
 @dataclass(frozen=True)
 class Exported:
-    """The case's radiographs by way of DICOM files of one of :data:`~scripts.dicom.write_radiograph.FORMS`."""
+    """The case's radiographs exported to DICOM in one of :data:`~scripts.dicom.write_radiograph.FORMS`."""
 
     form: str
     load: LoadExamd
@@ -100,12 +100,12 @@ class Exported:
 
 
 def truthful(exam: BiplanarGeometry) -> Films:
-    """Films of which all is stated as it is."""
+    """Return films with a correctly stated acquisition."""
     return Films(exam, acquisitions_of(exam))
 
 
 def too_high(films: Films, offset_mm: float) -> Films:
-    """The patient appears higher in the lateral view, by so much in the plane of the isocentre."""
+    """Shift the patient upwards in the lateral view, by ``offset_mm`` in the isocentre plane."""
     lateral = films.stated["lateral"]
     row, column = lateral.centre
     column -= offset_mm * lateral.magnification / lateral.pixel_spacing_mm[1]
@@ -113,7 +113,7 @@ def too_high(films: Films, offset_mm: float) -> Films:
 
 
 def enlarged(films: Films, factor: float) -> Films:
-    """The patient appears so many times as large in both views."""
+    """Magnify the patient by ``factor`` in both views."""
     stated = {
         view: replace(said, pixel_spacing_mm=tuple(factor * pitch_mm for pitch_mm in said.pixel_spacing_mm))
         for view, said in films.stated.items()
@@ -122,7 +122,7 @@ def enlarged(films: Films, factor: float) -> Films:
 
 
 def elsewhere(geometry: BiplanarGeometry) -> dict[str, list[list[Read]]]:
-    """The table's rows about where the tubes stood."""
+    """Return the table's rows for other positions of the tubes."""
     grid = (geometry.volume_shape, geometry.volume_spacing_mm, geometry.detector_pixels)
     exams = {
         "tube at 1500 mm, same sides": preset("chest", *grid),
@@ -140,7 +140,7 @@ def elsewhere(geometry: BiplanarGeometry) -> dict[str, list[list[Read]]]:
 
 
 def deviations(geometry: BiplanarGeometry, load: LoadExamd) -> dict[str, list[list[Read]]]:
-    """The table's rows by name: their degrees, and the directions of each."""
+    """Return the table's rows by name: the degrees of each deviation, and their directions."""
     usual, pixels = truthful(geometry), geometry.detector_pixels
     fifth = round(pixels / 5)
     low, high = slice(fifth, None), slice(pixels - fifth)
@@ -176,7 +176,7 @@ def deviations(geometry: BiplanarGeometry, load: LoadExamd) -> dict[str, list[li
 
 
 def row(degrees: Sequence[Sequence[Read]], loss: Callable[[Read], np.ndarray]) -> str:
-    """Mean losses by degree, and the largest of a case."""
+    """Format the mean losses by degree, and the largest of any case."""
     losses = [np.mean([loss(read) for read in ways], axis=0) for ways in degrees]
     return " | ".join(" / ".join(f"{of(x):.1f}" for x in losses) for of in (np.mean, np.max))
 

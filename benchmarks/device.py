@@ -1,10 +1,11 @@
-"""How much of a GPU the projector and the denoiser use, and how long a volume takes.
+"""Utilisation of a GPU by the projector and the denoiser, and time per volume.
 
     PYTHONPATH=bundle python benchmarks/device.py --peak_tflops 989
 
-The projector is set against the memory bandwidth: what it must move at least (the volume once per view, the images
-once) per second, beside what a copy within the device's memory moves. The denoiser is set against the peak in bfloat16,
-by default that of an H100's data sheet: its multiply-adds, counted, per second. Medians, the device's queue included.
+The projector is compared with the memory bandwidth: the bytes per second that it must move at least (the volume once
+per view, the images once), and those of a copy within the device's memory. The denoiser is compared with the peak in
+bfloat16, by default that of an H100's data sheet, by counting its multiply-adds per second. Times are medians,
+including the device's queue.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ COPIED_BYTES = 2**28
 
 
 def seconds(work: Callable[[], object], device: torch.device, repetitions: int) -> float:
-    """Median time of a call, after one that does not count."""
+    """Return the median time of a call, after a warm-up call."""
     times = []
     for _ in range(repetitions + 1):
         start = time.perf_counter()
@@ -39,7 +40,7 @@ def seconds(work: Callable[[], object], device: torch.device, repetitions: int) 
 
 
 def copied_per_second(device: torch.device, repetitions: int) -> float:
-    """Bytes read and written per second by a copy."""
+    """Return the bytes read and written per second by a copy."""
     source = torch.zeros(COPIED_BYTES // 4, device=device)
     target = torch.empty_like(source)
     return 2 * COPIED_BYTES / seconds(lambda: target.copy_(source), device, repetitions)
@@ -47,7 +48,7 @@ def copied_per_second(device: torch.device, repetitions: int) -> float:
 
 @torch.no_grad()
 def measure(files: list[str], device: torch.device, amp: bool, batch: int, repetitions: int) -> dict[str, float]:
-    """Bytes per second, multiply-adds per second and seconds per volume of one configuration."""
+    """Measure bytes per second, multiply-adds per second and seconds per volume of one configuration."""
     config = ConfigParser()
     config.read_config([str(CONFIGS / file) for file in files])
     config["device"], config["amp"] = device, amp

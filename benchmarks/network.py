@@ -1,11 +1,11 @@
-"""What the network of `train.json` costs, the paper's at that size and at its own: parameters, multiply-adds, memory.
+"""Costs of `train.json`'s network, and of the paper's at that size and its own: parameters, multiply-adds, memory.
 
     PYTHONPATH=bundle python benchmarks/network.py
 
-Nothing is computed: the networks of the configurations run on tensors without storage, so the paper's size is counted
-on any machine. Memory is that of float tensors at batch 1, weights left out. Inference: the most that is alive at one
-time. Training: what the forward pass keeps for the backward pass, without gradients and optimiser state. An allocator
-needs somewhat more than either, and CUDA's autocast, which keeps group norms in float32, more than the CPU's here.
+Nothing is computed: the networks run on tensors without storage, so the paper's size can be counted on any machine.
+Memory is that of float tensors at batch 1, without weights. Inference: the peak of live tensors. Training: the tensors
+that the forward pass keeps for the backward pass, without gradients and optimiser state. An allocator needs somewhat
+more than either, and CUDA's autocast, which keeps group norms in float32, needs more than the CPU's used here.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ PARTS = {
 
 
 class LiveBytes(TorchDispatchMode):
-    """Bytes of the storages made under it that are alive, and the most that ever were."""
+    """Counter of the bytes of live storages made under it, and of their peak."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -75,14 +75,14 @@ class LiveBytes(TorchDispatchMode):
 
 
 def build(files: list[str]) -> nn.Module:
-    """The network that these configuration files define."""
+    """Build the network defined by configuration files."""
     parser = ConfigParser()
     parser.read_config([str(CONFIGS / file) for file in files])
     return parser.get_parsed_content("network_def")
 
 
 def parameters(network: nn.Module) -> dict[str, int]:
-    """Parameters of each part, 0 of one that a network does not have; every parameter belongs to one."""
+    """Count the parameters of each part, 0 if the network lacks it; every parameter belongs to one part."""
     modules = dict(network.named_modules())
     counts = {
         part: sum(p.numel() for name in names if name in modules for p in modules[name].parameters())
@@ -90,26 +90,26 @@ def parameters(network: nn.Module) -> dict[str, int]:
     }
     total = sum(p.numel() for p in network.parameters())
     if sum(counts.values()) != total:
-        raise RuntimeError(f"the parts hold {sum(counts.values())} parameters, the network {total}; mend PARTS")
+        raise RuntimeError(f"the parts hold {sum(counts.values())} parameters, the network {total}; correct PARTS")
     return counts | {"**all parameters**": total}
 
 
 def multiply_adds(work: Callable[[], object]) -> int:
-    """Multiply-adds of the matrix products, convolutions and attention in ``work``."""
+    """Count the multiply-adds of the matrix products, convolutions and attention in ``work``."""
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         work()
     return counter.get_total_flops() // 2
 
 
 def peak_bytes(work: Callable[[], object]) -> int:
-    """The most memory that tensors made by ``work`` take at one time, without a graph."""
+    """Return the peak memory of tensors made by ``work``, without a graph."""
     with torch.no_grad(), LiveBytes() as live:
         work()
     return live.peak
 
 
 def saved_bytes(network: nn.Module, work: Callable[[], object]) -> int:
-    """Memory of all that ``work`` keeps for its backward pass, the weights and tables of ``network`` left out."""
+    """Return the memory that ``work`` keeps for its backward pass, without weights and tables of ``network``."""
     own = {t.untyped_storage()._cdata for t in (*network.parameters(), *network.buffers())}
     kept: dict[int, torch.UntypedStorage] = {}
 
@@ -127,7 +127,7 @@ def saved_bytes(network: nn.Module, work: Callable[[], object]) -> int:
 
 
 def measure(files: list[str]) -> dict[str, str]:
-    """The table's column for one configuration."""
+    """Return the table's column for one configuration."""
     network = build(files)
     column = {part: f"{count / 1e6:.2f} M" for part, count in parameters(network).items()}
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:

@@ -1,10 +1,10 @@
-"""Projectors side by side: time per pair of views, and difference to DiffDRR's trilinear renderer.
+"""Comparison of projectors: time per pair of views, and difference from DiffDRR's trilinear renderer.
 
     PYTHONPATH=bundle python benchmarks/projector.py
 
 The subject is the procedural torso seen by the ``carm`` exam. All projectors run in turn within every repetition, so
-that whatever else the machine does falls on all of them alike; the median is reported. DiffDRR is optional (its
-renderers need only torch: ``pip install --no-deps diffdrr==0.6.1``) and runs at its own default settings.
+that other load on the machine affects all of them alike; the median is reported. DiffDRR is optional (its renderers
+need only torch: ``pip install --no-deps diffdrr==0.6.1``) and runs with its own default settings.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ REFERENCE = "DiffDRR trilinear"
 
 
 class DiffDRRProjector(nn.Module):
-    """One of DiffDRR's renderers on our rays; volumes ``[1, 1, U, V, W]`` to images ``[1, 2, N, N]``."""
+    """Projector by one of DiffDRR's renderers on our rays, from volumes ``[1, 1, U, V, W]`` to ``[1, 2, N, N]``."""
 
     def __init__(self, geometry: BiplanarGeometry, renderer: nn.Module) -> None:
         super().__init__()
@@ -56,13 +56,13 @@ class DiffDRRProjector(nn.Module):
                 self.register_buffer(f"{name}_{part}", values[None].float())
 
     def forward(self, mu: Tensor) -> Tensor:
-        """Line integrals of ``mu`` in 1/mm."""
+        """Return line integrals of ``mu`` in 1/mm."""
         rays = ((self.get_buffer(f"{name}_{part}") for part in ("source", "target", "length_mm")) for name in VIEWS)
         return torch.stack([self.renderer(mu[0, 0], *ray) for ray in rays], 2).reshape(1, 2, self.pixels, self.pixels)
 
 
 def contenders(geometry: BiplanarGeometry) -> dict[str, nn.Module]:
-    """Projectors of this exam by name, DiffDRR's where it is installed."""
+    """Return projectors of this exam by name, including DiffDRR's if it is installed."""
     projectors: dict[str, nn.Module] = {
         "SeparableProjector": SeparableProjector(geometry),
         "RayMarchProjector": RayMarchProjector(geometry),
@@ -74,7 +74,7 @@ def contenders(geometry: BiplanarGeometry) -> dict[str, nn.Module]:
 
 
 def milliseconds(work: Callable[[], object], device: torch.device) -> float:
-    """Wall time of one call, the device's queue included."""
+    """Return the wall time of one call, including the device's queue."""
     _synchronise(device)
     start = time.perf_counter()
     work()
@@ -88,18 +88,18 @@ def _synchronise(device: torch.device) -> None:
 
 
 def forward(projector: nn.Module, mu: Tensor) -> Tensor:
-    """One pair of views, without a graph."""
+    """Project one pair of views without a graph."""
     with torch.no_grad():
         return projector(mu)
 
 
 def forward_and_backward(projector: nn.Module, mu: Tensor) -> None:
-    """One pair of views and the gradient of its sum of squares in the volume."""
+    """Project one pair of views and compute the gradient of its sum of squares with respect to the volume."""
     projector(mu.detach().requires_grad_()).square().sum().backward()
 
 
 def rows(shape: int, device: torch.device, repetitions: int) -> list[str]:
-    """The table's lines for one volume shape on one device."""
+    """Return the table's lines for one volume shape on one device."""
     spacing_mm = FIELD_OF_VIEW_MM / shape
     geometry = preset("carm", (shape,) * 3, spacing_mm, shape)
     mu = hu_to_mu(torso(0, (shape,) * 3, spacing_mm, centre_mm=160.0).hu).float().reshape(1, 1, *geometry.volume_shape)

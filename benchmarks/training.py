@@ -1,11 +1,11 @@
-"""What a training iteration of `train.json` costs, part by part, by memory layout and precision.
+"""Cost of a training iteration of `train.json`, part by part, by memory layout and precision.
 
     PYTHONPATH=bundle python benchmarks/training.py --device cuda --batch_size 32
 
-All variants run in turn within every repetition, so that whatever else the machine does falls on all of them alike;
-medians are reported. The device is waited for after each part, but within a whole iteration it is not, which may take
-less than the parts together. A batch made from the network's own estimates (`--rollout`) costs a further forward pass
-without gradient. Views are drawn of phantoms at 4 mm in memory. bfloat16 runs where a GPU is, or if asked for.
+All variants run in turn within every repetition, so that other load on the machine affects all of them alike; medians
+are reported. The device is synchronised after each part, but not within a whole iteration, which may therefore take
+less time than the sum of its parts. A batch made from the network's own estimates (`--rollout`) costs a further forward
+pass without gradient. Views are drawn from phantoms at 4 mm in memory. bfloat16 runs on a GPU, or on request.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ SPACING_MM = 4.0
 
 
 class Timer:
-    """Seconds of named pieces of work, the device's queue included."""
+    """Timer of named pieces of work, including the device's queue."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self.seconds: dict[str, list[float]] = {}
 
     def __call__(self, name: str, work: Callable[[], Any]) -> Any:
-        """Do the work, and note how long it took."""
+        """Run the work and record its duration."""
         self._wait()
         start = time.perf_counter()
         result = work()
@@ -53,7 +53,7 @@ class Timer:
         return result
 
     def median(self, name: str) -> float:
-        """Of all calls of that name."""
+        """Return the median of all calls with that name."""
         return statistics.median(self.seconds[name])
 
     def _wait(self) -> None:
@@ -62,7 +62,7 @@ class Timer:
 
 
 def draw_views(config: ConfigParser, device: torch.device) -> RandomViews:
-    """Random views of a few phantoms, as training draws them."""
+    """Return random views of a few phantoms, drawn as in training."""
     phantoms = EndlessPhantoms(SPACING_MM)
     drawn = (torch.from_numpy(draw_phantom(phantoms.scan(number))) for number in range(PATIENTS))
     sources = [Always(WholeBody.of(hu, SPACING_MM, device)) for hu in drawn]
@@ -71,7 +71,7 @@ def draw_views(config: ConfigParser, device: torch.device) -> RandomViews:
 
 
 def arrange(network: nn.Module, formats: dict[int, torch.memory_format]) -> nn.Module:
-    """The network with its weights in these formats."""
+    """Return the network with its weights in these formats."""
     for weight in network.parameters():
         weight.data = weight.data.contiguous(memory_format=formats.get(weight.ndim, torch.contiguous_format))
     return network
@@ -91,7 +91,7 @@ class Variant:
         self.device = next(network.parameters()).device
 
     def iterate(self, views: RandomViews, batch: range, timed: Callable[[str, Callable[[], Any]], Any]) -> None:
-        """One iteration, each part by way of ``timed``."""
+        """Run one iteration, each part through ``timed``."""
         items = timed("draw", lambda: torch.stack([item["hu"] for item in views.__getitems__(batch)]))
         image, x0, _, known = timed("project", lambda: self.prepare({"hu": items}, self.device))
         loss = timed("forward", lambda: self.loss(self.inferer(image, self.network, **known), x0))
@@ -129,7 +129,7 @@ def main() -> None:
             variant.iterate(views, batch, timer)
             timer("whole", lambda v=variant, b=batch: v.iterate(views, b, lambda _, work: work()))
             if repetition < 0:
-                timer.seconds.clear()  # kernels were chosen and memory taken
+                timer.seconds.clear()  # warm-up: kernels were chosen and memory allocated
     print(f"torch {torch.__version__}, {device}, batch {arguments.batch_size}, {torch.get_num_threads()} threads\n")
     print(f"| layout | precision | {', ms | '.join(PARTS)}, ms | iteration, ms | items/s |")
     print(f"|---|---|{'---:|' * (len(PARTS) + 2)}")

@@ -1,10 +1,10 @@
-"""What tiles save: peak memory and time of the upsampler on the CPU, the volume at once and in tiles.
+"""Peak memory and time of the upsampler on the CPU, on the whole volume and in tiles.
 
     PYTHONPATH=bundle python benchmarks/upsampler.py
 
-On Linux. Every run has a process of its own, and its memory is how much the process grew beyond what torch, the
-network and the input took; the result is part of it. The last column is the largest difference to the whole volume's
-result of the same precision, in network units; the network's last layer is random, since zeros would hide the tiles.
+Linux only. Every run has its own process. Its memory is the growth of the process beyond torch, the network and the
+input, and includes the result. The last column is the largest difference from the whole volume's result of the same
+precision, in network units; the network's last layer is random, since zeros would hide the tiles.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from scripts.networks.upsampler import Upsampler
 
 
 def subject(side: int) -> tuple[Upsampler, Tensor]:
-    """The default network, its last layer random, and a random volume in the network's range."""
+    """Return the default network with a random last layer, and a random volume in the network's range."""
     torch.manual_seed(0)
     network = Upsampler().eval()
     nn.init.normal_(network.head.weight, std=0.1)
@@ -32,23 +32,23 @@ def subject(side: int) -> tuple[Upsampler, Tensor]:
 
 
 def memory_bytes(line: str) -> int:
-    """One of this process's figures: ``VmRSS``, what it holds, or ``VmHWM``, the most that it held since a reset."""
+    """Return this process's memory: ``VmRSS``, the present one, or ``VmHWM``, the peak since a reset."""
     status = dict(text.split(":", 1) for text in Path("/proc/self/status").read_text().splitlines())
     return int(status[line].split()[0]) * 1024
 
 
 @torch.no_grad()
 def measure(side: int, tile: int | None, precision: str, threads: int) -> tuple[float, int, np.ndarray]:
-    """Seconds, bytes and the result; with ``tile`` None the volume at once."""
+    """Measure seconds and bytes, and return them with the result; ``tile`` None processes the volume at once."""
     torch.set_num_threads(threads)
     network, volume = subject(side)
     with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
-        network(volume[..., :8, :8, :8])  # the kernels get ready
-        Path("/proc/self/clear_refs").write_text("5")  # the highest figure starts anew
+        network(volume[..., :8, :8, :8])  # warm-up
+        Path("/proc/self/clear_refs").write_text("5")  # reset the peak
         before, start = memory_bytes("VmRSS"), time.perf_counter()
         result = network(volume) if tile is None else in_tiles(network, volume, tile, network.halo, factor=2)
         seconds, size = time.perf_counter() - start, memory_bytes("VmHWM") - before
-    return seconds, size, result.numpy()  # a tensor's shared memory would go with this process
+    return seconds, size, result.numpy()  # a tensor's shared memory would vanish with this process
 
 
 def main() -> None:

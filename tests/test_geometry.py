@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from tests.refusal import refused
 
 from scripts.geometry import (
     VIEWS,
@@ -121,31 +122,31 @@ def test_with_volume_changes_the_grid_alone():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"source_to_isocentre_mm": -1}, "source_to_isocentre_mm must be a positive number of millimetres, got -1"),
-        ({"source_to_detector_mm": math.nan}, "source_to_detector_mm must be a positive number .*, got nan"),
-        ({"detector_spacing_mm": "1.5"}, "detector_spacing_mm must be a positive number of millimetres, got '1.5'"),
-        ({"volume_spacing_mm": 0}, "volume_spacing_mm must be a positive number of millimetres, got 0"),
-        ({"volume_spacing_mm": math.inf}, "volume_spacing_mm inf; give finite spacings"),
-        ({"detector_spacing_mm": math.inf}, "detector_spacing_mm inf .* give finite spacings"),
-        ({"detector_pixels": 0}, "detector_pixels counts in whole numbers from 1, got 0"),
-        ({"detector_pixels": 32.5}, "detector_pixels counts in whole numbers from 1, got 32.5"),
-        ({"volume_shape": (20, 24, -1)}, "volume_shape counts in whole numbers from 1, got -1"),
-        ({"volume_shape": (20, 24.5, 28)}, "volume_shape counts in whole numbers from 1, got 24.5"),
-        ({"detector_pixels": True}, "detector_pixels counts in whole numbers from 1, got True"),
-        ({"detector_pixels": 10**6}, "detector_pixels is at most 8192, got 1000000"),
-        ({"detector_pixels": 10**10000}, "detector_pixels is at most 8192, got a number of too many digits"),
-        ({"volume_shape": (8192, 8192, 8192)}, "volume_shape holds at most 2147483648 voxels, got 8192 x 8192 x 8192"),
-        ({"volume_shape": "7" * 10**6}, "volume_shape holds three counts, .* got '777"),
-        ({"volume_spacing_mm": 1e-300}, "volume_spacing_mm is 0.001 to 1000000 mm, got 1e-300"),
-        ({"source_to_detector_mm": 1e308}, r"source_to_detector_mm is 0.001 to 1000000 mm, got 1e\+308"),
-        ({"source_to_detector_mm": True}, "source_to_detector_mm must be a positive number of millimetres, got True"),
-        ({"volume_shape": (20, 24)}, r"volume_shape holds three counts, along \(u, v, w\), got \(20, 24\)"),
-        ({"frontal_source": "left"}, "frontal_source is 'anterior' or 'posterior', got 'left'"),
-        ({"lateral_source": "up"}, "lateral_source is 'right' or 'left', got 'up'"),
-        ({"source_to_isocentre_mm": math.inf}, "got inf mm .* 1200.0 mm to the detector; give both or neither"),
-        ({"source_to_detector_mm": math.inf}, "got 785.0 mm .* inf mm to the detector; give both or neither"),
-        ({"source_to_isocentre_mm": 24}, "source, 24.0 mm .* lies inside .*; move the source back"),
-        ({"source_to_detector_mm": 700}, "detector .700.0 mm .* must be the larger"),
+        ({"source_to_isocentre_mm": -1}, "source_to_isocentre_mm .*positive.* got -1"),
+        ({"source_to_detector_mm": math.nan}, "source_to_detector_mm .*positive.* got nan"),
+        ({"detector_spacing_mm": "1.5"}, "detector_spacing_mm .*positive.* got '1.5'"),
+        ({"volume_spacing_mm": 0}, "volume_spacing_mm .*positive.* got 0"),
+        ({"volume_spacing_mm": math.inf}, "volume_spacing_mm inf; .*finite"),
+        ({"detector_spacing_mm": math.inf}, "detector_spacing_mm inf .*finite"),
+        ({"detector_pixels": 0}, "detector_pixels .*whole number.* got 0"),
+        ({"detector_pixels": 32.5}, "detector_pixels .*whole number.* got 32.5"),
+        ({"volume_shape": (20, 24, -1)}, "volume_shape .*whole number.* got -1"),
+        ({"volume_shape": (20, 24.5, 28)}, "volume_shape .*whole number.* got 24.5"),
+        ({"detector_pixels": True}, "detector_pixels .*whole number.* got True"),
+        ({"detector_pixels": 10**6}, "detector_pixels .*8192, got 1000000"),
+        ({"detector_pixels": 10**10000}, "detector_pixels .*8192, got .*digits"),
+        ({"volume_shape": (8192, 8192, 8192)}, "volume_shape .*2147483648 voxels, got 8192 x 8192 x 8192"),
+        ({"volume_shape": "7" * 10**6}, "volume_shape .*three counts.* got '777"),
+        ({"volume_spacing_mm": 1e-300}, "volume_spacing_mm .*0.001 to 1000000 mm, got 1e-300"),
+        ({"source_to_detector_mm": 1e308}, r"source_to_detector_mm .*0.001 to 1000000 mm, got 1e\+308"),
+        ({"source_to_detector_mm": True}, "source_to_detector_mm .*positive.* got True"),
+        ({"volume_shape": (20, 24)}, r"volume_shape .*three counts.* got \(20, 24\)"),
+        ({"frontal_source": "left"}, "frontal_source .*'anterior' or 'posterior', got 'left'"),
+        ({"lateral_source": "up"}, "lateral_source .*'right' or 'left', got 'up'"),
+        ({"source_to_isocentre_mm": math.inf}, "got inf mm .* 1200.0 mm .*neither"),
+        ({"source_to_detector_mm": math.inf}, "got 785.0 mm .* inf mm .*neither"),
+        ({"source_to_isocentre_mm": 24}, "24.0 mm .*inside.* move"),
+        ({"source_to_detector_mm": 700}, "700.0 mm .*source_to_detector_mm .*larger"),
     ],
 )
 def test_an_impossible_geometry_is_refused_with_the_rule_and_the_value(changes, message):
@@ -154,16 +155,16 @@ def test_an_impossible_geometry_is_refused_with_the_rule_and_the_value(changes, 
 
 
 def test_an_unknown_view_or_preset_is_refused_with_the_known_names():
-    with pytest.raises(ValueError, match="a view is one of .*'frontal', 'lateral'.*, got 'oblique'"):
+    with refused(ValueError, "'frontal', 'lateral'", "'oblique'"):
         carm().view("oblique")
-    with pytest.raises(ValueError, match="preset is one of .*'carm'.*, got 'ct'"):
+    with refused(ValueError, "preset", "'carm'", "'ct'"):
         preset("ct", SHAPE, 2.0, 32)
 
 
 def test_a_preset_refuses_a_volume_or_detector_that_cannot_be():
-    with pytest.raises(ValueError, match="1100.0 mm does not fit in front of the 'x2ct' source.* make the volume"):
+    with refused(ValueError, "1100.0", "'x2ct'", "smaller"):
         preset("x2ct", (550, 10, 10), 2.0, 32)
-    with pytest.raises(ValueError, match="detector_pixels counts in whole numbers from 1, got 0"):
+    with refused(ValueError, "detector_pixels", "whole number", "got 0"):
         preset("carm", SHAPE, 2.0, 0)
 
 
@@ -175,11 +176,11 @@ def altered(**changes):
     ("text", "message"),
     [
         ("{", "not a JSON geometry"),
-        ("[1, 2]", "a geometry is a JSON object, got list"),
-        (altered(colour="red"), r"unknown \['colour'\]"),
-        ("{}", r"missing \['detector_pixels', .*'volume_spacing_mm'\]"),
-        (altered(detector_pixels=-4), "detector_pixels counts in whole numbers from 1, got -4"),
-        (altered(volume_shape=None), r"volume_shape holds three counts, along \(u, v, w\), got None"),
+        ("[1, 2]", "JSON object, got list"),
+        (altered(colour="red"), r"unknown .*\['colour'\]"),
+        ("{}", r"missing .*\['detector_pixels', .*'volume_spacing_mm'\]"),
+        (altered(detector_pixels=-4), "detector_pixels .*whole number.* got -4"),
+        (altered(volume_shape=None), "volume_shape .*three counts.* got None"),
     ],
 )
 def test_a_bad_file_is_refused_with_its_name_and_the_rule(text, message, tmp_path):
@@ -230,7 +231,7 @@ def test_a_file_from_windows_may_begin_with_a_byte_order_mark(tmp_path):
 
 
 def test_a_missing_file_is_refused_rather_than_guessed(tmp_path):
-    with pytest.raises(ValueError, match="no geometry file; every case states its geometry"):
+    with refused(ValueError, "absent.json", "never guessed"):
         read_geometry(tmp_path / "absent.json")
 
 

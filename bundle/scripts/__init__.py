@@ -3,4 +3,4 @@
 from pathlib import Path
 
 BUNDLE_ROOT = str(Path(__file__).resolve().parents[1])
-"""The bundle's folder, so that configs work from any working directory."""
+"""Path of the bundle's folder, so that configs work from any working directory."""

@@ -24,9 +24,9 @@ from torch import Tensor
 
 VIEWS = ("frontal", "lateral")
 MAX_COUNT, MAX_VOXELS = 8192, 2**31
-"""Pixels or voxels along a side, and voxels of a volume: twice what detectors and scanners have. Memory is finite."""
+"""Upper limits on pixels or voxels per side and on voxels per volume, twice those of real devices, to bound memory."""
 SHORTEST_MM, LONGEST_MM = 1e-3, 1e6
-"""Of every length but the infinite distances of a parallel beam."""
+"""Limits of every length except the infinite distances of a parallel beam."""
 MAX_FILE_BYTES = 2**20
 _SOURCE_SIGN = {"anterior": 1.0, "posterior": -1.0, "right": 1.0, "left": -1.0}
 _PRESET_DISTANCES_MM = {
@@ -52,7 +52,7 @@ class View(NamedTuple):
 
 
 def centred_coordinates_mm(count: int, spacing_mm: float) -> Tensor:
-    """Centres of ``count`` cells of ``spacing_mm`` around the isocentre, float64, shape ``[count]``."""
+    """Return the centres of ``count`` cells of ``spacing_mm`` around the isocentre, float64 ``[count]``."""
     return (torch.arange(count, dtype=torch.float64) - (count - 1) / 2) * spacing_mm
 
 
@@ -60,20 +60,20 @@ def _length_mm(name: str, value: float) -> float:
     if isinstance(value, bool) or not (isinstance(value, Real) and value > 0):
         raise ValueError(f"geometry: {name} must be a positive number of millimetres, got {_shown(value)}")
     if not (SHORTEST_MM <= value <= LONGEST_MM or value == math.inf):
-        raise ValueError(f"geometry: {name} is {SHORTEST_MM} to {LONGEST_MM:.0f} mm, got {_shown(value)}")
+        raise ValueError(f"geometry: {name} must be {SHORTEST_MM} to {LONGEST_MM:.0f} mm, got {_shown(value)}")
     return float(value)
 
 
 def _count(name: str, value: int) -> int:
     if isinstance(value, bool) or not (isinstance(value, Real) and value >= 1 and value % 1 == 0):
-        raise ValueError(f"geometry: {name} counts in whole numbers from 1, got {_shown(value)}")
+        raise ValueError(f"geometry: {name} must be a whole number from 1, got {_shown(value)}")
     if value > MAX_COUNT:
-        raise ValueError(f"geometry: {name} is at most {MAX_COUNT}, got {_shown(value)}")
+        raise ValueError(f"geometry: {name} must be at most {MAX_COUNT}, got {_shown(value)}")
     return int(value)
 
 
 def _shown(value: object) -> str:
-    """What a message quotes; Python refuses to write integers of thousands of digits."""
+    """Format a value for a message; Python refuses to print integers of thousands of digits."""
     return (
         "a number of too many digits" if isinstance(value, int) and value.bit_length() > 1024 else reprlib.repr(value)
     )
@@ -82,15 +82,15 @@ def _shown(value: object) -> str:
 def _shape(name: str, values: Iterable[int]) -> tuple[int, int, int]:
     counts = tuple(values) if isinstance(values, Iterable) else ()
     if len(counts) != 3:
-        raise ValueError(f"geometry: {name} holds three counts, along (u, v, w), got {_shown(values)}")
+        raise ValueError(f"geometry: {name} must be three counts, along (u, v, w), got {_shown(values)}")
     u, v, w = (_count(name, n) for n in counts)
     if u * v * w > MAX_VOXELS:
-        raise ValueError(f"geometry: {name} holds at most {MAX_VOXELS} voxels, got {u} x {v} x {w}")
+        raise ValueError(f"geometry: {name} must have at most {MAX_VOXELS} voxels, got {u} x {v} x {w}")
     return (u, v, w)
 
 
 def isocentre_magnification(source_to_isocentre_mm: float, source_to_detector_mm: float) -> float:
-    """How much larger the plane of the isocentre appears on a detector than it is; 1 for a parallel beam."""
+    """Return the magnification of the isocentre plane on a detector; 1 for a parallel beam."""
     return 1.0 if math.isinf(source_to_detector_mm) else source_to_detector_mm / source_to_isocentre_mm
 
 
@@ -111,7 +111,7 @@ class BiplanarGeometry:
         lateral_source: ``"right"`` or ``"left"``.
 
     Raises:
-        ValueError: a distance, shape or direction that no such exam can have.
+        ValueError: a distance, shape or direction is impossible for such an exam.
     """
 
     source_to_isocentre_mm: float
@@ -135,10 +135,10 @@ class BiplanarGeometry:
         object.__setattr__(self, "volume_shape", _shape("volume_shape", self.volume_shape))
         if self.frontal_source not in ("anterior", "posterior"):
             raise ValueError(
-                f"geometry: frontal_source is 'anterior' or 'posterior', got {_shown(self.frontal_source)}"
+                f"geometry: frontal_source must be 'anterior' or 'posterior', got {_shown(self.frontal_source)}"
             )
         if self.lateral_source not in ("right", "left"):
-            raise ValueError(f"geometry: lateral_source is 'right' or 'left', got {_shown(self.lateral_source)}")
+            raise ValueError(f"geometry: lateral_source must be 'right' or 'left', got {_shown(self.lateral_source)}")
         if self.is_parallel:
             if math.isfinite(self.source_to_isocentre_mm) or math.isfinite(self.source_to_detector_mm):
                 raise ValueError(
@@ -159,7 +159,7 @@ class BiplanarGeometry:
             )
 
     def __repr__(self) -> str:
-        # The bare word that stands for an infinite float would not evaluate.
+        # repr(float("inf")) is the bare word inf, which does not evaluate.
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         written = (f"{k}=float('inf')" if v == math.inf else f"{k}={v!r}" for k, v in values.items())
         return f"{type(self).__name__}({', '.join(written)})"
@@ -177,7 +177,7 @@ class BiplanarGeometry:
 
     @property
     def isocentre_pitch_mm(self) -> float:
-        """Pitch of the detectors' pixels in the plane of the isocentre."""
+        """Pixel pitch of the detectors, scaled to the isocentre plane."""
         return self.detector_spacing_mm / isocentre_magnification(
             self.source_to_isocentre_mm, self.source_to_detector_mm
         )
@@ -188,21 +188,21 @@ class BiplanarGeometry:
         return self.detector_pixels * self.detector_spacing_mm
 
     def view(self, name: str) -> View:
-        """The axes and source side of ``"frontal"`` or ``"lateral"``."""
+        """Return the axes and source side of ``"frontal"`` or ``"lateral"``."""
         if name == "frontal":
             return View(depth_axis=1, column_axis=0, source_sign=_SOURCE_SIGN[self.frontal_source])
         if name == "lateral":
             return View(depth_axis=0, column_axis=1, source_sign=_SOURCE_SIGN[self.lateral_source])
-        raise ValueError(f"geometry: a view is one of {VIEWS}, got {name!r}")
+        raise ValueError(f"geometry: a view must be one of {VIEWS}, got {name!r}")
 
     def magnification(self, depth_mm: Tensor, source_sign: float) -> Tensor:
-        """How much larger the plane at signed ``depth_mm`` appears on the detector than it is."""
+        """Return the magnification of the plane at signed ``depth_mm`` on the detector."""
         if self.is_parallel:
             return torch.ones_like(depth_mm)
         return self.source_to_detector_mm / (self.source_to_isocentre_mm - source_sign * depth_mm)
 
     def with_volume(self, shape: tuple[int, int, int], spacing_mm: float) -> BiplanarGeometry:
-        """The same exam over another voxel grid around the same isocentre."""
+        """Return the same exam over another voxel grid around the same isocentre."""
         return replace(self, volume_shape=_shape("volume_shape", shape), volume_spacing_mm=float(spacing_mm))
 
     def coarser(self, factor: int = 2) -> BiplanarGeometry:
@@ -225,19 +225,19 @@ class BiplanarGeometry:
         )
 
     def volume_affine(self) -> np.ndarray:
-        """RAS voxel-to-millimetre affine ``[4, 4]`` of the volume grid, the isocentre at the origin."""
+        """Return the RAS voxel-to-mm affine ``[4, 4]`` of the volume grid, with the isocentre at the origin."""
         affine = np.diag([self.volume_spacing_mm] * 3 + [1.0])
         affine[:3, 3] = [-(n - 1) / 2 * self.volume_spacing_mm for n in self.volume_shape]
         return affine
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> BiplanarGeometry:
-        """The geometry with these fields, as JSON has them: infinite distances are the string ``"inf"``."""
+        """Build a geometry from its JSON fields, in which infinite distances are the string ``"inf"``."""
         stated: dict[str, Any] = {name: math.inf if value == "inf" else value for name, value in values.items()}
         return cls(**stated)
 
     def to_json(self) -> str:
-        """A JSON object with every field; infinite distances are written as the string ``"inf"``."""
+        """Return a JSON object with every field; infinite distances become the string ``"inf"``."""
         values = {k: "inf" if v == math.inf else v for k, v in asdict(self).items()}
         return json.dumps(values, indent=2)
 
@@ -245,7 +245,7 @@ class BiplanarGeometry:
 def preset(
     name: str, volume_shape: tuple[int, int, int], volume_spacing_mm: float, detector_pixels: int
 ) -> BiplanarGeometry:
-    """A named exam whose detectors just cover the shadow of the whole volume.
+    """Return a named exam whose detectors just cover the shadow of the whole volume.
 
     Args:
         name: ``carm`` (785 mm to the isocentre, 1200 mm to the detector), ``x2ct`` (541 / 949 mm, Ying et al. 2019),
@@ -255,10 +255,10 @@ def preset(
         detector_pixels: pixels along each detector side.
 
     Raises:
-        ValueError: an unknown name, or a volume that does not fit in front of the source.
+        ValueError: the name is unknown, or the volume does not fit in front of the source.
     """
     if name not in _PRESET_DISTANCES_MM:
-        raise ValueError(f"geometry: preset is one of {sorted(_PRESET_DISTANCES_MM)}, got {name!r}")
+        raise ValueError(f"geometry: preset must be one of {sorted(_PRESET_DISTANCES_MM)}, got {name!r}")
     isocentre_mm, detector_mm = _PRESET_DISTANCES_MM[name]
     shape = _shape("volume_shape", volume_shape)
     size_mm = max(shape) * _length_mm("volume_spacing_mm", volume_spacing_mm)
@@ -280,9 +280,9 @@ def read_geometry(path: str | Path) -> BiplanarGeometry:
     """
     path = Path(path)
     if not path.is_file():
-        raise ValueError(f"{path}: no geometry file; every case states its geometry, it is never guessed")
+        raise ValueError(f"{path}: no geometry file; every case must state its geometry, which is never guessed")
     if path.stat().st_size > MAX_FILE_BYTES:
-        raise ValueError(f"{path}: {path.stat().st_size} bytes, a geometry has at most {MAX_FILE_BYTES}; give its JSON")
+        raise ValueError(f"{path}: {path.stat().st_size} bytes, but a geometry has at most {MAX_FILE_BYTES}; give JSON")
     try:
         values = json.loads(path.read_text(encoding="utf-8-sig"), parse_int=_whole, parse_float=_finite)
     except (ValueError, RecursionError) as error:
@@ -293,7 +293,7 @@ def read_geometry(path: str | Path) -> BiplanarGeometry:
     unknown = sorted(set(values) - known)
     missing = sorted(known - {"frontal_source", "lateral_source"} - set(values))
     if unknown or missing:
-        raise ValueError(f"{path}: geometry fields missing {missing}, unknown {_shown(unknown)}")
+        raise ValueError(f"{path}: missing geometry fields {missing}, unknown ones {_shown(unknown)}")
     try:
         return BiplanarGeometry.from_dict(values)
     except ValueError as error:
@@ -305,5 +305,5 @@ def _whole(digits: str) -> int | float:
 
 
 def _finite(digits: str) -> float:
-    """A number too large for Python becomes the largest, which is no length, no count and not infinity."""
+    """Parse a number; one too large for a float becomes the largest float, which every check refuses."""
     return max(-sys.float_info.max, min(float(digits), sys.float_info.max))

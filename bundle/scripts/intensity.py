@@ -19,32 +19,32 @@ RADIOGRAPH_SCALE = 0.25
 
 
 def hu_to_network(hu: Tensor) -> Tensor:
-    """HU clipped to ``NETWORK_HU_RANGE`` and mapped to [-1, 1]; any shape."""
+    """Clip HU to ``NETWORK_HU_RANGE`` and map them to [-1, 1]; any shape."""
     low, high = NETWORK_HU_RANGE
     return (hu.clamp(low, high) - low) * (2.0 / (high - low)) - 1.0
 
 
 def network_to_hu(x: Tensor) -> Tensor:
-    """Inverse of :func:`hu_to_network` on the clipped range; any shape."""
+    """Invert :func:`hu_to_network` on the clipped range; any shape."""
     low, high = NETWORK_HU_RANGE
     return (x + 1.0) * ((high - low) / 2.0) + low
 
 
 def hu_to_mu(hu: Tensor) -> Tensor:
-    """Linear attenuation in 1/mm: mu_water * (1 + HU / 1000), never negative; any shape."""
+    """Return linear attenuation in 1/mm: mu_water * (1 + HU / 1000), never negative; any shape."""
     return (MU_WATER_PER_MM * (1.0 + hu / 1000.0)).clamp(min=0.0)
 
 
 def mu_to_hu(mu: Tensor) -> Tensor:
-    """Inverse of :func:`hu_to_mu` where HU >= -1000; any shape."""
+    """Invert :func:`hu_to_mu` where HU >= -1000; any shape."""
     return (mu / MU_WATER_PER_MM - 1.0) * 1000.0
 
 
 def radiograph_to_network(line_integral: Tensor) -> Tensor:
-    """Line integrals scaled by the fixed ``RADIOGRAPH_SCALE``; any shape."""
+    """Scale line integrals by the fixed ``RADIOGRAPH_SCALE``; any shape."""
     return line_integral * RADIOGRAPH_SCALE
 
 
 def network_to_radiograph(image: Tensor) -> Tensor:
-    """Inverse of :func:`radiograph_to_network`; any shape."""
+    """Invert :func:`radiograph_to_network`; any shape."""
     return image / RADIOGRAPH_SCALE

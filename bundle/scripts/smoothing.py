@@ -1,4 +1,4 @@
-"""Smoothing before an image or a volume is sampled at larger pixels, so that what is finer does not alias."""
+"""Anti-aliasing: smoothing before an image or a volume is sampled at larger pixels."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from scipy.ndimage import gaussian_filter
 
 
 def smoothed(values: np.ndarray, wider: np.ndarray, mode: str) -> np.ndarray:
-    """Values smoothed by a Gaussian with the variance that a box of the new pixel's size adds to one of the old size.
+    """Smooth values by a Gaussian with the variance that a box of the new pixel size adds to one of the old size.
 
     Args:
-        values: of any dimension.
-        wider: the new pixels' size in old ones, along each axis; up to 1, nothing is smoothed.
+        values: array of any dimension.
+        wider: size of the new pixels in old ones along each axis; up to 1, nothing is smoothed.
         mode: how values continue beyond the edge, see ``scipy.ndimage.gaussian_filter``.
     """
     # a box of n pixels has the variance n^2 / 12

@@ -138,10 +138,10 @@ def test_scripted_attention_is_the_eager_one() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((6, 4, (4, 4, 4), 2), r"6 channels do not split into 4 heads; choose a multiple of 4"),
-        ((4, 2, (4, 6, 4), 4), r"a grid of \(4, 6, 4\) cells does not split into windows of 4; choose a volume"),
-        ((4, 2, (4, 4, 4), 2, 2), r"shift must be at least 0 and less than the window of 2, got 2"),
-        ((4, 2, (4, 4, 4), 2, -1), r"shift must be at least 0 and less than the window of 2, got -1"),
+        ((6, 4, (4, 4, 4), 2), "6 channels .*4 heads; .*multiple of 4"),
+        ((4, 2, (4, 6, 4), 4), r"\(4, 6, 4\) .*windows of 4; choose"),
+        ((4, 2, (4, 4, 4), 2, 2), "shift .*window of 2, got 2"),
+        ((4, 2, (4, 4, 4), 2, -1), "shift .*window of 2, got -1"),
     ],
 )
 def test_sizes_that_do_not_fit_are_refused(arguments: tuple, message: str) -> None:

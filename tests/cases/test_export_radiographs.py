@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from tests.refusal import refused
 
 from scripts.cases.export_radiographs import export_case, find_cases, main
 from scripts.dicom.write_radiograph import AIR_COUNTS, FORMS
@@ -80,26 +81,26 @@ def test_no_case_is_refused(tmp_path, folder, message):
 
 def test_two_cases_of_one_name_are_refused(cases):
     shutil.copytree(cases / "a", cases.parent / "more" / "a")
-    with pytest.raises(ValueError, match="two cases of one name: .*cases/a and .*more/a"):
+    with refused(ValueError, "cases/a", "more/a", "name"):
         find_cases(cases.parent)
 
 
 def test_a_case_is_never_replaced_by_its_own_radiographs(cases):
-    with pytest.raises(SomeFailed, match="2 of 2 cases failed:\n.*holds no frontal.dcm, so it is not replaced"):
+    with refused(SomeFailed, "2 of 2 cases", "frontal.dcm", "replaced"):
         main(partial(find_cases, cases), cases)
     assert (cases / "a" / "frontal.nii.gz").is_file()
 
 
 def test_one_bad_case_is_named_and_does_not_lose_the_others(cases, tmp_path):
     (cases / "a" / "lateral.nii.gz").unlink()
-    with pytest.raises(SomeFailed, match="1 of 2 cases failed:\n.*lateral.nii.gz: the lateral view is missing"):
+    with refused(SomeFailed, "1 of 2 cases", "lateral.nii.gz", "missing"):
         main(partial(find_cases, cases), tmp_path / "out")
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["b"]
 
 
 @pytest.mark.parametrize(
     ("output", "form", "message"),
-    [(None, "processing", "add --output"), ("out", "png", "--form: choose one of processing, presentation")],
+    [(None, "processing", "add --output"), ("out", "png", "--form: .*processing, presentation")],
 )
 def test_mistakes_are_refused_before_the_first_case(cases, output, form, message):
     with pytest.raises(ValueError, match=message):

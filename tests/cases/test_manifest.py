@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from tests.refusal import refused
 
 from scripts.cases.manifest import case_folders
 
@@ -20,15 +21,15 @@ def test_a_split_lists_its_own_cases_in_order_whether_they_exist_or_not(dataset)
 
 
 def test_an_unknown_split_is_refused(dataset):
-    with pytest.raises(ValueError, match="choose one of train, val, test with --split, got 'vla'"):
+    with refused(ValueError, "train, val, test", "--split", "'vla'"):
         case_folders(dataset, "vla")
 
 
 def test_an_empty_split_is_refused(dataset):
-    with pytest.raises(ValueError, match=r"splits.json: split 'test' has no case; choose another"):
+    with refused(ValueError, "splits.json", "'test'", "no case"):
         case_folders(dataset, "test")
 
 
 def test_a_folder_that_is_no_prepared_data_set_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"splits.json: not found; .* must be the output folder of prepare.json"):
+    with refused(ValueError, "splits.json", "not found", "prepare.json"):
         case_folders(tmp_path, "val")

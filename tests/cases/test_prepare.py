@@ -12,6 +12,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from monai.bundle import ConfigParser
+from tests.refusal import refused
 
 import scripts.io.case as case_module
 from scripts.cases.ct import CtVolume
@@ -188,9 +189,7 @@ def test_a_finished_case_is_not_read_again_and_keeps_its_split(tmp_path, ct):
 def test_other_settings_in_the_same_folder_are_refused_by_name(tmp_path):
     prepare([], tmp_path, SETTINGS)
     other = Settings(preset("x2ct", (32, 32, 32), 6.0, 48), 4.0)
-    with pytest.raises(
-        ValueError, match="source_to_isocentre_mm was 785.0, now 541.0.*source_spacing_mm was 3.0, now 4"
-    ):
+    with pytest.raises(ValueError, match="isocentre_mm .*785.0, now 541.0.*spacing_mm .*3.0, now 4"):
         prepare([], tmp_path, other)
 
 
@@ -224,9 +223,9 @@ def test_one_bad_scan_does_not_lose_the_others(tmp_path, ct, capsys):
 
 
 def test_mistakes_are_refused_before_the_first_scan(tmp_path):
-    with pytest.raises(ValueError, match="output folder: none given; add --output DIR"):
+    with refused(ValueError, "output folder", "--output"):
         main(lambda: [], None, SETTINGS)
-    with pytest.raises(ValueError, match="no CT found.*check --input"):
+    with refused(ValueError, "no CT", "--input"):
         main(lambda: find_scans(tmp_path), tmp_path / "out", SETTINGS)
     assert list(tmp_path.iterdir()) == []
 
@@ -249,7 +248,7 @@ def test_a_phantom_of_another_size_is_the_same_patient_on_a_scaled_grid():
 
 @pytest.mark.parametrize("scale", [0.0, 0.2, 2.0, math.nan])
 def test_a_size_that_no_patient_has_is_refused(scale):
-    with pytest.raises(ValueError, match=r"0\.3 <= body_scale <= 1\.3, an infant to a giant, got"):
+    with refused(ValueError, "0.3", "1.3", "body_scale", "got"):
         phantom_scans(1, 0, 5.0, 0.1, scale)
 
 

@@ -4,6 +4,7 @@ import logging
 import nibabel as nib
 import numpy as np
 import pytest
+from tests.refusal import refused
 
 from scripts.cases.scans import find_scans, read_ct
 
@@ -39,7 +40,7 @@ def with_nan():
     [
         (with_nan(), "1 voxels are NaN or infinite"),
         (np.full((4, 4, 4), -1000.0), "every voxel is -1000.0"),
-        (hounsfield() + 1024, r"\[24, 1424\] never fall below -200, so they are not HU"),
+        (hounsfield() + 1024, r"\[24, 1424\] .*-200, .*HU"),
         (hounsfield()[..., None].repeat(2, -1), r"one 3D volume, got shape \(6, 5, 4, 2\)"),
         (hounsfield()[..., 0], r"one 3D volume, got shape \(6, 5\)"),
     ],
@@ -56,7 +57,7 @@ def test_an_unknown_orientation_is_refused(tmp_path):
     image.set_sform(None, code=0)
     image.set_qform(None, code=0)
     image.to_filename(tmp_path / "ct.nii")
-    with pytest.raises(ValueError, match="left and right are unknown"):
+    with refused(ValueError, "left and right"):
         read_ct([tmp_path / "ct.nii"])
 
 
@@ -72,7 +73,7 @@ def test_micrometres_are_refused(tmp_path):
 def test_a_damaged_file_is_refused_by_name(tmp_path, damage):
     path = save(tmp_path / "ct.nii.gz", np.random.default_rng(0).normal(size=(20, 20, 20)))
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(ValueError, match="ct.nii.gz: not a readable NIfTI file"):
+    with refused(ValueError, "ct.nii.gz", "NIfTI"):
         read_ct([path])
 
 
@@ -87,7 +88,7 @@ def test_scans_are_named_after_their_path_and_excluded_by_pattern(tmp_path):
 def test_two_scans_with_one_name_are_refused(tmp_path):
     save(tmp_path / "a" / "ct.nii", hounsfield())
     save(tmp_path / "a_ct.nii", hounsfield())
-    with pytest.raises(ValueError, match="'a_ct': both a/ct.nii and a_ct.nii"):
+    with refused(ValueError, "'a_ct'", "a/ct.nii", "a_ct.nii"):
         find_scans(tmp_path)
 
 
@@ -133,7 +134,7 @@ def test_a_prepared_case_is_not_mistaken_for_a_scan(tmp_path):
 
 
 def test_an_empty_or_missing_input_folder_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="no CT found.*check --input"):
+    with refused(ValueError, "no CT", "--input"):
         find_scans(tmp_path)
     with pytest.raises(ValueError, match="give --input DIR"):
         find_scans(None)

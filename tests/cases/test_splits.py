@@ -1,4 +1,5 @@
 import pytest
+from tests.refusal import refused
 
 from scripts.cases.splits import assign_at_random, decide_splits, read_splits
 
@@ -37,11 +38,11 @@ def test_impossible_counts_are_refused(val, test):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "rows and the columns name and split"),
+        ("", "columns name and split"),
         ("name,part\na,train\n", r"got the columns \['name', 'part'\]"),
-        ("name,split\na,training\n", "split of 'a' is one of"),
+        ("name,split\na,training\n", "'a' .*one of"),
         ("name,split\na,train\na,test\n", "'a' appears twice"),
-        ("name,split,patient\na,train,P\nb,test,P\n", "patient 'P' is in train and in test"),
+        ("name,split,patient\na,train,P\nb,test,P\n", "'P' .*train and in test"),
     ],
 )
 def test_a_table_that_could_leak_patients_is_refused(tmp_path, text, message):
@@ -63,7 +64,7 @@ def test_a_scan_without_a_row_is_refused(tmp_path):
 
 def test_a_table_cannot_move_a_patient_of_an_earlier_run(tmp_path):
     known = {"a": {"case": "a", "patient": "a", "split": "test"}}
-    with pytest.raises(ValueError, match="earlier run put it in test; a patient never moves"):
+    with refused(ValueError, "in test", "never moves"):
         decide_splits(rows("a"), known, write(tmp_path / "splits.csv", "name,split\na,train\n"), 0, 0, 0)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.ndimage import distance_transform_edt
+from tests.refusal import refused
 
 from scripts.data.film_effects import RandomFilms, RandomPoses
 from scripts.exam.rectify import fade_to_air
@@ -106,14 +107,14 @@ def test_what_shutters_cover_is_filled_in_as_when_a_film_is_read():
 
 
 @pytest.mark.parametrize(("name", "value", "message"), [
-    ("scatter", -0.1, "scatter must be finite and not negative, got -0.1; 0 leaves the effect out"),
+    ("scatter", -0.1, "scatter .*negative, got -0.1; 0"),
     ("blur_mm", math.nan, "blur_mm must be finite"),
     ("exposure", math.inf, "exposure must be finite"),
-    ("shutter", 0.5, "shutter must be below 0.5, or opposite ones could meet, got 0.5"),
-    ("fixed_point", 0.0, "fixed_point must be positive, got 0.0; for no curve give gamma 0"),
-    ("photons", (0, 10), r"photons are the least and the most, positive and up to 1e.09, got \(0, 10\); None for no"),
-    ("photons", (1e5, 1e10), "photons are the least and the most"),
-    ("photons", (10, 5), "photons are the least and the most"),
+    ("shutter", 0.5, "shutter .*below 0.5, .*got 0.5"),
+    ("fixed_point", 0.0, "fixed_point .*positive, got 0.0; .*gamma 0"),
+    ("photons", (0, 10), r"photons .*1e.09, got \(0, 10\); None"),
+    ("photons", (1e5, 1e10), "photons .*most"),
+    ("photons", (10, 5), "photons .*most"),
 ])  # fmt: skip
 def test_impossible_films_are_refused(name, value, message):
     with pytest.raises(ValueError, match=message):
@@ -146,5 +147,5 @@ def test_each_error_turns_each_view_about_its_own_axis(error, axes):
 
 
 def test_impossible_poses_are_refused():
-    with pytest.raises(ValueError, match="tilt_deg must be finite and not negative, got -1; 0 leaves the effect out"):
+    with refused(ValueError, "tilt_deg", "not negative", "got -1"):
         RandomPoses(tilt_deg=-1)

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 from pydicom.uid import UID, ExplicitVRLittleEndian, JPEG2000Lossless
+from tests.refusal import refused
 
 from scripts.dicom import pixels
 from scripts.dicom.pixels import PixelFormat, check_decodable, rescaled, stored_pixels
@@ -61,7 +62,7 @@ def test_a_range_of_padding_may_be_given_from_either_end(value, limit):
 
 def test_a_signed_value_beyond_the_stored_bits_is_no_negative_one():
     form = PixelFormat(1, 2, 1, 16, 12, 11, True)
-    with pytest.raises(ValueError, match="x.dcm: BitsStored 12 and HighBit 11 do not hold its pixels"):
+    with refused(ValueError, "x.dcm", "BitsStored 12", "HighBit 11"):
         stored_pixels("x.dcm", Dataset(), form, np.array([[-1000, 3071]], np.int16))
 
 
@@ -74,7 +75,7 @@ def test_a_missing_or_empty_rescale_changes_nothing_and_one_half_is_applied():
 
 @pytest.mark.parametrize("number", ["110", "111", "112"])
 def test_a_syntax_that_pydicom_does_not_know_is_named(number):
-    with pytest.raises(ValueError, match=rf"x.dcm: stored as JPEG XL.*4\.{number}\), which pydicom .* uncompressed"):
+    with refused(ValueError, "x.dcm", "JPEG XL", f"4.{number})", "uncompressed"):
         check_decodable("x.dcm", UID(f"1.2.840.10008.1.2.4.{number}"))
 
 
@@ -85,5 +86,5 @@ def test_a_syntax_without_a_decoder_here_names_those_that_would_do(monkeypatch):
 
     check_decodable("x.dcm", ExplicitVRLittleEndian)
     monkeypatch.setattr(pixels, "get_decoder", lambda syntax: Decoder)
-    with pytest.raises(ValueError, match=r"JPEG 2000.*no decoder is installed; install one \(pylibjpeg - requires"):
+    with refused(ValueError, "JPEG 2000", "decoder", "pylibjpeg"):
         check_decodable("x.dcm", JPEG2000Lossless)

@@ -14,6 +14,7 @@ from pydicom.uid import (
     generate_uid,
 )
 from scipy.spatial.transform import Rotation
+from tests.refusal import refused
 
 from scripts.cases.scans import find_scans
 from scripts.dicom.read_ct import MIN_SLICES, SCANNED_HU, group_series, read_series
@@ -118,13 +119,13 @@ def without(k):
         ({"PixelSpacing": lambda k: [0.5, 0.5] if k else [1, 1]}, "one PixelSpacing"),
         ({"ImageOrientationPatient": lambda k: [1, 0, 0, 0, 1 if k else -1, 0]}, "differ in ImageOrientationPatient"),
         ({"ImageOrientationPatient": None}, "ImageOrientationPatient missing"),
-        ({"NumberOfFrames": 4}, "4 frames in one file.*convert it to NIfTI"),
-        ({"order": without(5)}, r"missing or unevenly.*2.50 mm within 10%, got 5.00 mm between 14.00 and 19.00"),
-        ({"order": range(MIN_SLICES - 1)}, f"at least {MIN_SLICES} slices, got {MIN_SLICES - 1}"),
+        ({"NumberOfFrames": 4}, "4 frames .*NIfTI"),
+        ({"order": without(5)}, "missing or unevenly.*2.50 mm .*10%, got 5.00 mm .*14.00 and 19.00"),
+        ({"order": range(MIN_SLICES - 1)}, f"{MIN_SLICES} slices, got {MIN_SLICES - 1}"),
         ({"ImagePositionPatient": lambda k: [0, 0, 2 * min(k, 10)]}, r"two slices at position \[0.0, 0.0, 20.0\]"),
-        ({"ImagePositionPatient": lambda k: [3 * (k > 5), 0, 2 * k]}, "not lie on a straight, even stack"),
+        ({"ImagePositionPatient": lambda k: [3 * (k > 5), 0, 2 * k]}, "even stack"),
         ({"PixelData": bytes(252)}, "252 bytes present, 126 declared"),
-        ({"PixelData": b"\0\0"}, "cannot decode its pixels, stored as Explicit VR Little Endian"),
+        ({"PixelData": b"\0\0"}, "cannot decode .*Explicit VR Little Endian"),
     ],
 )
 def test_what_is_not_one_complete_ct_volume_is_refused_with_the_rule(tmp_path, changes, message):
@@ -139,7 +140,7 @@ def test_slices_of_two_shapes_are_refused(tmp_path):
     odd = pydicom.dcmread(files[0])
     odd.Rows, odd.PixelData = 3, odd.PixelData[: 3 * odd.Columns * 2 + 3 * odd.Columns * 2 % 2]
     odd.save_as(files[0])
-    with pytest.raises(ValueError, match="one series has one Rows, got"):
+    with refused(ValueError, "Rows", "got"):
         read_series(files)
 
 
@@ -147,7 +148,7 @@ def test_the_real_series_with_gaps_is_refused_with_the_positions():
     folder = REAL / "ct_tcgalihc_BCA10X_gaps"
     if not folder.is_dir():
         pytest.skip("sample series with gaps is not beside the repository")
-    with pytest.raises(ValueError, match=r"16.00 mm between -349.00 and -333.00, 16.00 mm between -333.00 and -317.00"):
+    with refused(ValueError, "16.00 mm", "-349.00", "-333.00", "-317.00"):
         read_series(sorted(folder.iterdir()))
 
 
@@ -176,7 +177,7 @@ def test_without_a_series_uid_a_folder_is_a_series_whose_name_does_not_depend_on
 def test_a_damaged_dicom_file_is_a_scan_that_fails_and_is_never_lost(tmp_path):
     (tmp_path / "broken.dcm").write_bytes(b"\0" * 300)
     (scan,) = find_scans(tmp_path)
-    with pytest.raises(ValueError, match="broken.dcm: not a readable DICOM file"):
+    with refused(ValueError, "broken.dcm", "DICOM"):
         scan.read()
 
 
@@ -231,7 +232,7 @@ def test_a_slice_has_the_same_hu_at_either_end_of_its_words(tmp_path, is_left):
 
 def test_a_slice_of_more_bits_than_it_states_is_refused(tmp_path):
     files = write_series(tmp_path, hounsfield() + 9000, lps_affine(), BitsStored=12, HighBit=11)
-    with pytest.raises(ValueError, match="000.dcm: BitsStored 12 and HighBit 11 do not hold its pixels"):
+    with refused(ValueError, "000.dcm", "BitsStored 12", "HighBit 11"):
         read_series(files)
 
 
@@ -291,7 +292,7 @@ def test_slices_without_a_rescale_are_hu_if_all_lack_it_and_refused_if_some_do(t
     np.testing.assert_array_equal(read_series(files)[0], hu)
     assert "no RescaleIntercept; stored values are taken for HU" in caplog.text
     some = write_series(tmp_path / "some", hu, lps_affine(), RescaleIntercept=lambda k: "" if k == 3 else -1024)
-    with pytest.raises(ValueError, match="021.dcm: no RescaleIntercept, which other slices have"):
+    with refused(ValueError, "021.dcm", "RescaleIntercept"):
         read_series(some)
 
 
@@ -302,5 +303,5 @@ def test_numbers_that_nobody_needs_may_be_broken_and_those_of_the_place_may_not(
         path.write_bytes(path.read_bytes().replace(b"72.5", b"72,5"))
     np.testing.assert_allclose(read_series(files)[0], hu, atol=1)
     files[3].write_bytes(files[3].read_bytes().replace(b"1.1\\0.8", b"1,1\\0.8"))
-    with pytest.raises(ValueError, match=r"021.dcm: PixelSpacing is \['1,1', '0.8'\], expected 2 numbers"):
+    with refused(ValueError, "021.dcm", "PixelSpacing", "['1,1', '0.8']", "2 numbers"):
         read_series(files)

@@ -26,6 +26,7 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
 )
 from tests.dicom.dicom_files import compressed, film, radiograph, write_radiograph
+from tests.refusal import refused
 
 from scripts.dicom.files import is_dicom
 from scripts.dicom.read_radiograph import read_dicom_radiograph
@@ -98,12 +99,12 @@ def test_only_the_stored_bits_count_wherever_they_lie(tmp_path, dtype, offset):
     np.testing.assert_array_equal(read(tmp_path, pixels=right, overlay_bit=13).pixels, values)
     np.testing.assert_array_equal(read(tmp_path, pixels=left, overlay_bit=0, HighBit=15).pixels, values)
     for pixels, high_bit in ((right, 11), (left, 15)):
-        with pytest.raises(ValueError, match=f"BitsStored 12 and HighBit {high_bit} do not hold its pixels"):
+        with refused(ValueError, "BitsStored 12", f"HighBit {high_bit}"):
             read(tmp_path, pixels=pixels, HighBit=high_bit)
 
 
 def test_values_of_more_bits_than_are_stated_are_refused_and_never_wrapped(tmp_path):
-    with pytest.raises(ValueError, match="x.dcm: BitsStored 12 .* words from .* to 1[56]..., and no overlay"):
+    with refused(ValueError, "x.dcm", "BitsStored 12", "words", "overlay"):
         read(tmp_path, pixels=film(bits=14))
 
 
@@ -201,7 +202,7 @@ def test_one_frame_of_a_run_is_chosen_from_zero(tmp_path):
             read(tmp_path, "XA", frames, frame=index).pixels, 4095 - frames[index].astype(float)
         )
     for frame in (None, 3, -1):
-        with pytest.raises(ValueError, match=f"3 frames, got frame {frame}; choose one, counted from 0"):
+        with refused(ValueError, "3 frames", f"got frame {frame}", "--frame"):
             read(tmp_path, "XA", frames, frame=frame)
 
 
@@ -385,7 +386,7 @@ def test_an_odd_orientation_carries_a_warning(tmp_path, orientation, read_as):
         ({"ViewCodeSequence": view_code("399135007", "left anterior oblique")}, "an oblique projection"),
         (
             {"ViewPosition": "PA", "PatientOrientation": ["A", "F"]},
-            "ViewPosition PA says frontal posterior; PatientOrientation AF says lateral; correct it",
+            "ViewPosition PA .*frontal posterior; PatientOrientation AF .*lateral; correct",
         ),
         ({"ViewPosition": "AP", "ViewCodeSequence": view_code("272479007", "")}, "contradicts itself"),
     ],
@@ -481,33 +482,33 @@ def test_an_attribute_that_nobody_needs_is_left_out_where_it_breaks_the_standard
     [
         (
             {"SOPClassUID": CTImageStorage, "Modality": "CT"},
-            "'CT' stored as 'CT Image Storage' .* only DX, CR, RF, RG and XA",
+            "'CT' .*'CT Image Storage' .* DX, CR, RF, RG and XA",
         ),
         ({"Modality": "MG", "SOPClassUID": DigitalMammographyXRayImageStorageForPresentation}, "'MG' stored as 'Digi"),
-        ({"Modality": "CT"}, "Modality 'CT' stored as 'Digital X-Ray Image Storage"),
+        ({"Modality": "CT"}, "'CT' .*'Digital X-Ray Image Storage"),
         ({"SOPClassUID": None}, "stored as 'no SOP class'"),
         ({"SOPClassUID": "../../../etc"}, "stored as '../../../ETC'"),
         ({"SamplesPerPixel": 3}, "3 samples per pixel"),
         ({"PhotometricInterpretation": "PALETTE COLOR"}, "PALETTE COLOR; a radiograph is"),
-        ({"Rows": None}, "Rows is None, expected a whole number"),
+        ({"Rows": None}, "Rows is None, .*whole number"),
         ({"Rows": [96, 80]}, "Rows is .* expected a whole number"),
         ({"Rows": 65535, "Columns": 65535}, "65535 x 65535 pixels, at most 67108864 are read"),
-        ({"Rows": 1, "Columns": 1}, "1 x 1 pixels, a radiograph has at least 64 along each side"),
+        ({"Rows": 1, "Columns": 1}, "1 x 1 pixels, .*64"),
         ({"Rows": 97}, "15360 bytes present, 15520 declared"),
-        ({"NumberOfFrames": 2_000_000_000}, "2000000000 frames, got frame None; choose one"),
+        ({"NumberOfFrames": 2_000_000_000}, "2000000000 frames, got frame None"),
         ({"BitsAllocated": 32}, "BitsAllocated 32, BitsStored 12"),
         ({"BitsStored": 17}, "BitsStored 17"),
         ({"BitsStored": 4, "HighBit": 3}, "BitsStored 4, HighBit 3; 8 to 16 bits"),
         ({"HighBit": 2}, "HighBit 2"),
         ({"PixelData": b""}, "no pixel data"),
         ({"PixelData": None}, "no pixel data"),
-        ({"TransferSyntaxUID": "1.2.3"}, "stored as 1.2.3 .*, which pydicom .* does not decode; export it again"),
+        ({"TransferSyntaxUID": "1.2.3"}, "1.2.3 .*pydicom .*export"),
         ({"Modality": "OT", "SOPClassUID": SecondaryCaptureImageStorage}, "'OT' stored as 'Secondary Capture"),
         ({"RescaleSlope": "nan", "RescaleIntercept": 0}, "7680 pixels are NaN"),
         ({"RescaleSlope": 0, "RescaleIntercept": 7}, "every pixel is 7; a constant image"),
-        ({"ModalityLUTSequence": [item(LUTDescriptor=[9, 0, 16])]}, "its modality LUT cannot be applied"),
+        ({"ModalityLUTSequence": [item(LUTDescriptor=[9, 0, 16])]}, "modality LUT"),
         ({"pixels": np.full((64, 64), 5, np.uint16)}, "every pixel is 5; a constant image"),
-        ({"pixels": np.minimum(film(), 1000)}, "saturated: 100% of the pixels in its middle .* value 1000, at most"),
+        ({"pixels": np.minimum(film(), 1000)}, "saturated: 100% .*value 1000"),
     ],
 )
 @pytest.mark.filterwarnings("ignore::UserWarning")
@@ -578,10 +579,10 @@ def deep_sequences(path):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (encapsulated_against_the_syntax, "they are compressed, against the transfer syntax"),
-        (native_against_the_syntax, "96 x 80 stored as RLE Lossless, cannot be decoded"),
-        (corrupt_codestream, "JPEG-LS Lossless Image Compression, cannot be decoded"),
-        (codestream_of_another_shape, "90 x 80 stored as JPEG 2000 .*, cannot be decoded"),
+        (encapsulated_against_the_syntax, "compressed, .*transfer syntax"),
+        (native_against_the_syntax, "96 x 80 .*RLE Lossless, .*decoded"),
+        (corrupt_codestream, "JPEG-LS .*decoded"),
+        (codestream_of_another_shape, "90 x 80 .*JPEG 2000 .*decoded"),
         (deflated_bomb, "deflated as a whole"),
         (million_items, "not a readable DICOM file"),
         (large_look_up_table, "not a readable DICOM file"),
@@ -590,7 +591,7 @@ def deep_sequences(path):
         (lambda path: path.write_bytes(b"%PDF-1.4" * 99), "not a DICOM file"),
         (lambda path: path.write_bytes(bytes(128) + b"DICM"), "no SOP class"),
         (lambda path: path.mkdir(), "not a regular file but a folder"),
-        (os.mkfifo, "not a regular file but a folder, pipe"),
+        (os.mkfifo, "regular file .*pipe"),
         (lambda path: path.symlink_to("/dev/zero"), "not a regular file"),
         (lambda path: path.symlink_to(path), "cannot be read"),
         (lambda path: None, "cannot be read"),
@@ -654,5 +655,5 @@ def test_a_real_localizer_is_refused(name):
     path = REAL / f"{name}.dcm"
     if not path.is_file():
         pytest.skip(f"sample localizer {name} is not beside the repository")
-    with pytest.raises(ValueError, match="'CT' stored as 'CT Image Storage'.*localizer has another geometry"):
+    with refused(ValueError, "'CT'", "'CT Image Storage'", "localizer"):
         read_dicom_radiograph(path)

@@ -104,7 +104,7 @@ def test_a_film_says_in_every_place_that_it_is_simulated(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"pixels": line_integrals(n=20)}, r"\(20, 20\) pixels, but the geometry says detector_pixels = 64"),
+        ({"pixels": line_integrals(n=20)}, r"\(20, 20\) .*detector_pixels = 64"),
         ({"pixels": line_integrals() * np.nan}, "NaN"),
         ({"pixels": line_integrals() * 100}, "must be line integrals"),
     ],

@@ -263,15 +263,15 @@ def test_metal_changes_nothing_but_its_own_neighbourhood(seed):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"seed": -1}, r"seed must be an integer in \[0, 2\*\*32\), got -1"),
+        ({"seed": -1}, r"seed .*integer .*2\*\*32\), got -1"),
         ({"seed": 0.5}, "seed must be an integer"),
         ({"seed": True}, "seed must be an integer"),
-        ({"seed": 0, "shape": (64, 64)}, r"shape must be three positive integers \(U, V, W\), got \(64, 64\)"),
-        ({"seed": 0, "shape": (64, 0, 64)}, "shape must be three positive integers"),
-        ({"seed": 0, "shape": 64}, "shape must be three positive integers"),
-        ({"seed": 0, "spacing_mm": 0.0}, "spacing_mm must be a positive number of millimetres, got 0.0; pass e.g. 5.0"),
-        ({"seed": 0, "spacing_mm": float("nan")}, "spacing_mm must be a positive number"),
-        ({"seed": 0, "centre_mm": float("inf")}, "centre_mm must be a finite height in millimetres, got inf"),
+        ({"seed": 0, "shape": (64, 64)}, r"shape .*three .*got \(64, 64\)"),
+        ({"seed": 0, "shape": (64, 0, 64)}, "shape .*three positive integers"),
+        ({"seed": 0, "shape": 64}, "shape .*three positive integers"),
+        ({"seed": 0, "spacing_mm": 0.0}, "spacing_mm .*positive .*got 0.0; .*5.0"),
+        ({"seed": 0, "spacing_mm": float("nan")}, "spacing_mm .*positive"),
+        ({"seed": 0, "centre_mm": float("inf")}, "centre_mm .*finite .*got inf"),
     ],
 )
 def test_arguments_without_meaning_are_refused(arguments, message):

@@ -4,6 +4,7 @@ from dataclasses import FrozenInstanceError, replace
 import numpy as np
 import pytest
 import torch
+from tests.refusal import refused
 
 from scripts.geometry import VIEWS, centred_coordinates_mm, preset
 from scripts.physics.raymarch import Pose, RayMarchProjector, clip_rays, pixel_rays, rotate_pose, view_pose
@@ -61,10 +62,10 @@ def test_a_pose_is_frozen():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"row_direction": (0.0, 0.0, 2.0)}, r"orthogonal unit vectors, got .*\(0.0, 0.0, 2.0\); normalise them"),
+        ({"row_direction": (0.0, 0.0, 2.0)}, r"orthogonal .*got .*\(0.0, 0.0, 2.0\); normalise"),
         ({"row_direction": (1.0, 0.0, 0.0)}, "must be orthogonal unit vectors"),
         ({"column_direction": (math.nan, 0.0, 0.0)}, "must be orthogonal unit vectors"),
-        ({"source_mm": (10.0, -415.0, 3.0)}, r"source \(10.0, -415.0, 3.0\) lies in the plane .*; move it off"),
+        ({"source_mm": (10.0, -415.0, 3.0)}, r"source \(10.0, -415.0, 3.0\) .*plane .*; move"),
     ],
 )
 def test_an_impossible_pose_is_refused(changes, message):
@@ -202,9 +203,9 @@ def test_a_volume_behind_the_source_casts_no_shadow():
 
 
 def test_poses_and_steps_that_cannot_be_are_refused():
-    with pytest.raises(ValueError, match="one pose per view of .* is needed, got 1 poses"):
+    with refused(ValueError, "one pose per view", "got 1 poses"):
         RayMarchProjector(carm(), (FRONTAL,))
-    with pytest.raises(ValueError, match="step_mm and chunk_steps must be positive, got -1.0 and 32"):
+    with refused(ValueError, "step_mm", "positive", "-1.0 and 32"):
         RayMarchProjector(carm(), step_mm=-1.0)
-    with pytest.raises(ValueError, match="must be positive, got 5.0 and 0"):
+    with refused(ValueError, "chunk_steps", "positive", "5.0 and 0"):
         RayMarchProjector(carm(), chunk_steps=0)

@@ -1,4 +1,4 @@
-"""Two radiographs of a DICOM study to a DICOM CT series, as a MONAI Deploy application."""
+"""MONAI Deploy application from two radiographs of a DICOM study to a DICOM CT series."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ HERE = Path(__file__).resolve().parent
 CONFIG = Path("configs") / "inference.json"
 SECTIONS = {"selections": list, "inference": dict}
 OWN = ("input", "frontal", "lateral", "geometry_file", "dataset_dir", "output_dir", "overwrite")
-"""Options of the command line that choose exams and the place of results, which here is the application's."""
+"""Command-line options for exams and output, which the application sets itself."""
 
 
 class XraysToCT(Application):
-    """Loads a study, selects its radiographs, reconstructs, writes.
+    """Application that loads a study, selects its radiographs, reconstructs a CT and writes it.
 
-    The study is looked for in ``--input`` or ``HOLOSCAN_INPUT_PATH``, the bundle in ``--model`` or
-    ``HOLOSCAN_MODEL_PATH`` or where this file lies, the settings in ``HOLOSCAN_CONFIG_PATH`` or ``app.yaml`` beside it.
+    The study is read from ``--input`` or ``HOLOSCAN_INPUT_PATH``, the bundle from ``--model``, ``HOLOSCAN_MODEL_PATH``
+    or the location of this file, the settings from ``HOLOSCAN_CONFIG_PATH`` or the ``app.yaml`` next to this file.
     """
 
     def compose(self) -> None:
-        """Make the operators and connect them."""
+        """Create the operators and connect them."""
         here = RuntimeEnv({"model": ("HOLOSCAN_MODEL_PATH", str(HERE.parents[1]))})
         context = Application.init_app_context(self.argv, here)
         bundle = open_bundle(Path(context.model_path))
@@ -53,13 +53,13 @@ class XraysToCT(Application):
 
 
 def open_bundle(folder: Path) -> ConfigParser:
-    """The bundle's ``inference.json``; from now on its code can be imported, and explains errors.
+    """Load the bundle's ``inference.json``, and enable imports of its code and its error messages.
 
     Args:
-        folder: the bundle, or a folder with one.
+        folder: the bundle, or a folder that contains it.
 
     Raises:
-        SystemExit: not one bundle there. Nothing else can be told without the bundle's code.
+        SystemExit: there is not exactly one bundle; the bundle's own errors are not available yet.
     """
     candidates = [folder, *folder.iterdir()] if folder.is_dir() else []
     roots = [path for path in candidates if (path / CONFIG).is_file()]
@@ -73,10 +73,10 @@ def open_bundle(folder: Path) -> ConfigParser:
 
 
 def read_settings(path: Path, bundle: ConfigParser) -> dict[str, Any]:
-    """The settings of the application, such as ``app.yaml``, whose section ``inference`` sets options of ``bundle``.
+    """Read the application's settings, such as ``app.yaml``; its section ``inference`` sets options of ``bundle``.
 
     Raises:
-        ValueError: neither YAML nor JSON, a section missing, or an option that does not exist or is not to be set here.
+        ValueError: the file is neither YAML nor JSON, lacks a section, or sets an unknown or reserved option.
     """
     try:
         settings = ConfigParser.load_config_file(str(path))

@@ -1,6 +1,6 @@
-"""What the MONAI Deploy App SDK lacks between a study of radiographs and a CT series; the bundle does the work.
+"""Operators that MONAI Deploy App SDK lacks between a study of radiographs and a CT series; the bundle does the work.
 
-The operators know of the bundle what its ``inference.json`` has names for: ``device``, ``preprocessing``, ``network``,
+The operators use only these entries of the bundle's ``inference.json``: ``device``, ``preprocessing``, ``network``,
 ``inferer``, ``postprocessing`` and ``saver``.
 """
 
@@ -18,24 +18,24 @@ _NAMED = 6
 
 
 class XrayPairOperator(Operator):
-    """Takes the files of one exam out of what was selected; which is which view, the bundle finds out from them.
+    """Operator that takes the files of one exam from the selected series; the bundle identifies their views.
 
-    Input ``study_selected_series_list``: of the SDK's series selector. Series are the wrong unit to choose views by:
+    Input ``study_selected_series_list``: output of the SDK's series selector. Views cannot be chosen by series, because
     many studies have both in one.
 
     Output ``exam``: ``files``, paths of at most two radiographs, and ``name``, the study's UID.
     """
 
     def setup(self, spec: OperatorSpec) -> None:
-        """Name the ports."""
+        """Declare the ports."""
         spec.input("study_selected_series_list")
         spec.output("exam")
 
     def compute(self, op_input: InputContext, op_output: OutputContext, context: ExecutionContext) -> None:
-        """Choose.
+        """Select the radiographs of the study.
 
         Raises:
-            ValueError: no study with radiographs or several, or more than two radiographs.
+            ValueError: there is not exactly one study with radiographs, or it has more than two.
         """
         studies = op_input.receive("study_selected_series_list") or []
         if len(studies) != 1:
@@ -55,21 +55,21 @@ class XrayPairOperator(Operator):
 
 
 class ReconstructionOperator(Operator):
-    """Runs the bundle on the files of an exam, as its command line does.
+    """Operator that runs the bundle on the files of an exam, as from the command line.
 
-    Input ``exam``: see :class:`XrayPairOperator`. Output ``volume``: ``image``, what the network saw, with everything
-    known of the exam in its ``meta``; ``pred``, the CT in HU with its affine; and ``seconds``.
+    Input ``exam``: see :class:`XrayPairOperator`. Output ``volume``: ``image``, the network's input, with the exam's
+    description in its ``meta``; ``pred``, the CT in HU with its affine; and ``seconds``.
 
     The SDK's ``MonaiBundleInferenceOperator`` takes one image in memory instead of two files, and sends 8 bits.
 
     Args:
         fragment: the application.
-        args: conditions.
+        args: conditions for the base class.
         bundle: the parsed ``inference.json``.
-        kwargs: of the base class.
+        kwargs: arguments of the base class.
 
     Raises:
-        ValueError: weights of another network; MONAI wraps it into ``RuntimeError``.
+        ValueError: the weights belong to another network; MONAI wraps this in a ``RuntimeError``.
     """
 
     def __init__(self, fragment: Fragment, *args: Any, bundle: ConfigParser, **kwargs: Any) -> None:
@@ -81,7 +81,7 @@ class ReconstructionOperator(Operator):
         super().__init__(fragment, *args, **kwargs)
 
     def setup(self, spec: OperatorSpec) -> None:
-        """Name the ports."""
+        """Declare the ports."""
         spec.input("exam")
         spec.output("volume")
 
@@ -89,7 +89,7 @@ class ReconstructionOperator(Operator):
         """Reconstruct.
 
         Raises:
-            ValueError: radiographs that the bundle refuses; MONAI wraps it into ``RuntimeError``.
+            ValueError: the bundle refuses the radiographs; MONAI wraps this in a ``RuntimeError``.
         """
         exam = op_input.receive("exam")
         image = self.read({"image": exam["files"]})["image"]
@@ -102,15 +102,15 @@ class ReconstructionOperator(Operator):
 
 
 class CTSeriesWriterOperator(Operator):
-    """Writes the result with the bundle's own writers: a folder that appears whole or not at all.
+    """Operator that writes the result atomically with the bundle's own writers.
 
     Input ``volume``: see :class:`ReconstructionOperator`.
 
     Args:
         fragment: the application.
-        args: conditions.
+        args: conditions for the base class.
         bundle: the parsed ``inference.json``, with ``output_dir`` and ``outputs`` set.
-        kwargs: of the base class.
+        kwargs: arguments of the base class.
     """
 
     def __init__(self, fragment: Fragment, *args: Any, bundle: ConfigParser, **kwargs: Any) -> None:
@@ -118,7 +118,7 @@ class CTSeriesWriterOperator(Operator):
         super().__init__(fragment, *args, **kwargs)
 
     def setup(self, spec: OperatorSpec) -> None:
-        """Name the port."""
+        """Declare the port."""
         spec.input("volume")
 
     def compute(self, op_input: InputContext, op_output: OutputContext, context: ExecutionContext) -> None:

@@ -1,4 +1,4 @@
-"""A MONAI Label app that answers with the reconstructed CT: int16 NIfTI, or a zip of its DICOM series."""
+"""MONAI Label app that returns the reconstructed CT as int16 NIfTI, or as a zip of its DICOM series."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from monailabel.utils.sessions import Sessions
 
 MODEL = "biplanar_ct"
 FORMATS = ("nifti", "dicom")
-"""What a request's ``format`` may be, under the names of the bundle's writers; the first is the default."""
+"""Accepted values of a request's ``format``, named after the bundle's writers; the first is the default."""
 BUNDLE = Path(__file__).resolve().parents[2]
 logger = logging.getLogger(__name__)
 
 
 class ReconstructionApp(MONAILabelApp):
-    """Serves the model ``biplanar_ct``: two radiographs of a session to a CT.
+    """App with the model ``biplanar_ct``, which turns two radiographs of a session into a CT.
 
-    Of MONAI Label's endpoints ``/info``, ``/session`` and ``/infer`` alone: others let whoever reaches the port write
-    files outside their folder, replace the weights and read the log.
+    Only MONAI Label's endpoints ``/info``, ``/session`` and ``/infer`` are enabled: the others let anyone who can reach
+    the port write files outside their folder, replace the weights and read the log.
 
-    ``--conf bundle FOLDER`` names the bundle; by default it is the one this file belongs to.
+    ``--conf bundle FOLDER`` names the bundle; by default it is the one that contains this file.
     """
 
     def __init__(self, app_dir: str, studies: str, conf: Mapping[str, str]) -> None:
@@ -49,23 +49,23 @@ class ReconstructionApp(MONAILabelApp):
             server.include_router(endpoints.router, prefix=settings.MONAI_LABEL_API_STR)
 
     def init_infers(self) -> dict[str, ReconstructionTask]:
-        """The one model there is."""
+        """Return the only model."""
         return {MODEL: ReconstructionTask(self.bundle, self.conf, lambda: Path(self.sessions().store_path))}
 
 
 class Uploads(Sessions):
-    """Sessions that keep files as they were sent.
+    """Sessions that keep files as uploaded.
 
-    MONAI Label would unpack links, and names that lead out of the folder; the bundle reads a zip as it is.
+    MONAI Label would unpack links, and names that lead out of the folder; the bundle reads zips directly.
     """
 
     def add_session(
         self, data_file: str, expiry: int = 0, uncompress: bool = False, session_id: str | None = None
     ) -> Any:
-        """Keep an upload.
+        """Store an upload.
 
         Raises:
-            HTTPException: 422 if it is to be unpacked.
+            HTTPException: 422 if the request asks to unpack it.
         """
         if uncompress:
             remove_file(data_file)
@@ -74,39 +74,39 @@ class Uploads(Sessions):
 
 
 class ReconstructionTask(BundleInferTask):
-    """Runs ``inference.json`` on a session's files and lets the bundle's own writers write the result.
+    """Task that runs ``inference.json`` on a session's files and writes the result with the bundle's own writers.
 
-    Weights load strictly, at the start and whenever their file has changed, and none but the bundle's own; nothing is
-    read that was not uploaded.
+    Only the bundle's own weights are loaded, strictly, at the start and whenever their file has changed, and only
+    uploaded files are read.
 
     Args:
-        bundle: its folder.
-        conf: of the server.
-        uploads: gives the folder that holds the sessions.
+        bundle: folder of the bundle.
+        conf: configuration of the server.
+        uploads: returns the folder of the sessions.
 
     Raises:
-        ValueError: no weights, or not those of this bundle.
+        ValueError: the weights are missing or belong to another bundle.
     """
 
     def __init__(self, bundle: Path, conf: Mapping[str, str], uploads: Callable[[], Path]) -> None:
-        sys.path.insert(0, str(bundle))  # the base class takes away what it adds, but the writers are imported later
+        sys.path.insert(0, str(bundle))  # the base class removes its own entry, but the writers are imported later
         super().__init__(str(bundle), conf, type="others", add_post_restore=False, load_strict=True)
         if not self.valid:
             raise ValueError(f"{bundle}: needs configs/inference.json and models/model.pt; name a bundle that has them")
         try:
             self.bundle_config.get_parsed_content("network")
-        except RuntimeError as error:  # in which MONAI wraps what the bundle says
+        except RuntimeError as error:  # MONAI wraps the bundle's error in it
             raise ValueError(f"not started: {error.__cause__}") from error
         self.uploads = uploads
-        del self._config["model_filename"]  # with which a request names any file as the weights
+        del self._config["model_filename"]  # lets a request name any file as the weights
         self._config["format"] = list(FORMATS)
 
     def __call__(self, request: Mapping[str, Any], callbacks: Mapping | None = None) -> tuple[str, dict[str, Any]]:
-        """Answer a request, of which no other parameter than ``format`` is heeded.
+        """Answer a request, ignoring all parameters except ``format``.
 
         Raises:
-            HTTPException: 422 with what the bundle says about the radiographs or the request; 500 for any other fault,
-                which the log tells.
+            HTTPException: 422 with the bundle's message about the radiographs or the request; 500 for any other error,
+                which is logged.
         """
         try:
             with _refusals():
@@ -116,15 +116,15 @@ class ReconstructionTask(BundleInferTask):
             raise
         except Exception as error:
             logger.exception("no volume was made")
-            raise HTTPException(500, "no volume was made, by a fault of the server; its log says which") from error
+            raise HTTPException(500, "no volume was made because of a server error; see its log") from error
 
     def run_pre_transforms(self, data: dict[str, Any], transforms: Sequence[Callable]) -> dict[str, Any]:
-        """Read the exam; what fails here is the exam's fault."""
+        """Read the exam and report failures as errors of the request."""
         with _refusals():
             return super().run_pre_transforms(data, transforms)
 
     def writer(self, data: Mapping[str, Any], extension: Any = None, dtype: Any = None) -> tuple[str, dict[str, Any]]:
-        """A file with the result, which the server removes once it is sent, and the record of how it was made."""
+        """Return the result file, which the server removes once it is sent, and the record of its provenance."""
         with tempfile.TemporaryDirectory() as scratch:
             self.bundle_config["output_dir"], self.bundle_config["outputs"] = scratch, data["format"]
             saver = self.bundle_config.get_parsed_content("saver")
@@ -142,7 +142,7 @@ class ReconstructionTask(BundleInferTask):
         return kept.name, record
 
     def _uploaded(self, image: Any) -> str:
-        """The path of what a session holds. A request may name any other one, and so may a link; both are refused."""
+        """Return the path of a session's upload; raise ValueError for any other path or a link to one."""
         named = image if isinstance(image, str) else ""
         store, path = (Path(os.path.abspath(given)) for given in (self.uploads(), named))
         if (

@@ -10,21 +10,21 @@ from scripts.blocks.residual import group_norm, zeroed
 
 
 def _partition(x: Tensor, window: int) -> Tensor:
-    """``[B, C, U, V, W]`` to windows of tokens ``[B, M, window^3, C]``."""
+    """Split ``[B, C, U, V, W]`` into windows of tokens ``[B, M, window^3, C]``."""
     b, c, u, v, w = x.shape
     x = x.reshape(b, c, u // window, window, v // window, window, w // window, window)
     return x.permute(0, 2, 4, 6, 3, 5, 7, 1).reshape(b, -1, window * window * window, c)
 
 
 def _merge(tokens: Tensor, window: int, u: int, v: int, w: int) -> Tensor:
-    """Inverse of :func:`_partition` for a grid of u, v, w cells."""
+    """Invert :func:`_partition` for a grid of u, v, w cells."""
     b, c = tokens.shape[0], tokens.shape[-1]
     x = tokens.reshape(b, u // window, v // window, w // window, window, window, window, c)
     return x.permute(0, 7, 1, 4, 2, 5, 3, 6).reshape(b, c, u, v, w)
 
 
 def _relative_index(window: int) -> Tensor:
-    """Index ``[window^3, window^3]`` of each token pair's offset into a table of (2 window - 1)^3 biases."""
+    """Return the index ``[window^3, window^3]`` of each token pair's offset in a table of (2 window - 1)^3 biases."""
     axis = torch.arange(window)
     position = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), dim=-1).reshape(-1, 3)
     offset = position[:, None] - position[None, :] + window - 1
@@ -33,7 +33,7 @@ def _relative_index(window: int) -> Tensor:
 
 
 def _shift_mask(grid_shape: tuple[int, int, int], window: int, shift: int) -> Tensor:
-    """True ``[M, window^3, window^3]`` where two tokens of a shifted window are neighbours in the volume."""
+    """Return a mask ``[M, window^3, window^3]``, True where tokens of a shifted window are neighbours in the volume."""
     region = torch.zeros(1, 1, *grid_shape)
     for axis, count in enumerate(grid_shape, start=2):
         label = torch.zeros(count)
@@ -47,7 +47,7 @@ def _shift_mask(grid_shape: tuple[int, int, int], window: int, shift: int) -> Te
 
 
 class ShiftedWindowAttention(nn.Module):
-    """Multi-head self-attention inside cubic windows, the windows shifted by ``shift`` cells.
+    """Multi-head self-attention inside cubic windows that are shifted by ``shift`` cells.
 
     Args:
         channels: channels of the features, a multiple of ``heads``.
@@ -76,7 +76,7 @@ class ShiftedWindowAttention(nn.Module):
                 "choose a volume shape or a window so that it does"
             )
         self.heads, self.window = heads, window
-        # Where one window spans an axis, a shift would cut that axis in two; then no axis is shifted.
+        # If one window spans an axis, a shift would cut that axis in two, so no axis is shifted.
         self.shift = shift if min(grid_shape) > window else 0
         self.norm = group_norm(channels)
         self.qkv = nn.Linear(channels, 3 * channels)
@@ -88,7 +88,7 @@ class ShiftedWindowAttention(nn.Module):
         self.outside = nn.Buffer(outside.unsqueeze(1), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Residual attention over ``x [B, C, *grid_shape]``."""
+        """Apply residual attention to ``x [B, C, *grid_shape]``."""
         b, c, u, v, w = x.shape
         shift, tokens_per_window = self.shift, self.window * self.window * self.window
         tokens = _partition(torch.roll(self.norm(x), [-shift, -shift, -shift], [2, 3, 4]), self.window)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 def convolution(spatial_dims: int, in_channels: int, out_channels: int, kernel_size: int = 3, stride: int = 1):
     """Return a same-padded convolution in ``spatial_dims`` dimensions with its weights in channels-last order.
 
-    Its outputs inherit that order, which is the faster one on CPUs and tensor cores (benchmarks/training.py).
+    The outputs inherit that order, which is faster on CPUs and tensor cores (benchmarks/training.py).
     """
     conv = Conv[Conv.CONV, spatial_dims](
         in_channels, out_channels, kernel_size, stride=stride, padding=kernel_size // 2
@@ -22,14 +22,14 @@ def convolution(spatial_dims: int, in_channels: int, out_channels: int, kernel_s
 
 
 def zeroed(module: nn.Module) -> nn.Module:
-    """Set all of the module's parameters to zero, so that its branch starts as nothing, and return it."""
+    """Set all of the module's parameters to zero, so that its branch initially contributes nothing, and return it."""
     for parameter in module.parameters():
         nn.init.zeros_(parameter)
     return module
 
 
 def group_norm(channels: int, group_size: int = 16) -> nn.GroupNorm:
-    """Group normalisation with groups of about ``group_size`` channels.
+    """Return a group normalisation with groups of about ``group_size`` channels.
 
     Raises:
         ValueError: the channels do not split into whole groups.
@@ -44,12 +44,12 @@ def group_norm(channels: int, group_size: int = 16) -> nn.GroupNorm:
 
 
 class ResidualBlock(nn.Module):
-    """Two normalised convolutions around a skip; optionally steered by an embedding and a condition.
+    """Two normalised convolutions with a skip connection, optionally modulated by an embedding and a condition.
 
-    The condition enters the sum right after the first convolution. Because a convolution of a concatenation is the sum
-    of convolutions of its parts, passing ``conv(h)`` as the condition equals concatenating ``h`` to what the first
-    convolution reads (the normalised, activated input; the skip does not see ``h``), while ``conv(h)`` can be computed
-    once and reused for every diffusion step.
+    The condition is added right after the first convolution. Because a convolution of a concatenation is the sum of
+    the convolutions of its parts, passing ``conv(h)`` as the condition is equivalent to concatenating ``h`` to the
+    input of the first convolution (after normalisation and activation; the skip does not see ``h``), but ``conv(h)``
+    can be computed once and reused for every diffusion step.
 
     Args:
         spatial_dims: 2 or 3.
@@ -89,10 +89,10 @@ class ResidualBlock(nn.Module):
 
 
 class Levels(nn.Module):
-    """A chain of modules that returns the output of each.
+    """Chain of modules that returns the output of each.
 
     Args:
-        levels: in their order.
+        levels: modules, in order.
     """
 
     def __init__(self, levels: Iterable[nn.Module]) -> None:
@@ -100,7 +100,7 @@ class Levels(nn.Module):
         self.levels = nn.ModuleList(levels)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Return the levels' outputs in order; the first level reads ``x``, every other the output before its own."""
+        """Return the levels' outputs in order; the first reads ``x``, every other one its predecessor's output."""
         features: list[Tensor] = []
         for level in self.levels:
             x = level(x)
@@ -109,7 +109,7 @@ class Levels(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Nearest-neighbour doubling of a 1x1 convolution that mixes ``in_channels`` to ``out_channels``."""
+    """1x1 convolution from ``in_channels`` to ``out_channels``, then nearest-neighbour doubling of the grid."""
 
     def __init__(self, spatial_dims: int, in_channels: int, out_channels: int) -> None:
         super().__init__()

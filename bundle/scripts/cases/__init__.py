@@ -1,1 +1,1 @@
-"""From CTs to cases: scans found, cut to the standard volume, projected and split by patient."""
+"""Preparation of CTs as cases: finding scans, cutting the standard volume, projection, and splits by patient."""

@@ -1,4 +1,4 @@
-"""Where the patient is: the body without table, clothes and padding."""
+"""Segmentation of the patient's body, without table, clothes and padding."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from scipy.ndimage import binary_fill_holes
 from skimage.morphology import isotropic_closing, isotropic_opening
 
 TISSUE_ABOVE_HU = -400.0
-"""Between lung (about -800) and fat (about -100); foam and blankets lie below."""
+"""Threshold between lung (about -800) and fat (about -100); foam and blankets lie below."""
 OPENING_RADIUS_MM = 6.0
-"""Whatever is thinner than twice this (table shells, tubes, wires) parts from the body."""
+"""Radius of the opening: objects thinner than twice this (table shells, tubes, wires) separate from the body."""
 CLOSING_RADIUS_MM = 15.0
-"""Gaps up to twice this are bridged again: the opening breaks thin chest walls, and the lungs would leak out."""
+"""Radius of the closing of gaps: the opening breaks thin chest walls, through which the lungs would leak out."""
 MIN_BODY_LITRES = 0.5
-"""Less tissue than this is not a trunk."""
+"""Smallest volume of tissue that can be a trunk."""
 
 
 def body_mask(hu: np.ndarray, spacing_mm: float, name: str = "CT") -> np.ndarray:
-    """The patient in a CT: the largest piece of tissue with everything it encloses, lungs included.
+    """Return the mask of the patient in a CT: the largest piece of tissue with everything inside, including lungs.
 
     The image border never counts as outside, so a body cut by the field of view is not eroded there.
 
     Args:
         hu: ``[U, V, W]`` in RAS+ order, isotropic.
         spacing_mm: voxel spacing.
-        name: what an error calls this CT.
+        name: name of the CT, for messages.
 
     Returns:
         Boolean mask ``[U, V, W]``.
@@ -45,20 +45,20 @@ def body_mask(hu: np.ndarray, spacing_mm: float, name: str = "CT") -> np.ndarray
 
 
 def bounding_box(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """First index and one past the last index, each ``[3]``, of the true voxels of a mask that has some."""
+    """Return the first index and one past the last index, each ``[3]``, of the true voxels of a non-empty mask."""
     spans = [np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
     return np.array([s[0] for s in spans]), np.array([s[-1] + 1 for s in spans])
 
 
 def _solid(body: np.ndarray, spacing_mm: float) -> np.ndarray:
-    """The body without gaps and with everything it encloses."""
+    """Close gaps in the body and fill everything inside."""
     low, high = bounding_box(body)
     box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
     room = int(np.ceil(CLOSING_RADIUS_MM / spacing_mm)) + 1
     closed = isotropic_closing(np.pad(body[box], room), CLOSING_RADIUS_MM, spacing=spacing_mm)
     axial = _fill_slices(closed[room:-room, room:-room, room:-room], axis=2)
     solid = np.zeros_like(body)
-    solid[box] = _fill_slices(axial, axis=0)  # sagittal: closes a lung that the side of the field of view cuts open
+    solid[box] = _fill_slices(axial, axis=0)  # sagittal: closes a lung cut open by the side of the field of view
     return solid
 
 

@@ -1,4 +1,4 @@
-"""A CT volume in Hounsfield units, and what no CT looks like."""
+"""A CT volume in Hounsfield units, and its plausibility check."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class CtVolume:
 
 
 def check_hu(hu: np.ndarray, name: str | Path) -> None:
-    """Refuse voxels that cannot be a CT in Hounsfield units.
+    """Check that voxels can be a CT in Hounsfield units.
 
     Raises:
-        ValueError: NaN or infinite voxels, a constant volume, or values that never reach the HU of lung or air.
+        ValueError: voxels are NaN, infinite, all the same, or never as low as the HU of lung or air.
     """
     if not np.isfinite(hu).all():
         raise ValueError(f"{name}: {int((~np.isfinite(hu)).sum())} voxels are NaN or infinite; export it again")

@@ -12,15 +12,15 @@ from scripts.cases.scans import CtScan, find_scans
 
 
 def decathlon_scans(folder: str | Path | None, task: str, download: bool = False) -> list[CtScan]:
-    """CT volumes of a Medical Segmentation Decathlon task below ``folder/task``.
+    """Find the CT volumes of a Medical Segmentation Decathlon task below ``folder/task``.
 
     Args:
-        folder: holds the extracted task, or receives it.
+        folder: folder with the extracted task, or for its download.
         task: for example ``Task06_Lung``.
-        download: fetch the task if it is not there.
+        download: whether to download a missing task.
 
     Raises:
-        ValueError: no such folder, or a download that failed.
+        ValueError: the folder does not exist, or the download failed.
     """
     root = _existing(folder, download)
     if download:
@@ -32,15 +32,15 @@ def decathlon_scans(folder: str | Path | None, task: str, download: bool = False
 
 
 def tcia_scans(folder: str | Path | None, collection: str, download: bool = False) -> list[CtScan]:
-    """CT series of a collection of The Cancer Imaging Archive in ``folder``; its other modalities are left out.
+    """Find the CT series of a collection of The Cancer Imaging Archive in ``folder``, without other modalities.
 
     Args:
-        folder: holds the series, in any arrangement, or receives one folder per series.
+        folder: folder with the series, in any arrangement, or for the download of one folder per series.
         collection: for example ``LIDC-IDRI``.
-        download: fetch the CT series that are not there.
+        download: whether to download missing CT series.
 
     Raises:
-        ValueError: no such folder, or a download that failed; what has arrived is kept.
+        ValueError: the folder does not exist, or the download failed; complete series are kept.
     """
     root = _existing(folder, download)
     if download:
@@ -53,7 +53,7 @@ def tcia_scans(folder: str | Path | None, collection: str, download: bool = Fals
 
 
 def _download_series(uid: str, root: Path) -> None:
-    """One series into ``root/uid``, which appears when it is complete."""
+    """Download one series to ``root/uid``, which appears when it is complete."""
     if (root / uid).is_dir():
         return
     partial = root / f".partial-{uid}"

@@ -1,4 +1,4 @@
-"""Prepared cases as the DICOM radiographs that a hospital would send, to try the whole way from there to a CT."""
+"""Export of prepared cases as DICOM radiographs like a hospital's, to test the whole path to a CT."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from scripts.physics.noise import poisson_noise
 
 
 def find_cases(folder: str | Path | None) -> list[Path]:
-    """A case folder, or all of them in a folder, at any depth.
+    """Find all case folders in a folder, at any depth, or the folder itself.
 
     Raises:
-        ValueError: no folder, no case in it, or two cases of one name.
+        ValueError: the folder does not exist or holds no case, or two cases have the same name.
     """
     if folder is None or not Path(folder).is_dir():
         raise ValueError(f"input folder: expected a case or a folder of cases, got {folder!r}; give --input DIR")
@@ -30,28 +30,28 @@ def find_cases(folder: str | Path | None) -> list[Path]:
     found = [path.parent for path in sorted(root.rglob(GEOMETRY_FILE))]
     cases = [case for case in found if not is_hidden(case.relative_to(root))]
     if not cases:
-        raise ValueError(f"{root}: holds no prepared case, that is a folder with {GEOMETRY_FILE}; check --input")
+        raise ValueError(f"{root}: holds no prepared case, i.e. a folder with {GEOMETRY_FILE}; check --input")
     named = {case.name: case for case in cases}
     for case in cases:
         if named[case.name] != case:
-            raise ValueError(f"two cases of one name: {case} and {named[case.name]}; export them one by one")
+            raise ValueError(f"two cases have the same name: {case} and {named[case.name]}; export them one by one")
     return cases
 
 
 def export_case(case: Path, output: Path, form: Form, photons: float | None = None, seed: int = 0) -> None:
-    """Write ``frontal.dcm`` and ``lateral.dcm`` of one case into a folder, which appears whole or not at all.
+    """Write ``frontal.dcm`` and ``lateral.dcm`` of one case atomically into a folder.
 
-    Both are of one study of a patient whose ID is the case's name.
+    Both belong to one study of a patient with the case's name as ID.
 
     Args:
-        case: its folder.
-        output: an earlier export there is replaced.
-        form: what the files store; see :data:`~scripts.dicom.write_radiograph.FORMS`.
-        photons: per pixel in the open beam; None leaves the noise out.
-        seed: of the noise.
+        case: the case folder.
+        output: destination; an earlier export is replaced.
+        form: encoding of the files; see :data:`~scripts.dicom.write_radiograph.FORMS`.
+        photons: photons per pixel in the open beam; None for no noise.
+        seed: seed of the noise.
 
     Raises:
-        ValueError: an unreadable case, one whose name is no patient ID, or ``output`` is something else.
+        ValueError: the case is unreadable, its name is not a valid patient ID, or ``output`` is something else.
     """
     exam = read_case(case)
     line_integrals = exam.line_integrals
@@ -71,17 +71,17 @@ def main(
     photons: float | None = None,
     seed: int = 0,
 ) -> None:
-    """:func:`export_case` of many as a command: writes ``output/<case>`` of each and prints a summary.
+    """Run :func:`export_case` on many cases: write ``output/<case>`` for each and print a summary.
 
     Args:
-        cases: finds them.
-        output: parent of the folders.
+        cases: function that finds the cases.
+        output: parent of the output folders.
         form: a key of :data:`~scripts.dicom.write_radiograph.FORMS`.
         photons: as in :func:`export_case`.
-        seed: likewise.
+        seed: as in :func:`export_case`.
 
     Raises:
-        ValueError: no output folder, an unknown form, or no cases.
+        ValueError: there is no output folder, the form is unknown, or there are no cases.
         SomeFailed: some cases failed.
     """
     if output is None:

@@ -1,4 +1,4 @@
-"""The tables of a prepared data set: one row per scan, and the case names of each split."""
+"""Tables of a prepared data set: one row per scan, and the case names of each split."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ Row = dict[str, Any]
 
 
 def case_folders(dataset_dir: str | Path, split: str) -> list[Path]:
-    """All case folders that a prepared data set lists for one split, in its order, whether they exist or not.
+    """Return the case folders listed for one split of a prepared data set, in order, whether they exist or not.
 
     Args:
         dataset_dir: output of ``prepare.json``, with ``splits.json`` and ``cases/``.
         split: one of :data:`~scripts.cases.splits.SPLITS`.
 
     Raises:
-        ValueError: not a prepared data set, an unknown split, or one without cases.
+        ValueError: the folder is not a prepared data set, or the split is unknown or has no cases.
     """
     path = Path(dataset_dir) / SPLITS_FILE
     if split not in SPLITS:
@@ -44,7 +44,7 @@ def case_folders(dataset_dir: str | Path, split: str) -> list[Path]:
 
 
 def read_manifest(folder: str | Path) -> dict[str, Row]:
-    """``{case: row}`` of an earlier run; empty if there was none."""
+    """Read ``{case: row}`` of an earlier run; empty if there was none."""
     path = Path(folder) / MANIFEST_FILE
     if not path.is_file():
         return {}
@@ -54,7 +54,7 @@ def read_manifest(folder: str | Path) -> dict[str, Row]:
 
 @contextmanager
 def saved_tables(folder: Path, rows: Mapping[str, Row]) -> Iterator[None]:
-    """Write both tables before and, whatever happens, after: the splits survive an interruption."""
+    """Write both tables before the block and, even if it fails, after it, so that splits survive an interruption."""
     _write_tables(folder, rows)
     try:
         yield

@@ -1,4 +1,4 @@
-"""Phantoms as scans: patients that are drawn, not read from files."""
+"""Phantoms as scans, drawn instead of read from files."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ PHANTOM_SIZE_MM = (450.0, 350.0, 450.0)
 
 @dataclass(frozen=True)
 class PhantomScan:
-    """A patient drawn by :func:`scripts.phantom.torso.torso`.
+    """Patient drawn by :func:`scripts.phantom.torso.torso`.
 
     Attributes:
-        seed: determines the patient.
+        seed: seed of the patient.
         spacing_mm: voxel spacing.
         metal: whether the spine is instrumented.
-        body_scale: factor on every length of the average adult; the field of view stays.
+        body_scale: factor on every length of the average adult; the field of view stays the same.
     """
 
     seed: int
@@ -32,17 +32,17 @@ class PhantomScan:
 
     @property
     def name(self) -> str:
-        """Case name; a patient of another size is another case."""
+        """Case name, which includes the body scale."""
         return self.patient if self.body_scale == 1 else f"{self.patient}_x{self.body_scale:g}"
 
     @property
     def patient(self) -> str:
-        """Every seed is another patient."""
+        """Patient ID, one per seed."""
         return f"phantom_{self.seed:05d}"
 
     @property
     def source(self) -> str:
-        """How to make it again."""
+        """Expression that reproduces the patient."""
         return f"torso(seed={self.seed}, metal={self.metal}), body scale {self.body_scale:g}"
 
     def read(self) -> CtVolume:
@@ -54,18 +54,18 @@ class PhantomScan:
         return CtVolume(phantom.hu.numpy(), grid.volume_affine(), phantom.labels.numpy())
 
     def sha256(self) -> str:
-        """Empty: there is no file."""
+        """Return an empty text, since there is no file."""
         return ""
 
 
 def phantom_scans(
     count: int, first_seed: int, spacing_mm: float, metal_fraction: float, body_scale: float = 1.0
 ) -> list[PhantomScan]:
-    """Phantoms of consecutive seeds; every 1 / ``metal_fraction``-th seed has metal, whatever the first seed.
+    """Return phantoms of consecutive seeds; every 1 / ``metal_fraction``-th seed has metal, whatever the first seed.
 
     Raises:
-        ValueError: no numbers, a count below 1, a fraction outside [0, 1], seeds that belong to training, or a scale
-            outside [0.3, 1.3].
+        ValueError: an argument is not a number, the count is below 1, the fraction outside [0, 1], the scale outside
+            [0.3, 1.3], or the seeds belong to training.
     """
     require_whole(count=count, first_seed=first_seed)
     require_number(metal_fraction=metal_fraction, body_scale=body_scale)
@@ -73,7 +73,7 @@ def phantom_scans(
         raise ValueError(f"phantoms: need count >= 1 and 0 <= metal_fraction <= 1, got {count} and {metal_fraction}")
     if not 0 <= first_seed <= 2**31 - count:
         raise ValueError(
-            f"phantoms: the seeds of prepared ones are 0 to 2**31 - 1, and training draws the others, got {count} from "
+            f"phantoms: seeds must be 0 to 2**31 - 1, since training uses the others, got {count} seeds from "
             f"{first_seed} on; choose a smaller first_seed"
         )
     if not 0.3 <= body_scale <= 1.3:
@@ -85,5 +85,5 @@ def phantom_scans(
 
 
 def has_metal(seed: int, fraction: float) -> bool:
-    """Whether the patient of this seed is one of the ``fraction`` of all with spinal implants."""
+    """Return whether the patient of this seed belongs to the ``fraction`` with spinal implants."""
     return math.floor((seed + 1) * fraction) > math.floor(seed * fraction)

@@ -1,4 +1,4 @@
-"""Between a CT's own grid, an isotropic RAS+ grid and the standard grid, without aliasing."""
+"""Resampling between a CT's own grid, an isotropic RAS+ grid and the standard grid, without aliasing."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from scripts.smoothing import smoothed
 
 
 def isotropic_grid(shape: tuple[int, ...], affine: np.ndarray, spacing_mm: float) -> tuple[tuple[int, ...], np.ndarray]:
-    """The axis-aligned RAS+ grid that covers a volume, voxel edges included.
+    """Return the axis-aligned RAS+ grid that covers a volume including its voxel edges.
 
     Args:
         shape: voxels of the volume.
-        affine: its RAS voxel-to-mm ``[4, 4]``, of any orientation, oblique or sheared.
-        spacing_mm: spacing of the grid to make.
+        affine: RAS voxel-to-mm affine ``[4, 4]`` of the volume, in any orientation, oblique or sheared.
+        spacing_mm: spacing of the new grid.
 
     Returns:
         Shape and RAS affine of the grid, centred on the volume.
@@ -32,22 +32,22 @@ def isotropic_grid(shape: tuple[int, ...], affine: np.ndarray, spacing_mm: float
 
 
 def grid_affine(centre_mm: np.ndarray, shape: np.ndarray | tuple[int, ...], spacing_mm: float) -> np.ndarray:
-    """RAS affine ``[4, 4]`` of an axis-aligned grid of ``shape`` voxels around ``centre_mm``."""
+    """Return the RAS affine ``[4, 4]`` of an axis-aligned grid of ``shape`` voxels around ``centre_mm``."""
     affine = np.diag([spacing_mm] * 3 + [1.0])
     affine[:3, 3] = np.asarray(centre_mm) - (np.asarray(shape) - 1) / 2 * spacing_mm
     return affine
 
 
 def resample_hu(hu: np.ndarray, affine: np.ndarray, to_shape: tuple[int, ...], to_affine: np.ndarray) -> np.ndarray:
-    """Linear interpolation of HU on another grid; air outside the data.
+    """Interpolate HU linearly on another grid, with air outside the data.
 
     Where the new grid is coarser, the HU are smoothed first.
 
     Args:
         hu: ``[X, Y, Z]`` float32.
-        affine: its RAS affine.
+        affine: RAS affine of ``hu``.
         to_shape: voxels of the new grid.
-        to_affine: its RAS affine; its axes may run in any order and direction.
+        to_affine: RAS affine of the new grid, with axes in any order and direction.
 
     Returns:
         HU of shape ``to_shape``, float32.
@@ -61,18 +61,18 @@ def resample_hu(hu: np.ndarray, affine: np.ndarray, to_shape: tuple[int, ...], t
 def resample_labels(
     labels: np.ndarray, affine: np.ndarray, to_shape: tuple[int, ...], to_affine: np.ndarray
 ) -> np.ndarray:
-    """Nearest-neighbour interpolation of labels ``[X, Y, Z]`` on another grid, uint8; 0 outside the data."""
+    """Interpolate labels ``[X, Y, Z]`` on another grid by nearest neighbours, uint8, with 0 outside the data."""
     values = _resample(labels.astype(np.float32), affine, to_shape, to_affine, mode="nearest", padding="zeros")
     return values.astype(np.uint8)
 
 
 def block_mean(hu: np.ndarray, factor: int) -> np.ndarray:
-    """Mean over cubes of ``factor`` voxels; every side must be a multiple of it."""
+    """Average over cubes of ``factor`` voxels per side; every side must be a multiple of it."""
     return block_reduce(hu, factor, func=np.mean)
 
 
 def cut(hu: np.ndarray, start: np.ndarray, shape: np.ndarray | tuple[int, ...]) -> np.ndarray:
-    """The box of ``shape`` voxels whose first index is ``start``; it may reach outside, where there is air."""
+    """Return the box of ``shape`` voxels from index ``start``, padded with air outside the volume."""
     stop = start + np.asarray(shape)
     inside = hu[tuple(slice(max(a, 0), max(b, 0)) for a, b in zip(start, stop, strict=True))]
     before = np.maximum(-start, 0)
@@ -81,7 +81,7 @@ def cut(hu: np.ndarray, start: np.ndarray, shape: np.ndarray | tuple[int, ...]) 
 
 
 def _new_voxels_in_old(affine: np.ndarray, to_affine: np.ndarray) -> np.ndarray:
-    """Size ``[3]`` of a new voxel along each old axis, in old voxels."""
+    """Return the size ``[3]`` of a new voxel along each old axis, in old voxels."""
     old_to_new = np.abs(np.linalg.solve(affine[:3, :3], to_affine[:3, :3]))
     return old_to_new.max(axis=1)
 

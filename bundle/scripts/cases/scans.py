@@ -27,11 +27,11 @@ class CtScan:
     """A CT on disk, not yet read.
 
     Attributes:
-        name: unique and safe as a folder name.
-        patient: what must never be split between training and test.
-        source: where it was found, relative to the input folder.
-        files: one volume, and the file of its voxels if these lie beside it; or the slices of one DICOM series.
-        modality: as DICOM says; a volume does not say and is taken for ``CT``.
+        name: unique name, safe for a folder.
+        patient: patient, who must never be split between training and test.
+        source: path relative to the input folder.
+        files: one volume, with the file of its voxels if separate, or the slices of one DICOM series.
+        modality: DICOM modality; a volume states none and is taken for ``CT``.
     """
 
     name: str
@@ -41,11 +41,11 @@ class CtScan:
     modality: str = "CT"
 
     def read(self) -> CtVolume:
-        """The volume; see :func:`read_ct`."""
+        """Read the volume; see :func:`read_ct`."""
         return read_ct(self.files)
 
     def sha256(self) -> str:
-        """One digest over the contents of all files, in order."""
+        """Return one digest over the contents of all files, in order."""
         digest = hashlib.sha256()
         for path in self.files:
             digest.update(path.read_bytes())
@@ -56,10 +56,11 @@ def read_ct(files: Sequence[Path]) -> CtVolume:
     """Read one volume or one DICOM series and check that it is a CT in HU.
 
     Args:
-        files: a NIfTI, MetaImage or NRRD file, and the file of its voxels if these lie beside it; or the slices.
+        files: a NIfTI, MetaImage or NRRD file, with the file of its voxels if separate, or DICOM slices.
 
     Raises:
-        ValueError: unreadable, no 3D volume, synthetic, NaN, constant, or not in HU; the message names file and remedy.
+        ValueError: the CT is unreadable, not 3D, synthetic, NaN, constant, or not in HU; the message names file and
+            remedy.
     """
     first = files[0]
     if _suffix(first) is None:
@@ -74,19 +75,19 @@ def read_ct(files: Sequence[Path]) -> CtVolume:
 
 
 def find_scans(folder: str | Path | None, exclude: Sequence[str] = ()) -> list[CtScan]:
-    """Every volume (NIfTI, MetaImage, NRRD) and every DICOM series below a folder, sorted by name.
+    """Find all volumes (NIfTI, MetaImage, NRRD) and DICOM series below a folder, sorted by name.
 
     A volume is named after its path below the folder, and is its own patient. A DICOM series is named after its
-    ``PatientID`` (its folder, if that is empty) and a digest of its ``SeriesInstanceUID``. Files that are none of these
-    are passed over; the log says how many and which.
+    ``PatientID`` (its folder, if that is empty) and a digest of its ``SeriesInstanceUID``. Other files are skipped; the
+    log says how many and which.
 
     Args:
         folder: searched recursively; hidden files are ignored.
         exclude: glob patterns of files to leave out, matched against the whole path below the folder (``*`` also
-            matches ``/``), whatever the case.
+            matches ``/``), ignoring case.
 
     Raises:
-        ValueError: no folder, nothing found, prepared cases among the scans, or two scans whose names collide.
+        ValueError: the folder does not exist, holds no CT or prepared cases, or the names of two scans collide.
     """
     if folder is None or not Path(folder).is_dir():
         raise ValueError(f"input folder: expected an existing folder of CT scans, got {folder!r}; give --input DIR")
@@ -111,12 +112,12 @@ def _is_excluded(relative: Path, exclude: Sequence[str]) -> bool:
 
 
 def _suffix(path: Path) -> str | None:
-    """What makes a file's name that of a volume, in small letters; None for any other file."""
+    """Return the volume suffix of a file's name in lower case; None for any other file."""
     return next((suffix for suffix in _SUFFIXES if path.name.lower().endswith(suffix)), None)
 
 
 def _left(files: Sequence[Path], scans: Sequence[CtScan]) -> list[Path]:
-    """The files that belong to no scan."""
+    """Return the files that belong to no scan."""
     taken = {path for scan in scans for path in scan.files}
     return [path for path in files if path not in taken]
 
@@ -135,7 +136,7 @@ def _volume_scan(path: Path, root: Path) -> CtScan:
 
 
 def _voxel_files(path: Path, suffix: str) -> list[Path]:
-    """The file beside a header that holds its voxels, if it is one of the kind that has such."""
+    """Return the separate file with the voxels of a header, if the format allows one."""
     try:
         beside = voxel_file(path) if suffix in ITK_SUFFIXES else None
     except ValueError:  # reading the volume will say why

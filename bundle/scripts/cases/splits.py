@@ -1,4 +1,4 @@
-"""Which patient is for training, validation or testing: a decision that is made once."""
+"""Assignment of patients to training, validation and test, which is decided once."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def decide_splits(
     Args:
         rows: ``{case: row}``, changed in place; each row has its scan's ``patient``.
         known: rows of an earlier run into the same folder.
-        splits_csv: table to follow (see :func:`read_splits`); without it patients are drawn at random.
+        splits_csv: table to follow (see :func:`read_splits`); without it patients are assigned at random.
         val: see :func:`assign_at_random`.
         test: see :func:`assign_at_random`.
         seed: see :func:`assign_at_random`.
 
     Raises:
-        ValueError: a scan without a row in the table, or a patient that would move.
+        ValueError: a scan has no row in the table, or a patient would move.
     """
     decided = {row["patient"]: row["split"] for row in known.values()}
     if splits_csv is None:
@@ -63,7 +63,8 @@ def read_splits(path: str | Path) -> dict[str, dict[str, str]]:
         ``{name: {"split": ..., "patient": ...}}``; without a patient column the name is the patient.
 
     Raises:
-        ValueError: a missing file or column, an unknown split, a name twice or a patient in two splits.
+        ValueError: the file or a column is missing, a split is unknown, a name occurs twice, or a patient is in two
+            splits.
     """
     path = Path(path)
     if not path.is_file():
@@ -72,11 +73,11 @@ def read_splits(path: str | Path) -> dict[str, dict[str, str]]:
         rows = list(csv.DictReader(file))
     columns = list(rows[0]) if rows else []
     if not {"name", "split"} <= set(columns):
-        raise ValueError(f"{path}: a splits CSV has rows and the columns name and split, got the columns {columns}")
+        raise ValueError(f"{path}: a splits CSV needs rows and the columns name and split, got the columns {columns}")
     table: dict[str, dict[str, str]] = {}
     for row in rows:
         if row["split"] not in SPLITS:
-            raise ValueError(f"{path}: split of {row['name']!r} is one of {SPLITS}, got {row['split']!r}")
+            raise ValueError(f"{path}: split of {row['name']!r} must be one of {SPLITS}, got {row['split']!r}")
         if row["name"] in table:
             raise ValueError(f"{path}: {row['name']!r} appears twice; keep one row")
         table[row["name"]] = {"split": row["split"], "patient": row.get("patient") or row["name"]}
@@ -92,12 +93,12 @@ def assign_at_random(
     Args:
         patients: all patients.
         known: ``{patient: split}`` decided earlier, never changed.
-        val: a share of all patients (below 1) or a number of patients (1 or more).
-        test: likewise.
-        seed: of the shuffle; the same patients and seed give the same splits.
+        val: fraction of all patients (below 1) or number of patients (1 or more) for validation.
+        test: fraction or number of patients for testing.
+        seed: seed of the shuffle; the same patients and seed give the same splits.
 
     Raises:
-        ValueError: a negative share, or more validation and test patients than there are patients.
+        ValueError: a fraction is negative, or there are fewer patients than validation and test need.
     """
     everyone = sorted(set(patients) | set(known))
     wanted = {"test": _count("test", test, len(everyone)), "val": _count("val", val, len(everyone))}
@@ -115,7 +116,7 @@ def assign_at_random(
 
 def _count(name: str, share: float, total: int) -> int:
     if share < 0 or (share >= 1 and share != int(share)):
-        raise ValueError(f"splits: {name} is a share below 1 or a whole number of patients, got {share!r}")
+        raise ValueError(f"splits: {name} must be a fraction below 1 or a whole number of patients, got {share!r}")
     return int(share) if share >= 1 else math.floor(share * total + 0.5)
 
 

@@ -1,4 +1,4 @@
-"""One CT to one case: the body, the standard volume around its centre, and its two radiographs."""
+"""Conversion of one CT to one case: the body, the standard volume around its centre, and two radiographs."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from scripts.io.options import require_number
 from scripts.physics.separable import SeparableProjector
 
 PADDING_BELOW_HU = -1024.0
-"""Nothing attenuates less than air: lower values mark voxels outside the scanner's field of view."""
+"""HU of air; lower values mark voxels outside the scanner's field of view."""
 MASK_SPACING_MM = 2.5
-"""Spacing at which the body is found: fine enough for skin, coarse enough to be quick."""
+"""Spacing at which the body is segmented: fine enough for skin, coarse enough to be fast."""
 SOURCE_MARGIN_MM = 10.0
-"""Air kept around the body in the source volume."""
+"""Margin of air around the body in the source volume."""
 SOURCE_SIZE_CAP_MM = 450.0
 """Largest side of the source volume."""
 
 
 class PreparedVolume(NamedTuple):
-    """What a CT becomes: see :func:`prepare_volume`."""
+    """Result of :func:`prepare_volume`."""
 
     ct: Volume
     source: Volume
@@ -40,14 +40,14 @@ class PreparedVolume(NamedTuple):
 
 @dataclass(frozen=True)
 class Settings:
-    """What every case of one output folder shares.
+    """Settings shared by all cases of one output folder.
 
     Attributes:
         geometry: the exam to simulate; its volume is the standard volume.
         source_spacing_mm: isotropic spacing of the whole-body source volume.
 
     Raises:
-        ValueError: a spacing that is not positive.
+        ValueError: the spacing is not positive.
     """
 
     geometry: BiplanarGeometry
@@ -59,27 +59,27 @@ class Settings:
             raise ValueError(f"source_spacing_mm must be positive, got {self.source_spacing_mm!r}")
 
     def to_dict(self) -> dict[str, Any]:
-        """Flat and JSON-ready, one entry per setting."""
+        """Return a flat, JSON-ready dictionary with one entry per setting."""
         return {**json.loads(self.geometry.to_json()), "source_spacing_mm": self.source_spacing_mm}
 
 
 def prepare_volume(ct: CtVolume, settings: Settings, name: str = "CT") -> PreparedVolume:
     """Isolate the body, cut out the standard volume around its centre and project it.
 
-    The standard volume is centred on the bounding box of the body, to within half a source voxel. Outside the body and
-    outside the data there is air. HU are never clipped, so that metal shows in the radiographs.
+    The standard volume is centred on the bounding box of the body, to within half a source voxel. Everything outside
+    the body and the data becomes air. HU are never clipped, so that metal shows in the radiographs.
 
     Args:
-        ct: in any orientation.
+        ct: the CT, in any orientation.
         settings: geometry and source spacing.
-        name: what an error calls this CT.
+        name: name of the CT, for messages.
 
     Returns:
         ``ct`` of the geometry's shape and ``source``, both int16 HU, RAS+; ``line_integrals``
         ``[2, N, N]`` float32 of ``ct``; ``labels`` on the grid of ``ct`` if the CT has them.
 
     Raises:
-        ValueError: no body in the CT.
+        ValueError: there is no body in the CT.
     """
     spacing_mm = settings.source_spacing_mm
     unpadded = np.where(ct.hu < PADDING_BELOW_HU, np.float32(AIR_HU), ct.hu)
@@ -98,20 +98,20 @@ def prepare_volume(ct: CtVolume, settings: Settings, name: str = "CT") -> Prepar
 
 
 def radiographs(hu: np.ndarray, settings: Settings) -> np.ndarray:
-    """Line integrals ``[2, N, N]`` float32 of a standard volume ``[U, V, W]`` in HU."""
+    """Return line integrals ``[2, N, N]`` float32 of a standard volume ``[U, V, W]`` in HU."""
     mu = hu_to_mu(torch.as_tensor(hu, dtype=torch.float32))
     return SeparableProjector(settings.geometry)(mu[None, None])[0].numpy()
 
 
 def _mask(hu: np.ndarray, affine: np.ndarray, name: str) -> np.ndarray:
-    """The body on the grid of ``hu``, found at one fixed spacing so that it does not depend on that grid."""
+    """Return the body mask on the grid of ``hu``, segmented at a fixed spacing to be independent of it."""
     shape, mask_affine = isotropic_grid(hu.shape, affine, MASK_SPACING_MM)
     mask = body_mask(resample_hu(hu, affine, shape, mask_affine), MASK_SPACING_MM, name)
     return resample_labels(mask, mask_affine, hu.shape, affine) > 0
 
 
 def _standard_volume(body: np.ndarray, affine: np.ndarray, centre: np.ndarray, settings: Settings) -> Volume:
-    """The geometry's volume around ``centre``, in voxel edges of ``body``."""
+    """Return the geometry's volume around ``centre``, which is given in voxel edges of ``body``."""
     geometry = settings.geometry
     ratio = geometry.volume_spacing_mm / settings.source_spacing_mm
     factor = round(ratio)
@@ -129,7 +129,7 @@ def _standard_volume(body: np.ndarray, affine: np.ndarray, centre: np.ndarray, s
 def _source_volume(
     body: np.ndarray, affine: np.ndarray, low: np.ndarray, high: np.ndarray, spacing_mm: float
 ) -> Volume:
-    """The body with a margin, no side longer than the cap."""
+    """Return the body with a margin, with sides up to the limit."""
     margin, cap = round(SOURCE_MARGIN_MM / spacing_mm), int(SOURCE_SIZE_CAP_MM / spacing_mm)
     shape = np.minimum(high - low + 2 * margin, cap)
     start = (low + high - shape) // 2

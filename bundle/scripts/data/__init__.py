@@ -1,1 +1,1 @@
-"""What training draws: random views of patients and phantoms, and films made of their radiographs."""
+"""Training data: random views of patients and phantoms, and film-like radiographs of them."""

@@ -1,8 +1,8 @@
 """Random views of CTs on the network's grid: pose, size and shape of the patient, drawn in millimetres.
 
-:class:`WholeBody` is a CT to sample, :class:`Deformation` a drawn set of parameters, :class:`RandomDeformation` the
-distribution they come from, and ``resample`` the kernel. Parameters are small and live on the CPU, so that every device
-draws the same ones; only their lattices of a few hundred nodes are copied to the device that holds the CTs.
+:class:`WholeBody` is a CT to sample, :class:`Deformation` a drawn set of parameters, :class:`RandomDeformation` their
+distribution, and ``resample`` the kernel. Parameters are small and stay on the CPU, so that they are the same for every
+device; only their lattices of a few hundred nodes are copied to the device that holds the CTs.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ class WholeBody:
     """A CT centred on the isocentre, on any device, with air around it.
 
     Attributes:
-        above_air: HU + 1000, float32 ``[U, V, W]``: zero where there is nothing, as the kernel wants it.
-        spacing_mm: isotropic.
+        above_air: HU + 1000, float32 ``[U, V, W]``, so that air is the kernel's padding value, zero.
+        spacing_mm: isotropic voxel spacing.
     """
 
     above_air: Tensor
@@ -34,23 +34,23 @@ class WholeBody:
 
     @classmethod
     def of(cls, hu: Tensor, spacing_mm: float, device: torch.device | str = "cpu") -> WholeBody:
-        """Of HU ``[U, V, W]`` of any type."""
+        """Build a body from HU ``[U, V, W]`` of any type."""
         return cls(hu.to(device, torch.float32) - AIR_HU, spacing_mm)
 
     @property
     def half_size_mm(self) -> Tensor:
-        """From the isocentre to the faces along (u, v, w), ``[3]`` on the CPU."""
+        """Distances from the isocentre to the faces along (u, v, w), ``[3]`` on the CPU."""
         return torch.tensor(self.above_air.shape) * (self.spacing_mm / 2)
 
 
 def resample(bodies: Sequence[WholeBody], nodes_mm: Tensor, shape: Sequence[int]) -> Tensor:
-    """Trilinear samples of bodies of one device, each on a deformed grid of its own, air outside.
+    """Sample bodies trilinearly, each on its own deformed grid, with air outside.
 
     Args:
-        bodies: B of them.
-        nodes_mm: where a lattice over the grid goes in each body, ``[B, 3, a, b, c]`` on the CPU; the lattice's corners
-            are the centres of the grid's corner voxels, and all other voxels follow by trilinear interpolation.
-        shape: of the grid.
+        bodies: B bodies on the same device.
+        nodes_mm: positions in each body of a lattice over the grid, ``[B, 3, a, b, c]`` on the CPU; the lattice's
+            corners are the centres of the grid's corner voxels, and trilinear interpolation places the other voxels.
+        shape: shape of the grid.
 
     Returns:
         HU ``[B, U, V, W]`` on the bodies' device.
@@ -68,15 +68,15 @@ def resample(bodies: Sequence[WholeBody], nodes_mm: Tensor, shape: Sequence[int]
 
 
 def interpolate_lattice(nodes: Tensor, shape: Sequence[int]) -> Tensor:
-    """Trilinear interpolation ``[B, C, U, V, W]`` of a lattice ``[B, C, a, b, c]``, corners on corners.
+    """Interpolate a lattice ``[B, C, a, b, c]`` trilinearly to ``[B, C, U, V, W]``, with aligned corners.
 
-    As products of small matrices, one axis after the other, it takes a tenth of the time of ``F.interpolate`` on a CPU.
+    By products of small matrices, axis by axis, this takes a tenth of the time of ``F.interpolate`` on a CPU.
     """
     batch, channels, *counts = nodes.shape
     along_u, along_v, along_w = (
         _interpolation_matrix(count, n, nodes.device) for count, n in zip(counts, shape, strict=True)
     )
-    # Batched products do not depend on the batch; one large product would, in its last bits.
+    # Batched products do not depend on the batch, whereas the last bits of one large product would.
     rows = nodes.reshape(-1, counts[1], counts[2])
     rows = torch.bmm(rows, along_w.T.expand(len(rows), -1, -1))
     planes = torch.bmm(along_v.expand(len(rows), -1, -1), rows).reshape(batch * channels, counts[0], -1)
@@ -85,14 +85,14 @@ def interpolate_lattice(nodes: Tensor, shape: Sequence[int]) -> Tensor:
 
 @functools.lru_cache
 def _interpolation_matrix(nodes: int, points: int, device: torch.device) -> Tensor:
-    """Linear interpolation from ``nodes`` to ``points``, ends on ends: ``[points, nodes]``, float32."""
+    """Return the linear interpolation ``[points, nodes]``, float32, from ``nodes`` to ``points`` with aligned ends."""
     unit = torch.eye(nodes)[None]
     return F.interpolate(unit, points, mode="linear", align_corners=True)[0].T.contiguous().to(device)
 
 
 @dataclass(frozen=True)
 class Deformation:
-    """A patient moved and reshaped: points of the network's grid to points of the CT.
+    """Deformation of a patient: a map from points of the network's grid to points of the CT.
 
     Attributes:
         matrix: linear part ``[3, 3]``.
@@ -105,9 +105,9 @@ class Deformation:
     displacement_mm: Tensor
 
     def nodes_mm(self, geometry: BiplanarGeometry) -> Tensor:
-        """Where the lattice over the geometry's volume goes, ``[3, a, b, c]``.
+        """Return the positions ``[3, a, b, c]`` of the lattice over the geometry's volume.
 
-        An affine map is trilinear too, so that interpolating these gives the whole deformation exactly.
+        Since an affine map is trilinear, interpolating these positions gives the whole deformation exactly.
         """
         lattice = _lattice_mm(geometry.volume_shape, geometry.volume_spacing_mm, self.displacement_mm.shape[1:])
         moved = self.matrix @ lattice.flatten(1) + self.shift_mm[:, None]
@@ -116,7 +116,7 @@ class Deformation:
 
 @functools.lru_cache
 def _lattice_mm(shape: tuple[int, ...], spacing_mm: float, nodes: tuple[int, ...]) -> Tensor:
-    """Nodes ``[3, a, b, c]`` spread evenly from corner to corner of a grid."""
+    """Return nodes ``[3, a, b, c]`` spread evenly from corner to corner of a grid."""
     ends = (centred_coordinates_mm(n, spacing_mm)[[0, -1]].float() for n in shape)
     axes = (torch.linspace(low, high, count) for (low, high), count in zip(ends, nodes, strict=True))
     return torch.stack(torch.meshgrid(*axes, indexing="ij"))
@@ -129,7 +129,7 @@ class RandomDeformation:
     Attributes:
         rotation_deg: standard deviation of the rotation about each axis.
         scale: standard deviation of the logarithm of the overall size.
-        stretch: standard deviation of the logarithm of each axis' own size.
+        stretch: standard deviation of the logarithm of each axis's own size.
         shift_mm: largest translation along (u, v, w), uniform.
         displacement_mm: standard deviation of the elastic displacement.
         lattice: nodes of the elastic lattice along each axis.
@@ -145,7 +145,7 @@ class RandomDeformation:
     mirror: float = 0.0
 
     def draw(self, generator: Generator) -> Deformation:
-        """One deformation; the same generator state draws the same one."""
+        """Draw a deformation; the same generator state gives the same one."""
         angles = torch.randn(3, generator=generator) * math.radians(self.rotation_deg)
         log_size = torch.randn(1, generator=generator) * self.scale + torch.randn(3, generator=generator) * self.stretch
         size = torch.exp(log_size)
@@ -157,7 +157,7 @@ class RandomDeformation:
 
 
 def rotation_matrix(angles: Tensor) -> Tensor:
-    """Rotation ``[3, 3]`` by ``angles [3]`` radians about u, v and w: the exponential of their cross product."""
+    """Return the rotation ``[3, 3]`` by ``angles [3]`` radians about u, v and w: the exponential of a cross product."""
     a, b, c = angles.tolist()
     half = math.sqrt(a * a + b * b + c * c) / 2
     sinc = math.sin(half) / half if half else 1.0

@@ -1,4 +1,4 @@
-"""Random contrasts of a CT: how dense the lungs are, how much contrast medium is in the blood, how dense the bone."""
+"""Random contrasts of a CT: density of lungs and bone, and contrast medium in the blood."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from scripts.intensity import AIR_HU
 
 @dataclass(frozen=True)
 class ContrastCurve:
-    """A continuous, piecewise linear map of HU to HU; its first and last pieces go on beyond the nodes.
+    """Continuous, piecewise linear map of HU to HU; its first and last pieces extend beyond the nodes.
 
     Attributes:
-        nodes_hu: where the slope changes, increasing.
-        values_hu: the map's values there.
+        nodes_hu: increasing HU at which the slope changes.
+        values_hu: values of the map at the nodes.
     """
 
     nodes_hu: Tensor
@@ -29,15 +29,15 @@ class ContrastCurve:
 
 
 def map_piecewise(x: Tensor, nodes: Tensor, values: Tensor) -> Tensor:
-    """Continuous, piecewise linear maps, whose first and last pieces go on beyond the nodes.
+    """Apply continuous, piecewise linear maps; their first and last pieces extend beyond the nodes.
 
     Args:
         x: ``[B, ...]``, on any device.
         nodes: increasing, ``[K]``, on the CPU.
-        values: of the B maps at the nodes, ``[B, K]``, on the CPU.
+        values: values of the B maps at the nodes, ``[B, K]``, on the CPU.
 
     Returns:
-        ``[B, ...]``, item b by map b.
+        ``[B, ...]``, item b mapped by map b.
     """
     slopes = values.diff() / nodes.diff()
     # value(x) = values_0 + slope_0 (x - node_0) + sum of bend_k max(x - node_k, 0)
@@ -53,14 +53,14 @@ def map_piecewise(x: Tensor, nodes: Tensor, values: Tensor) -> Tensor:
 class RandomContrast:
     """Distribution of plausible tissue densities, as increasing curves of HU; air stays air.
 
-    Ten patients have ten shades of bone and of enhanced blood, and a network would learn these by heart.
+    Ten patients have ten densities of bone and of enhanced blood, which a network would otherwise memorise.
 
     Attributes:
         lung_hu, fat_hu, soft_hu: standard deviations of the HU of inflated lung (-800), fat (-100) and unenhanced soft
             tissue (40).
-        enhancement: standard deviation of the logarithm of what contrast medium and spongy bone add to soft tissue
+        enhancement: standard deviation of the log of the HU that contrast medium and spongy bone add to soft tissue
             (40 to 200 HU).
-        bone: likewise of what lies above 200 HU.
+        bone: standard deviation of the log of the HU above 200.
     """
 
     lung_hu: float = 40.0
@@ -70,7 +70,7 @@ class RandomContrast:
     bone: float = 0.25
 
     def draw(self, generator: Generator) -> ContrastCurve:
-        """One curve; the same generator state draws the same one."""
+        """Draw a curve; the same generator state gives the same one."""
         # Clipped at two standard deviations, so that the curve increases.
         n = torch.randn(5, generator=generator).clamp(-2.0, 2.0).tolist()
         lung, fat, soft = -800 + self.lung_hu * n[0], -100 + self.fat_hu * n[1], 40 + self.soft_hu * n[2]

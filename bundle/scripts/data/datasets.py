@@ -1,4 +1,4 @@
-"""Data sets: endless random views of patients for training, prepared cases for everything else."""
+"""Data sets: endless random views of patients for training, and prepared cases for everything else."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class PreparedCases(Dataset):
     """Prepared cases: ``name``, ``image [2, N, N]`` (line integrals), ``hu [1, U, V, W]``, ``affine [4, 4]`` (RAS, mm).
 
     Raises:
-        ValueError: a case has no CT, or another geometry than the one asked for.
+        ValueError: a case has no CT, or its geometry differs from the requested one.
     """
 
     def __init__(self, folders: Sequence[str | Path], geometry: BiplanarGeometry) -> None:
@@ -45,16 +45,16 @@ class PreparedCases(Dataset):
 class RandomViews(Dataset):
     """Random deformations and contrasts of whole bodies on the network's grid: ``{"hu": [1, U, V, W]}``.
 
-    Item i depends on ``seed`` and i alone, so that any run, on any number of processes, resumed or not, sees the same
-    data; on another device too, up to rounding. Items are made on the device that holds the patients.
+    Item i depends only on ``seed`` and i, so that any run, on any number of processes, resumed or not, and up to
+    rounding on any device, sees the same data. Items are made on the device that holds the patients.
 
     Args:
-        patients: to draw from.
-        geometry: gives the grid.
+        patients: sources of patients.
+        geometry: geometry with the grid.
         deformation: distribution of poses and shapes.
-        contrast: distribution of tissues' HU.
+        contrast: distribution of tissue HU.
         length: items per epoch.
-        seed: of everything random but the patients themselves.
+        seed: seed of everything random except the patients themselves.
     """
 
     def __init__(
@@ -76,13 +76,13 @@ class RandomViews(Dataset):
         return self.__getitems__([index])[0]
 
     def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Tensor]]:
-        """The items of a batch, made together; PyTorch's data loader prefers this method."""
+        """Return the items of a batch, made together; PyTorch's data loader prefers this method."""
         generators = [torch.Generator().manual_seed(self.seed * 1_000_003 + index) for index in indices]
         bodies = [self.patients.draw(*each) for each in zip(indices, generators, strict=True)]
         return [{"hu": hu} for hu in self.draw(bodies, generators)]
 
     def draw(self, bodies: Sequence[WholeBody], generators: Sequence[torch.Generator]) -> Tensor:
-        """One view of each body by a generator each, ``[B, 1, U, V, W]`` on the bodies' device."""
+        """Draw one view of each body with its own generator, ``[B, 1, U, V, W]`` on the bodies' device."""
         drawn = [(self.deformation.draw(g), self.contrast.draw(g)) for g in generators]
         nodes_mm = torch.stack([deformation.nodes_mm(self.geometry) for deformation, _ in drawn])
         values_hu = torch.stack([curve.values_hu for _, curve in drawn])
@@ -91,10 +91,10 @@ class RandomViews(Dataset):
 
 
 class StreamSampler(DistributedSampler):
-    """Numbers the items of all epochs consecutively and deals them out over the processes.
+    """Sampler that numbers the items of all epochs consecutively and distributes them over the processes.
 
-    Epoch e yields e * length, ..., (e + 1) * length - 1, so that a data set whose item i depends on i alone is an
-    endless stream that can be resumed at any epoch. MONAI's engines set the epoch of every ``DistributedSampler``.
+    Epoch e yields e * length, ..., (e + 1) * length - 1, so that a data set with items that depend only on their index
+    is an endless stream that can be resumed at any epoch. MONAI sets the epoch of every ``DistributedSampler``.
     """
 
     def __init__(self, dataset: RandomViews, num_replicas: int = 1, rank: int = 0) -> None:

@@ -1,7 +1,7 @@
-"""Random ways in which a film differs from a simulated radiograph: aim of the views, dose, scatter, blur, read-out.
+"""Random differences between films and simulated radiographs: aim of the views, dose, scatter, blur, read-out.
 
-Nothing here was fitted to films: the widths are guesses at what clinics do, wide enough that a network cannot rely on
-absolute values and exact aim. Lengths are millimetres, in the detector's plane where they concern the image.
+Nothing here was fitted to films: the widths are guesses at clinical practice, wide enough that a network cannot rely on
+absolute values and exact aim. Lengths are in millimetres, for images in the detector's plane.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from scripts.physics.detector import add_scatter, blur, collimate, contrast_curv
 from scripts.physics.noise import poisson_noise
 
 MOST_PHOTONS = 1e9
-"""Per pixel: a GPU counts in 32 bits."""
+"""Upper limit of photons per pixel, since a GPU counts in 32 bits."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,9 @@ class RandomPoses:
 
     Attributes:
         angle_deg: standard deviation of a view's direction about w.
-        tilt_deg: of its direction up or down.
-        turn_deg: of the rotation in its own plane.
-        shift_mm: of the isocentre along each axis; along the view's own it changes the magnification.
+        tilt_deg: standard deviation of a view's direction up or down.
+        turn_deg: standard deviation of the rotation in a view's own plane.
+        shift_mm: standard deviation of the isocentre along each axis; along a view it changes the magnification.
     """
 
     angle_deg: float = 2.0
@@ -43,7 +43,7 @@ class RandomPoses:
         _require_strengths(vars(self))
 
     def draw(self, exams: int, generator: Generator) -> tuple[Tensor, Tensor]:
-        """Rotations ``[exams, 2, 3, 3]`` and shifts in mm ``[exams, 2, 3]``; one generator state, one answer."""
+        """Draw rotations ``[exams, 2, 3, 3]`` and shifts in mm ``[exams, 2, 3]``, determined by the generator state."""
         # The frontal view looks along v and the lateral along u: a rotation about its own axis stays in its plane.
         spread_deg = torch.tensor(
             [[self.tilt_deg, self.turn_deg, self.angle_deg], [self.turn_deg, self.tilt_deg, self.angle_deg]]
@@ -55,14 +55,14 @@ class RandomPoses:
 
 @dataclass(frozen=True)
 class Films:
-    """What happened to the two images of each exam; see :class:`RandomFilms`.
+    """Drawn film effects of the two images of each exam; see :class:`RandomFilms`.
 
     Attributes:
-        of: the distribution they were drawn from; it holds what all its films have in common.
-        scatter, blur_mm, exposure, gamma: ``[exams, 2]``.
+        of: the distribution they were drawn from, with the parameters common to all films.
+        scatter, blur_mm, exposure, gamma: strengths ``[exams, 2]``.
         field: exposed pixels ``[exams, 2, 4]``; see :func:`~scripts.physics.detector.collimate`.
-        photons: in the open beam, per exam; None for no noise.
-        seed: of the noise.
+        photons: photons in the open beam, per exam; None for no noise.
+        seed: seed of the noise.
     """
 
     of: RandomFilms
@@ -75,7 +75,7 @@ class Films:
     seed: int
 
     def __call__(self, line_integrals: Tensor) -> Tensor:
-        """Films ``[exams, 2, N, N]`` of ``line_integrals [exams, 2, N, N]``, in the order in which they are made."""
+        """Return films ``[exams, 2, N, N]`` of ``line_integrals [exams, 2, N, N]``, with effects in physical order."""
         device, geometry = line_integrals.device, self.of.geometry
         p = add_scatter(line_integrals, self.scatter.to(device), self.of.scatter_mm, geometry.detector_spacing_mm)
         p = blur(p, self.blur_mm.to(device), geometry.detector_spacing_mm)
@@ -92,18 +92,18 @@ class RandomFilms:
     """Distribution of films of one geometry.
 
     Attributes:
-        geometry: gives the detector.
+        geometry: geometry with the detector.
         scatter: largest scatter-to-primary ratio per unit of line integral, uniform. With 0.05 the ratio
             had a median of 0.1 to 0.5 and a 99 % quantile of 0.4 to 5 over the bodies in the radiographs of ten CTs.
         scatter_mm: standard deviation of the scatter kernel.
         blur_mm: largest standard deviation of the detector's point spread, uniform.
         photons: least and most photons per pixel in the open beam, evenly spread on a logarithmic scale; None for no
             noise.
-        exposure: standard deviation of the logarithm of the open beam's error.
+        exposure: standard deviation of the logarithm of the relative error of the open beam.
         gamma: standard deviation of the logarithm of the contrast curve's exponent.
-        fixed_point: the line integral that contrast curves leave as it is.
+        fixed_point: line integral that contrast curves leave unchanged.
         collimated: probability that an image is collimated.
-        shutter: largest share of the image that each of the four shutters then covers, uniform.
+        shutter: largest fraction of the image that each of the four shutters then covers, uniform.
 
     Raises:
         ValueError: a strength is negative or not finite, shutters could meet, or there are no photons or too many.
@@ -130,12 +130,12 @@ class RandomFilms:
             )
         if self.photons is not None and not 0 < self.photons[0] <= self.photons[-1] <= MOST_PHOTONS:
             raise ValueError(
-                f"films: photons are the least and the most, positive and up to {MOST_PHOTONS:g}, got "
+                f"films: photons must be the least and the most, positive and up to {MOST_PHOTONS:g}, got "
                 f"{self.photons!r}; None for no noise"
             )
 
     def draw(self, exams: int, generator: Generator) -> Films:
-        """Films of so many exams; one generator state, one answer."""
+        """Draw films of ``exams`` exams, determined by the generator state."""
         shape = (exams, len(VIEWS))
         scatter, blur_mm = torch.rand(2, *shape, generator=generator)
         exposure, gamma = torch.randn(2, *shape, generator=generator)

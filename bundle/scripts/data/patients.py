@@ -1,4 +1,4 @@
-"""The patients that training draws random views of: prepared data sets, and phantoms without end."""
+"""Patients for training: prepared data sets and endless phantoms."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ from scripts.io.options import require_number, require_whole
 from scripts.phantom.canvas import Label
 
 FIRST_SEED = 2**31
-"""The first of the 2**31 seeds of phantoms in training. ``prepare.json`` takes the seeds below it, so that its phantoms
-differ. A generator uses only the last 32 bits of a seed, so that larger seeds would repeat small ones."""
+"""First of the 2**31 seeds of training phantoms. ``prepare.json`` takes the seeds below it, so that its phantoms
+differ. A generator uses only the last 32 bits of a seed, so larger seeds would repeat small ones."""
 
 
 class Source(Protocol):
-    """Gives the patient that an item of the stream shows, always the same one for the same item."""
+    """Source of the patient of each item, always the same one for the same item."""
 
     def __call__(self, index: int) -> WholeBody:
-        """The patient of item ``index``."""
+        """Return the patient of item ``index``."""
         ...
 
 
 @dataclass(frozen=True)
 class Always:
-    """One patient for all items.
+    """Source with one patient for all items.
 
     Attributes:
         body: the patient.
@@ -50,45 +50,45 @@ class Always:
     body: WholeBody
 
     def __call__(self, index: int) -> WholeBody:
-        """The patient, whatever the item."""
+        """Return the patient, whatever the item."""
         return self.body
 
 
 @dataclass(frozen=True)
 class Mixture:
-    """Sources drawn from in proportions.
+    """Random choice among sources.
 
     Attributes:
-        sources: N of them.
-        weights: their proportions, ``[N]``.
+        sources: N sources.
+        weights: proportions of the sources, ``[N]``.
     """
 
     sources: Sequence[Source]
     weights: Tensor
 
     def draw(self, index: int, generator: Generator) -> WholeBody:
-        """The patient of item ``index``; the generator chooses the source."""
+        """Return the patient of item ``index``; the generator chooses the source."""
         choice = int(torch.multinomial(self.weights, 1, generator=generator))
         return self.sources[choice](index)
 
 
 class EndlessPhantoms:
-    """Procedural torsos, a new one every ``reuse`` items, so that a network never learns one by heart.
+    """Source of procedural torsos, a new one every ``reuse`` items, so that a network never memorises one.
 
-    Item i shows a phantom that depends on ``seed`` and i alone. ``at_once`` phantoms take turns. After every ``reuse``
-    items a new one replaces the oldest, so that each is shown ``reuse`` times if all items come from here.
+    The phantom of item i depends only on ``seed`` and i. ``at_once`` phantoms take turns. After every ``reuse`` items a
+    new one replaces the oldest, so that each is shown ``reuse`` times if all items come from here.
 
     Phantoms are drawn on a field of 450 x 350 x 450 mm and centred on their bounding boxes, as ``prepare.json`` centres
     patients.
 
     Args:
-        spacing_mm: of the phantoms; one takes half a second of a core at 5 mm, 0.8 s at 4 mm.
-        seed: of all phantoms.
+        spacing_mm: voxel spacing; a phantom takes half a second of one core at 5 mm, 0.8 s at 4 mm.
+        seed: seed of all phantoms.
         reuse: items of the stream per new phantom.
         at_once: phantoms that take turns and are kept in memory (1 to 2 MB each at 5 mm).
         metal_fraction: share of the phantoms with spinal implants.
         workers: processes that draw phantoms ahead; with 0, phantoms are drawn when needed.
-        device: to hold them.
+        device: device that holds the phantoms.
 
     Raises:
         ValueError: an argument is not a number, or leaves nothing to draw.
@@ -117,7 +117,7 @@ class EndlessPhantoms:
         self.pool: Pool | None = None
 
     def __call__(self, index: int) -> WholeBody:
-        """The patient of item ``index``."""
+        """Return the patient of item ``index``."""
         newest = index // self.reuse
         self._prepare(range(newest - self.at_once + 1, newest + 1 + 2 * self.workers))
         number = self.number(index)
@@ -127,12 +127,12 @@ class EndlessPhantoms:
         return self.bodies[number]
 
     def number(self, index: int) -> int:
-        """Which phantom item ``index`` shows: one of the ``at_once`` newest; the stream starts with negative ones."""
+        """Return the number of item ``index``'s phantom, one of the ``at_once`` newest; early ones are negative."""
         newest = index // self.reuse
         return newest - (newest - index) % self.at_once
 
     def scan(self, number: int) -> PhantomScan:
-        """What phantom ``number`` is."""
+        """Return the scan of phantom ``number``."""
         seed = FIRST_SEED + (self.seed * 1_000_003 + number) % 2**31
         return PhantomScan(seed, self.spacing_mm, has_metal(seed, self.metal_fraction))
 
@@ -143,7 +143,7 @@ class EndlessPhantoms:
             return
         self.awaited = {number: drawn for number, drawn in self.awaited.items() if number in numbers}
         if self.pool is None:
-            # A fork would copy the state of a GPU's driver, which does not survive that.
+            # The state of a GPU's driver does not survive a fork.
             self.pool = get_context("spawn").Pool(self.workers, partial(torch.set_num_threads, 1))
         for number in numbers:
             if number not in self.bodies and number not in self.awaited:
@@ -151,7 +151,7 @@ class EndlessPhantoms:
 
 
 def draw_phantom(scan: PhantomScan) -> np.ndarray:
-    """The bounding box of a phantom's body and a voxel around it: int16 HU ``[U, V, W]``."""
+    """Return int16 HU ``[U, V, W]`` in the bounding box of a phantom's body, plus a voxel around it."""
     volume = scan.read()
     low, high = bounding_box(np.asarray(volume.labels) != Label.AIR)
     box = tuple(slice(max(a - 1, 0), b + 1) for a, b in zip(low, high, strict=True))
@@ -165,17 +165,17 @@ def mixture(
     phantom_share: float = 0.0,
     device: torch.device | str = "cpu",
 ) -> Mixture:
-    """Prepared data sets in proportions, and a share of endless phantoms.
+    """Build a mixture of prepared data sets and endless phantoms.
 
     The CTs are kept in memory, averaged once over cubes as wide as the network's voxels so that sampling them on that
     grid does not alias.
 
     Args:
-        sets: prepared data sets as ``{folder: weight}``; their train splits are drawn from in these proportions.
-        grid_spacing_mm: of the network's voxels.
-        phantoms: the source of that share.
-        phantom_share: share of all items that shows phantoms; the rest comes from the sets.
-        device: to hold the CTs.
+        sets: prepared data sets as ``{folder: weight}``; their train splits are sampled in these proportions.
+        grid_spacing_mm: spacing of the network's voxels.
+        phantoms: source of the phantoms.
+        phantom_share: fraction of all items that are phantoms; the rest comes from the sets.
+        device: device that holds the CTs.
 
     Raises:
         ValueError: weights are not proportions, the share is not within 0 to 1, or a data set has no training cases.
@@ -183,7 +183,7 @@ def mixture(
     _check_weights(sets)
     require_number(phantom_share=phantom_share)
     if not 0 <= phantom_share <= 1:
-        raise ValueError(f"phantom_share is a share of all items, 0 to 1, got {phantom_share}")
+        raise ValueError(f"phantom_share must be a fraction of all items, 0 to 1, got {phantom_share}")
     folders = {path: case_folders(path, "train") for path in sets} if phantom_share < 1 else {}
     with ThreadPoolExecutor() as pool:
         files = [folder / SOURCE_FILE for group in folders.values() for folder in group]
@@ -202,7 +202,7 @@ def _check_weights(sets: Mapping[str, float]) -> None:
     numbers = isinstance(sets, dict) and all(isinstance(w, (int, float)) and 0 <= w < math.inf for w in sets.values())
     if not numbers or not any(sets.values()):
         raise ValueError(
-            "training_sets gives each prepared folder a proportion, at least one of them positive, like "
+            "training_sets must give each prepared folder a proportion, at least one of them positive, like "
             f"\"{{'data/real': 0.85, 'data/phantom': 0.15}}\"; got {sets!r}"
         )
 

@@ -1,1 +1,1 @@
-"""DICOM in and out: CT series and radiographs, and the identity that ties a result to its exam."""
+"""Reading and writing DICOM: CT series, radiographs, and the identity that links a result to its exam."""

@@ -1,4 +1,4 @@
-"""Values of a DICOM header, whichever way they are written."""
+"""Robust access to the values of a DICOM header."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from pydicom.multival import MultiValue
 
 
 def text(dataset: Dataset, keyword: str) -> str:
-    """A short value in capitals; empty where there is none."""
+    """Return a short value in capitals; empty if there is none."""
     value = dataset.get(keyword)
     return "" if value is None else str(value).strip().upper()
 
 
 def is_stated(dataset: Dataset, keyword: str) -> bool:
-    """Whether an element is there with a value."""
+    """Return whether an element is present and has a value."""
     return dataset.get(keyword) not in (None, "", b"", [])
 
 
 def finite(value: Any) -> float | None:
-    """A finite number; None for anything else."""
+    """Convert a value to a finite number; None for anything else."""
     try:
         number = float(value)
     except (TypeError, ValueError):
@@ -31,18 +31,18 @@ def finite(value: Any) -> float | None:
 
 
 def number(dataset: Dataset, keyword: str) -> float | None:
-    """A finite number; None where the file does not state one."""
+    """Return a finite number; None if the file does not state one."""
     return finite(dataset.get(keyword))
 
 
 def positive(dataset: Dataset, keyword: str) -> float | None:
-    """A positive number; zero is how equipment writes that it does not know."""
+    """Return a positive number or None; equipment writes zero for unknown values."""
     value = number(dataset, keyword)
     return value if value is not None and value > 0 else None
 
 
 def pitch(dataset: Dataset, keyword: str) -> tuple[float, float] | None:
-    """Two positive numbers, of rows and columns."""
+    """Return the pitch between rows and between columns, two positive numbers, or None."""
     try:
         rows, columns = map(finite, dataset.get(keyword) or ())
     except (TypeError, ValueError):
@@ -51,10 +51,10 @@ def pitch(dataset: Dataset, keyword: str) -> tuple[float, float] | None:
 
 
 def integer(path: str | Path, dataset: Dataset, keyword: str, default: int | None = None) -> int:
-    """A whole number, or ``default`` where the file states none.
+    """Return a whole number, or ``default`` if the file states none.
 
     Raises:
-        ValueError: another value, or none without a default.
+        ValueError: the value is not a whole number, or is missing and there is no default.
     """
     value = dataset.get(keyword) if is_stated(dataset, keyword) else default
     if not isinstance(value, int):
@@ -63,10 +63,10 @@ def integer(path: str | Path, dataset: Dataset, keyword: str, default: int | Non
 
 
 def numbers(path: str | Path, dataset: Dataset, keyword: str, count: int) -> tuple[float, ...]:
-    """As many finite numbers as an element has.
+    """Return the ``count`` finite numbers of an element.
 
     Raises:
-        ValueError: not so many, or something else.
+        ValueError: the element holds anything else.
     """
     value = dataset.get(keyword)
     items = value if isinstance(value, MultiValue | list | tuple) else [value]

@@ -1,7 +1,7 @@
-"""Decompresses DICOM pixel data in a process of its own.
+"""Decompression of DICOM pixel data in a separate process.
 
-Decoders are C code that a corrupt codestream can crash, hang or drive to any amount of memory: of randomly damaged
-files, one in a hundred crashes GDCM. Here that ends a child process, and the exam with a message rather than the run.
+Decoders are C code that a corrupt codestream can crash, hang or make allocate any amount of memory: one in a hundred
+randomly damaged files crashes GDCM. Here such a crash ends only a child process, and the exam fails with a message.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from pydicom.pixels import pixel_array
 
 try:
     import resource
-except ImportError:  # not on Windows; the time limit holds there too
+except ImportError:  # Windows, where only the time limit applies
     resource = None  # type: ignore[assignment]
 
 MAX_SECONDS = 120
 MAX_MEMORY_BYTES = 6 * 2**30
-"""A decoder holds up to forty bytes for each of the largest radiograph's pixels."""
+"""Memory limit: a decoder needs up to forty bytes per pixel of the largest radiograph."""
 
 
 def decode(data: bytes, frame: int) -> np.ndarray:
-    """One frame of compressed pixel data, as stored: integers ``[rows, columns]``.
+    """Decompress one frame of pixel data to integers ``[rows, columns]`` as stored.
 
     Args:
-        data: a whole DICOM file.
+        data: content of a DICOM file.
         frame: counted from 0.
 
     Raises:
@@ -49,18 +49,18 @@ def decode(data: bytes, frame: int) -> np.ndarray:
 
 
 def _decode_input(frame: int) -> None:
-    """Run the child: standard input brings a file, standard output takes its frame, standard error what failed."""
+    """Run the child process: read a file from stdin, write the frame to stdout and any failure to stderr."""
     if resource:
         resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY_BYTES, MAX_MEMORY_BYTES))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     warnings.simplefilter("ignore")
     output = os.dup(1)
-    os.dup2(2, 1)  # decoders may print
+    os.dup2(2, 1)  # decoders may print to stdout
     array = BytesIO()
     try:
         pixels = pixel_array(BytesIO(sys.stdin.buffer.read()), index=frame, raw=True, correct_unused_bits=False)
         np.save(array, pixels)
-    except Exception as error:  # of any kind: the input is hostile
+    except Exception as error:  # of any kind, since the input may be hostile
         sys.exit(f"{type(error).__name__}: {' '.join(str(error).split())}")
     with os.fdopen(output, "wb") as pipe:
         pipe.write(array.getbuffer())

@@ -1,4 +1,4 @@
-"""What tells a DICOM file from others, and its elements from the bytes: the content, never the name."""
+"""Recognition of DICOM files and their elements by content, never by name."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from pydicom.filereader import read_dataset, read_preamble
 from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 HEAD_BYTES = 2**14
-"""A DICOM file says within the first few hundred bytes what it is; a hostile one may go on saying so."""
+"""Bytes read to recognise a file: genuine DICOM needs a few hundred, and a hostile file may have any number."""
 _LONGEST_FIRST_ELEMENT = 2**10
 
 
 def is_dicom(data: bytes) -> bool:
-    """Whether a file's content is DICOM, with the preamble or, as some archives store it, without.
+    """Return whether a file's content is DICOM, with the preamble or, as some archives store it, without.
 
-    A preamble may be that of another kind of file, such as TIFF (PS3.10 section 7.1). Without one, the file begins with
-    an element of group 2 or 8 whose value representation is two letters, or left out and followed by a short length.
+    The preamble may imitate another file type, such as TIFF (PS3.10 section 7.1). Without one, the file begins with an
+    element of group 2 or 8, followed by a two-letter value representation or, if that is implicit, by a short length.
     """
     if data[128:132] == b"DICM":
         return True
@@ -30,29 +30,29 @@ def is_dicom(data: bytes) -> bool:
 
 
 def stored_class(head: bytes) -> UID:
-    """What the first bytes of a DICOM file say that it stores; empty if they do not."""
+    """Return the SOP class stated in the first bytes of a DICOM file; empty if there is none."""
     return UID(read_meta(BytesIO(head)).get("MediaStorageSOPClassUID", ""))
 
 
 def may_hold_image(sop_class: UID) -> bool:
-    """Whether a class, empty if it is not known, can be of images: reports, presentation states, directories hold none.
+    """Return whether a SOP class, empty if unknown, can hold images, unlike reports, presentation states, directories.
 
-    Vendors' own classes may be of anything.
+    Private classes of vendors may hold anything.
     """
     return not sop_class or sop_class.is_private or "Image" in sop_class.name
 
 
 def read_meta(file: BytesIO) -> Dataset:
-    """The elements of group 2; leaves the file behind them."""
+    """Read the elements of group 2 and leave the file positioned after them."""
     read_preamble(file, force=True)
     return read_dataset(file, False, True, stop_when=lambda tag, vr, length: tag.group != 2)
 
 
 def read_file(path: Path, **options: Any) -> FileDataset:
-    """Read a trusted file, such as a slice of a training CT, by pydicom's ``options``.
+    """Read a trusted file, such as a slice of a training CT, with pydicom's ``options``.
 
     Raises:
-        ValueError: its content is not DICOM, or is damaged.
+        ValueError: the content is not DICOM, or is damaged.
     """
     try:
         with path.open("rb") as file:
@@ -65,7 +65,7 @@ def read_file(path: Path, **options: Any) -> FileDataset:
 
 
 def with_transfer_syntax(dataset: FileDataset) -> FileDataset:
-    """The same data set; one without meta information is given the syntax that it was read in."""
+    """Return the data set; if it lacks meta information, set the transfer syntax that it was read with."""
     if "TransferSyntaxUID" not in dataset.file_meta:
         is_implicit, is_little_endian = dataset.original_encoding
         little_endian = ImplicitVRLittleEndian if is_implicit else ExplicitVRLittleEndian

@@ -1,4 +1,4 @@
-"""What the values of a DICOM radiograph mean, and which way they run."""
+"""Meaning and direction of the pixel values of a DICOM radiograph."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from scripts.dicom.attributes import text
 from scripts.dicom.pixels import PixelFormat, rescaled
 
 _FLUOROSCOPIC = ("XA", "RF")
-"""Modalities that show bone dark."""
+"""Modalities in which bone is dark."""
 _XRAY_IMAGE = (XRayAngiographicImageStorage, XRayRadiofluoroscopicImageStorage)
-"""SOP classes whose PixelIntensityRelationship, not PhotometricInterpretation, says which way values run."""
+"""SOP classes where PixelIntensityRelationship, not PhotometricInterpretation, gives the direction of the values."""
 _LEVELS = 257
-"""How many values of a film tell whether its VOI LUT rises."""
+"""Number of values sampled to decide whether a VOI LUT rises."""
 
 
 class FilmScale(NamedTuple):
-    """Pixels ``[rows, columns]`` float32 of a scale of :class:`~scripts.io.radiograph.Radiograph`, and warnings."""
+    """Pixels ``[rows, columns]`` float32, their scale in :class:`~scripts.io.radiograph.Radiograph`, and warnings."""
 
     scale: str
     pixels: np.ndarray
@@ -34,13 +34,13 @@ class FilmScale(NamedTuple):
 
 
 def scaled(path: Path, dataset: Dataset, form: PixelFormat, stored: np.ndarray) -> FilmScale:
-    """Apply the modality LUT, and let display values grow with attenuation.
+    """Apply the modality LUT, and make display values grow with attenuation.
 
-    A relationship with the opposite sign, MONOCHROME1 and a falling VOI LUT are undone after the modality LUT, on which
-    all act (PS3.4 N.2), by exchanging the lowest and the highest value that the declared bits can give there.
+    A relationship of opposite sign, MONOCHROME1 and a falling VOI LUT all act on the output of the modality LUT
+    (PS3.4 N.2). They are undone there by exchanging the lowest and the highest value that the declared bits allow.
 
     Raises:
-        ValueError: a modality LUT that cannot be applied.
+        ValueError: the modality LUT cannot be applied.
     """
     try:
         if dataset.get("ModalityLUTSequence"):
@@ -57,14 +57,14 @@ def scaled(path: Path, dataset: Dataset, form: PixelFormat, stored: np.ndarray) 
 
 
 def _meaning(path: Path, dataset: Dataset, is_plain: bool, values: np.ndarray) -> tuple[str, bool, tuple[str, ...]]:
-    """The scale, whether the values run the other way, and warnings.
+    """Return the scale, whether the values are inverted, and warnings.
 
-    PS3.3 C.8.11.3.1.2: with PixelIntensityRelationshipSign 1 stored values grow with the X-ray intensity, with -1 they
-    fall. It says so of stored values, hence only without a modality LUT, which DX has none of.
+    PS3.3 C.8.11.3.1.2: stored values grow with the X-ray intensity if PixelIntensityRelationshipSign is 1, and fall if
+    it is -1. This concerns stored values, and so applies only without a modality LUT, which DX never has.
 
-    Images of XA and RF have no sign and are always MONOCHROME2: by C.8.7.1.1.2 LIN and LOG are of the intensity, so
-    bone is dark, and DISP is stored as angiograms are shown, which is so too. Elsewhere PhotometricInterpretation and
-    the VOI LUT say what is shown bright: bone is, but for fluoroscopic images.
+    XA and RF images have no sign and are always MONOCHROME2: by C.8.7.1.1.2, LIN and LOG refer to the intensity, so
+    bone is dark, and DISP is stored as angiograms are displayed, where bone is dark too. Elsewhere
+    PhotometricInterpretation and the VOI LUT define what appears bright: bone, except in fluoroscopic images.
     """
     sop_class = text(dataset, "SOPClassUID")
     is_raw = (
@@ -98,7 +98,7 @@ def _meaning(path: Path, dataset: Dataset, is_plain: bool, values: np.ndarray) -
 
 
 def _voi_falls(path: Path, dataset: Dataset, values: np.ndarray) -> tuple[bool, tuple[str, ...]]:
-    """Whether the first VOI LUT shows a film's high values darker than its low ones, and warnings."""
+    """Return whether the first VOI LUT shows a film's high values darker than its low ones, and warnings."""
     if not dataset.get("VOILUTSequence"):
         return False, ()
     try:

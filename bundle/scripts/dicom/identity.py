@@ -1,8 +1,8 @@
-"""What the DICOM files written here have in common: patient and study, unique identifiers, and how they are saved.
+"""Common parts of all DICOM files written here: patient and study, unique identifiers, and saving.
 
-Unique identifiers are functions of what they identify. The same result written again has the same ones, so that an
-archive that holds it already does not show it twice; any difference in inputs, settings, weights or pixels gives new
-ones, for one identifier must never stand for two images.
+Unique identifiers are functions of the content they identify. Writing the same result again gives the same ones, so
+that an archive does not show it twice; any difference in inputs, settings, weights or pixels gives new ones, because an
+identifier must never refer to two images.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
 
 NOTICE = "NOT FOR DIAGNOSTIC USE"
 IDENTITY = ("PatientID", "PatientName", "PatientBirthDate")
-"""What two images of one patient cannot differ in where both state it."""
+"""Attributes that must agree between two images of one patient if both state them."""
 _PATIENT = """
 PatientName PatientID IssuerOfPatientID PatientBirthDate PatientSex PatientIdentityRemoved DeidentificationMethod
 """.split()  # noqa: SIM905
@@ -33,53 +33,53 @@ PatientSize PatientWeight TimezoneOffsetFromUTC
 _REQUIRED = """
 PatientName PatientID PatientBirthDate PatientSex StudyID StudyDate StudyTime AccessionNumber ReferringPhysicianName
 """.split()  # noqa: SIM905
-"""Attributes of type 2: there, if only without a value."""
+"""Attributes of type 2: required, but possibly without a value."""
 
 
 def uid(*parts: str) -> UID:
-    """A unique identifier; equal parts give equal ones."""
+    """Return a unique identifier that is a function of ``parts``."""
     return generate_uid(entropy_srcs=["\0".join(parts)])
 
 
 def code(value: str, scheme: str, meaning: str) -> list[Dataset]:
-    """A sequence whose one item is a coded concept."""
+    """Return a sequence with one item, a coded concept."""
     item = Dataset()
     item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, scheme, meaning
     return [item]
 
 
 def plain(text: str, length: int) -> str:
-    """``text`` in ASCII, on one line, cut to ``length``."""
+    """Return ``text`` in ASCII, on one line, cut to ``length``."""
     return re.sub(r"[\\\s]+", " ", text).encode("ascii", "replace").decode()[:length].strip()
 
 
 def check_one_patient(headers: Iterable[Dataset]) -> None:
-    """Refuse headers of two patients.
+    """Check that all headers belong to one patient.
 
     Raises:
-        ValueError: names the attributes they differ in, and no values: messages are no place for identities.
+        ValueError: attributes differ; the message names them without values, to keep identities out of logs.
     """
     if differing := contradictions(headers, IDENTITY):
         raise ValueError(f"source images: of two patients, by {', '.join(differing)}; give two views of one patient")
 
 
 def contradictions(headers: Iterable[Dataset], keywords: Iterable[str]) -> list[str]:
-    """The attributes in which headers state different values.
+    """Return the attributes in which headers state different values.
 
-    Letter case, separators, and the width and composition of characters do not count. A name is stated in up to three
-    groups, alphabetic, ideographic and phonetic, of which only those are compared that both headers have.
+    Letter case, separators, and the width and composition of characters are ignored. A name has up to three groups,
+    alphabetic, ideographic and phonetic; only groups that both headers have are compared.
     """
     headers = list(headers)
     return [keyword for keyword in keywords if _differ([_groups(keyword, h.get(keyword)) for h in headers])]
 
 
 def _differ(stated: list[list[str]]) -> bool:
-    """Whether texts differ that stand at one place."""
+    """Return whether texts at the same position differ."""
     return any(len({*in_place} - {""}) > 1 for in_place in zip_longest(*stated, fillvalue=""))
 
 
 def _groups(keyword: str, value: object) -> list[str]:
-    """The bare texts of a value: the groups of a name, the digits of a date, or all of anything else."""
+    """Normalise a value to texts: the groups of a name, the digits of a date, or the whole of anything else."""
     text, kind = str(value or ""), dictionary_VR(keyword)
     if kind == "DA":
         return [re.sub(r"\D", "", text)]
@@ -88,20 +88,20 @@ def _groups(keyword: str, value: object) -> list[str]:
 
 
 def identity(headers: Iterable[Dataset], exam: str, created: datetime) -> Dataset:
-    """Patient and study of a new image, and when it was made.
+    """Return patient, study and creation time of a new image.
 
-    They are those of the source images; of two studies, the first. Where no source has any header, the patient is
-    plainly anonymous, with an ID made from ``exam``. A study that no source states is made from ``exam`` and the day:
-    what is made of one exam on one day is in one study, whose attributes are always the same. Text keeps the sources'
+    Patient and study are those of the source images; of two studies, the first. If no source has a header, the patient
+    is anonymous, with an ID derived from ``exam``. If no source states a study, it is derived from ``exam`` and the
+    day, so that all results of one exam on one day are in one study with the same attributes. Text keeps the sources'
     character set, or is written in UTF-8 if they have two.
 
     Args:
-        headers: of the source images; empty for a file that is not DICOM.
-        exam: what tells this exam from all others.
-        created: with time zone; written in the study's.
+        headers: headers of the source images; empty for a file that is not DICOM.
+        exam: text that identifies this exam.
+        created: creation time with time zone; written in the study's time zone.
 
     Raises:
-        ValueError: the headers are of two patients.
+        ValueError: the headers belong to two patients.
     """
     headers = [header for header in headers if header]
     check_one_patient(headers)
@@ -130,7 +130,7 @@ def identity(headers: Iterable[Dataset], exam: str, created: datetime) -> Datase
 
 
 def begin_study(dataset: Dataset, exam: str, day: str) -> None:
-    """Set the attributes of the one study that is made of an exam on a day, ``YYYYMMDD``."""
+    """Set the attributes of the study for all results of an exam on a day, ``YYYYMMDD``."""
     dataset.StudyInstanceUID, dataset.StudyID = uid("study", exam, day), "1"
     dataset.StudyDate, dataset.StudyTime = day, "000000"
 

@@ -1,4 +1,4 @@
-"""Which bits of the pixel data are the image: one set of rules for CT slices and radiographs, PS3.5 section 8.1.1."""
+"""Extraction of the image from the bits of the pixel data, for CT slices and radiographs (PS3.5 section 8.1.1)."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from pydicom.uid import UID
 from scripts.dicom.attributes import integer, is_stated, number
 
 OVERLAY_BITS = [Tag(group, 0x0102) for group in range(0x6000, 0x6020, 2)]
-"""Overlay Bit Position of each overlay: old equipment stores overlays in the bits that pixels leave unused."""
+"""Overlay Bit Position of each overlay: old equipment stores overlays in the unused bits of pixels."""
 _UNKNOWN_SYNTAXES = {
     "1.2.840.10008.1.2.4.110": "JPEG XL Lossless",
     "1.2.840.10008.1.2.4.111": "JPEG XL JPEG Recompression",
     "1.2.840.10008.1.2.4.112": "JPEG XL",
 }
-"""Those of the standard for which pydicom has no name."""
+"""Transfer syntaxes of the standard for which pydicom has no name."""
 
 
 class PixelFormat(NamedTuple):
-    """How a pixel is stored."""
+    """Storage format of pixels."""
 
     rows: int
     columns: int
@@ -38,38 +38,38 @@ class PixelFormat(NamedTuple):
 
     @property
     def extremes(self) -> np.ndarray:
-        """The lowest and the highest value that can be stored."""
+        """Return the lowest and the highest value that can be stored."""
         low = -(1 << self.bits_stored - 1) if self.is_signed else 0
         return np.array([low, low + (1 << self.bits_stored) - 1], dtype=np.int64)
 
     @property
     def dtype(self) -> np.dtype:
-        """Of a word of the pixel data."""
+        """Data type of a word of the pixel data."""
         return np.dtype(f"{'i' if self.is_signed else 'u'}{self.bits_allocated // 8}")
 
     @property
     def low_bit(self) -> int:
-        """Where the stored bits begin."""
+        """Position of the lowest stored bit."""
         return self.high_bit + 1 - self.bits_stored
 
 
 class StoredPixels(NamedTuple):
-    """Values of one frame before any look-up table, ``[rows, columns]``, and which of them are padding, bool."""
+    """Values of one frame before any look-up table, ``[rows, columns]``, and a bool mask of padding."""
 
     values: np.ndarray
     is_padding: np.ndarray
 
 
 def pixel_format(path: str | Path, dataset: Dataset, widths: Sequence[int] = (8, 16)) -> PixelFormat:
-    """What the header says of the pixels; no or 0 frames are one, and bits that are not stated are all used.
+    """Read the storage format from the header; a missing or zero frame count means 1, missing bits mean all are used.
 
     Args:
-        path: for messages.
+        path: file, for messages.
         dataset: the header.
-        widths: values of BitsAllocated that are read.
+        widths: accepted values of BitsAllocated.
 
     Raises:
-        ValueError: not stated, or impossible.
+        ValueError: the format is not stated, or impossible.
     """
     allocated = integer(path, dataset, "BitsAllocated")
     stored = integer(path, dataset, "BitsStored", default=allocated)
@@ -91,10 +91,10 @@ def pixel_format(path: str | Path, dataset: Dataset, widths: Sequence[int] = (8,
 
 
 def check_decodable(path: str | Path, syntax: UID) -> None:
-    """Refuse a transfer syntax for which pydicom has no decoder here.
+    """Check that a decoder for a transfer syntax is installed.
 
     Raises:
-        ValueError: names the syntax, and what would read it.
+        ValueError: there is none; the message names the syntax and the packages that would decode it.
     """
     name = _UNKNOWN_SYNTAXES.get(syntax, syntax.name)
     try:
@@ -112,10 +112,10 @@ def check_decodable(path: str | Path, syntax: UID) -> None:
 
 
 def trim(dataset: Dataset, form: PixelFormat) -> int:
-    """Cut uncompressed pixel data to the declared length; returns how many bytes too many there were.
+    """Cut uncompressed pixel data to the declared length and return the number of excess bytes.
 
     Raises:
-        ValueError: too few bytes, compressed ones, or so many that there is another image or the header is wrong.
+        ValueError: there are too few bytes, they are compressed, or the excess could hold another image.
     """
     if dataset["PixelData"].is_undefined_length:
         raise ValueError("they are compressed, against the transfer syntax")
@@ -129,16 +129,16 @@ def trim(dataset: Dataset, form: PixelFormat) -> int:
 
 
 def stored_pixels(path: str | Path, dataset: Dataset, form: PixelFormat, raw: np.ndarray) -> StoredPixels:
-    """The image in the words of the pixel data.
+    """Extract the image from the words of the pixel data.
 
-    The bits up to HighBit count, as many as BitsStored says. The others may repeat the sign, be 0, or hold an overlay
-    that is declared there. Anything else is a header that does not fit its pixels, for it would be cut off. Padding is
-    exempt: its value may lie beyond the stored bits, and becomes the nearest that does not.
+    The image is in the BitsStored bits up to HighBit. The other bits may repeat the sign, be 0, or hold a declared
+    overlay. Anything else means that the header does not fit its pixels, which would be cut off. Padding is exempt: a
+    padding value beyond the stored bits becomes the nearest one within them.
 
     Args:
-        path: for messages.
+        path: file, for messages.
         dataset: the header.
-        form: what it says of the pixels.
+        form: storage format stated by the header.
         raw: words of one frame, ``[rows, columns]``.
 
     Raises:
@@ -163,10 +163,10 @@ def stored_pixels(path: str | Path, dataset: Dataset, form: PixelFormat, raw: np
 
 
 def rescaled(values: np.ndarray, dataset: Dataset) -> np.ndarray:
-    """Values times RescaleSlope plus RescaleIntercept; one that is missing or empty is 1 or 0.
+    """Return values times RescaleSlope plus RescaleIntercept, which default to 1 and 0.
 
     Raises:
-        ValueError: one is no number.
+        ValueError: one of them is not a number.
     """
     slope, intercept = (
         float(dataset[keyword].value) if is_stated(dataset, keyword) else default
@@ -176,7 +176,7 @@ def rescaled(values: np.ndarray, dataset: Dataset) -> np.ndarray:
 
 
 def _word(value: int, dtype: np.dtype) -> np.ndarray:
-    """The low bits of any integer as a word."""
+    """Return the low bits of any integer as a word."""
     return np.array(value & ((1 << 8 * dtype.itemsize) - 1), dtype=np.uint64).astype(dtype)
 
 
@@ -187,7 +187,7 @@ def _overlay_bits(dataset: Dataset, dtype: np.dtype) -> np.ndarray:
 
 
 def _is_padding(dataset: Dataset, values: np.ndarray) -> np.ndarray:
-    """Pixels that PixelPaddingValue, or the range that begins or ends with it, says are no image: PS3.3 C.7.5.1.1.2."""
+    """Return the mask of pixels with PixelPaddingValue, or in the range that it delimits: PS3.3 C.7.5.1.1.2."""
     value, limit = (number(dataset, keyword) for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit"))
     if value is None:
         return np.zeros(values.shape, dtype=bool)

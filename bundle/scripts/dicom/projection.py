@@ -1,4 +1,4 @@
-"""How a DICOM radiograph was projected: its view, orientation, pitches, distances and angles, as far as stated."""
+"""Projection of a DICOM radiograph: view, orientation, pitches, distances and angles, as far as stated."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pydicom.uid import UID
 from scripts.dicom.attributes import number, pitch, positive, text
 
 MAX_ANGLE_DEG = 30.0
-"""A view is named after an axis that is nearer than this to both positioner angles."""
+"""Largest deviation of both positioner angles from an axis at which a view is named after that axis."""
 _POSITIONS = {
     "AP": ("frontal", "anterior"),
     "PA": ("frontal", "posterior"),
@@ -27,7 +27,7 @@ _LATERALS = {"LLAT": "LL", "RLAT": "RL", "LATL": "LL", "LATR": "RL"}
 _SIDE_WORDS = {"L": "LL", "LEFT": "LL", "R": "RL", "RIGHT": "RL"}
 _OBLIQUE_POSITIONS = {"LLO", "RLO", "LAO", "RAO", "LPO", "RPO", "OBL", "OBLIQUE"}
 _RECUMBENT_POSITIONS = {"LLD", "RLD", "DECUB", "DECUBITUS"}
-"""How the patient lies, which is how a view through another axis may be called lateral."""
+"""Patient positions, which can make a view along another axis be called lateral."""
 _CODES = {
     "399348003": "AP",
     "R-10206": "AP",
@@ -46,11 +46,11 @@ _AXES = {"L": 0, "R": 0, "A": 1, "P": 1, "H": 2, "F": 2}
 
 
 class Projection(NamedTuple):
-    """What a header states.
+    """Projection stated by a header.
 
     Attributes:
-        fields: of :class:`~scripts.io.radiograph.Radiograph`, by name.
-        warnings: what was not understood or had to be interpreted.
+        fields: fields of :class:`~scripts.io.radiograph.Radiograph` by name.
+        warnings: statements that were not understood or had to be interpreted.
     """
 
     fields: dict[str, Any]
@@ -61,7 +61,7 @@ def read_projection(path: Path, dataset: Dataset, frame: int) -> Projection:
     """Read the header of one frame.
 
     Raises:
-        ValueError: an oblique projection, or statements about the view that contradict each other.
+        ValueError: the projection is oblique, or statements about the view contradict each other.
     """
     primary_deg, secondary_deg = _angles_deg(dataset, frame)
     orientation, orientation_warnings = _orientation(path, dataset)
@@ -83,10 +83,10 @@ def read_projection(path: Path, dataset: Dataset, frame: int) -> Projection:
 
 
 def _angles_deg(dataset: Dataset, frame: int) -> tuple[float | None, float | None]:
-    """Positioner angles of a C-arm, PS3.3 C.8.7.5.1.2, where frame and modality give them a meaning.
+    """Return the positioner angles of a C-arm (PS3.3 C.8.7.5.1.2), or None if modality or frame make them meaningless.
 
-    At 0 the patient faces the detector, so the source is posterior. The primary angle takes the detector to the
-    patient's left, the secondary angle to the head. Both hold for the first frame.
+    At 0 the patient faces the detector, so the source is posterior. The primary angle moves the detector to the
+    patient's left, the secondary angle to the head. Both apply to the first frame.
     """
     is_carm = text(dataset, "Modality") == "XA" or text(dataset, "PositionerType") == "CARM"
     if not is_carm or (frame > 0 and text(dataset, "PositionerMotion") == "DYNAMIC"):
@@ -95,7 +95,7 @@ def _angles_deg(dataset: Dataset, frame: int) -> tuple[float | None, float | Non
 
 
 def _orientation(path: Path, dataset: Dataset) -> tuple[str | None, tuple[str, ...]]:
-    """Principal directions of rows and columns, PS3.3 C.7.6.1.1.1, and warnings."""
+    """Return the principal directions of rows and columns (PS3.3 C.7.6.1.1.1), and warnings."""
     value = dataset.get("PatientOrientation")
     if not value or text(dataset, "AnatomicalOrientationType") == "QUADRUPED":
         return None, ()
@@ -113,7 +113,7 @@ def _orientation(path: Path, dataset: Dataset) -> tuple[str | None, tuple[str, .
 def _view(
     path: Path, dataset: Dataset, orientation: str | None, primary_deg: float | None, secondary_deg: float | None
 ) -> tuple[str | None, str | None]:
-    """View and source side, by all that the file says about them."""
+    """Return view and source side from all statements in the file."""
     position = text(dataset, "ViewPosition")
     codes = [item for item in dataset.get("ViewCodeSequence") or () if isinstance(item, Dataset)]
     if _OBLIQUE_POSITIONS & set(re.findall("[A-Z]+", position)) or any(
@@ -141,7 +141,7 @@ def _view(
 
 
 def _standard_position(position: str) -> str:
-    """One of the standard's positions, from the words of a View Position such as ``CHEST PA`` or ``LLAT``."""
+    """Find a standard position among the words of a View Position such as ``CHEST PA`` or ``LLAT``."""
     words = set(re.findall("[A-Z]+", position))
     if words & _RECUMBENT_POSITIONS:
         return ""
@@ -162,7 +162,7 @@ def _view_of_angles(primary_deg: float | None, secondary_deg: float | None) -> t
 
 
 def _distances_mm(dataset: Dataset) -> tuple[float | None, float | None]:
-    """Source to detector, and source to patient, if need be by the magnification that the file estimates."""
+    """Return the distances source to detector and source to patient, the latter by the magnification if needed."""
     detector, patient = (positive(dataset, f"DistanceSourceTo{end}") for end in ("Detector", "Patient"))
     magnification = positive(dataset, "EstimatedRadiographicMagnificationFactor")
     if not patient and detector and magnification and magnification > 1:
@@ -173,10 +173,10 @@ def _distances_mm(dataset: Dataset) -> tuple[float | None, float | None]:
 def _spacing(
     path: Path, dataset: Dataset
 ) -> tuple[tuple[float, float] | None, tuple[float, float] | None, tuple[str, ...]]:
-    """Pitch on the detector, pitch in a plane of the patient, and warnings; PS3.3 section 10.7.1.
+    """Return the pitch on the detector, the pitch in a plane of the patient, and warnings (PS3.3 section 10.7.1).
 
-    Pixel Spacing is the detector's unless it is said to be calibrated or differs from Imager Pixel Spacing. In a
-    secondary capture, which was not acquired at a detector, it may be anywhere's.
+    Pixel Spacing refers to the detector unless it is calibrated or differs from Imager Pixel Spacing. In a secondary
+    capture, which was not acquired at a detector, it may refer to any plane.
     """
     detector_mm, pixel_mm = pitch(dataset, "ImagerPixelSpacing"), pitch(dataset, "PixelSpacing")
     calibration = text(dataset, "PixelSpacingCalibrationType")

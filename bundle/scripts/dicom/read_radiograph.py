@@ -57,13 +57,13 @@ _SOP_CLASSES = (
     MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
 )
 _MODALITIES = ("CR", "DX", "RF", "RG", "XA")
-"""In any of the classes: flat panels are stored as CR, films of C-arms as DX, and archives export all as captures."""
+"""Modalities accepted in any class: flat panels are stored as CR, C-arm films as DX, and exports as captures."""
 _LOSSY = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless)
 _PIXEL_DATA = Tag("PixelData")
 _MAX_READS = 100_000
-"""Reading an item of the header takes a few; a radiograph has a few hundred items."""
+"""Limit on read calls in the header: an item takes a few, and a radiograph has a few hundred items."""
 _MAX_ELEMENT_BYTES = 2**20
-"""Of one element but the pixels; the largest regular one is a look-up table of 128 KiB."""
+"""Largest element except for the pixels; the largest regular one is a look-up table of 128 KiB."""
 _HEADER = """
 SpecificCharacterSet TimezoneOffsetFromUTC SOPClassUID SOPInstanceUID SeriesInstanceUID FrameOfReferenceUID
 StudyInstanceUID StudyID StudyDate StudyTime StudyDescription AccessionNumber ReferringPhysicianName
@@ -89,12 +89,12 @@ def read_dicom_radiograph(path: str | Path, frame: int | None = None) -> Radiogr
     """Read one radiograph.
 
     Args:
-        path: a file of one of these; nothing in it is ever used as a path.
-        frame: which one of a multi-frame file, counted from 0.
+        path: DICOM file; nothing in it is ever used as a path.
+        frame: index from 0 in a multi-frame file.
 
     Raises:
-        ValueError: not such a file, or one that is damaged, contradicts itself or holds no usable image; the message
-            names the file, the rule, the value and the remedy.
+        ValueError: the file is of another kind, damaged or contradictory, or holds no usable image; the message names
+            the file, the rule, the value and the remedy.
     """
     path = Path(path)
     data = read_bytes(path)
@@ -122,7 +122,7 @@ def read_dicom_radiograph(path: str | Path, frame: int | None = None) -> Radiogr
 
 
 class _Budgeted(BytesIO):
-    """Refuses a header of a million items, which would take a hundred times its bytes in memory."""
+    """Stream that refuses a header of a million items, which would take a hundred times its bytes in memory."""
 
     reads = 0
 
@@ -134,7 +134,7 @@ class _Budgeted(BytesIO):
 
 
 def _parse(path: Path, data: bytes) -> FileDataset:
-    """The elements this module reads, all of them decoded but the pixels."""
+    """Read the elements that this module needs, all decoded except the pixels."""
     if not is_dicom(data):
         raise ValueError(
             f"{path}: not a DICOM file; give a DX, CR, RF or XA file, or a picture or NIfTI by its own suffix"
@@ -195,7 +195,7 @@ def _chosen(path: Path, frames: int, frame: int | None) -> int:
 
 
 def _stored(path: Path, data: bytes, dataset: FileDataset, form: PixelFormat, frame: int) -> tuple[StoredPixels, int]:
-    """The stored pixels of one frame, and how many bytes follow the pixels."""
+    """Return the stored pixels of one frame and the number of bytes that follow the pixels."""
     if not dataset.get("PixelData"):
         raise ValueError(f"{path}: no pixel data: the file is truncated or holds no image; copy or export it again")
     syntax = UID(dataset.file_meta.TransferSyntaxUID)
@@ -218,7 +218,7 @@ def _stored(path: Path, data: bytes, dataset: FileDataset, form: PixelFormat, fr
 
 
 def _header(dataset: Dataset) -> Dataset:
-    """Identity of patient, study and image; elements that break the standard's form are left out."""
+    """Return the identity of patient, study and image without malformed elements."""
     header = Dataset()
     for keyword in _HEADER:
         if keyword in dataset and dictionary_VR(keyword) == dataset[keyword].VR and _is_json(dataset[keyword]):
@@ -229,6 +229,6 @@ def _header(dataset: Dataset) -> Dataset:
 def _is_json(element: DataElement) -> bool:
     try:
         element.to_json_dict(None, 0)
-    except Exception:  # of any kind: a number may be any text
+    except Exception:  # of any kind, since a number may be any text
         return False
     return True

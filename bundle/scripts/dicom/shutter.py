@@ -1,4 +1,4 @@
-"""What a DICOM header says of shutters, collimators and padding: the pixels that show the radiograph itself."""
+"""Masking of the pixels that a DICOM header declares as shutter, collimator or padding."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ KEYWORDS = (
         for name in ("CenterOfCircular", "RadiusOfCircular", "VerticesOfThePolygonal")
     ),
 )
-"""What :func:`shown_area` reads: PS3.3 C.7.6.11 (shutter), C.8.7.3 (collimator)."""
+"""Elements read by :func:`shown_area`: PS3.3 C.7.6.11 (shutter), C.8.7.3 (collimator)."""
 
 
 def shown_area(dataset: Dataset, is_padding: np.ndarray) -> np.ndarray | None:
-    """The pixels that are neither behind a shutter or collimator nor padding; None if the header speaks of none.
+    """Return a mask of pixels not covered by shutter, collimator or padding; None if the header declares none.
 
-    A shape that the header names but does not describe, or describes by values of another kind, hides nothing.
+    A shape that the header names without a description, or with an invalid one, hides nothing.
 
     Args:
-        dataset: decoded elements, :data:`KEYWORDS` among them.
-        is_padding: ``[rows, columns]``, which pixels are no image.
+        dataset: decoded elements, including :data:`KEYWORDS`.
+        is_padding: mask of padding ``[rows, columns]``.
 
     Returns:
         bool ``[rows, columns]``.
@@ -44,7 +44,7 @@ def shown_area(dataset: Dataset, is_padding: np.ndarray) -> np.ndarray | None:
 
 
 def _rectangle(dataset: Dataset, kind: str, shape: tuple[int, int]) -> np.ndarray:
-    """Between the edges, the lines of which are counted from 1 and belong to the shutter."""
+    """Return the mask between the edges, which are counted from 1 and belong to the shutter."""
     rows, columns = _indices(shape)
     edges = [_numbers(dataset, f"{kind}{side}", 1) for side in _SIDES]
     low, high = (-np.inf,), (np.inf,)
@@ -74,7 +74,7 @@ def _polygon(dataset: Dataset, kind: str, shape: tuple[int, int]) -> np.ndarray:
 
 
 def _indices(shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and columns, counted from 1 as DICOM does."""
+    """Return row and column indices, counted from 1 as in DICOM."""
     rows, columns = np.indices(shape, sparse=True)
     return rows + 1, columns + 1
 
@@ -85,7 +85,7 @@ def _texts(dataset: Dataset, keyword: str) -> list[str]:
 
 
 def _numbers(dataset: Dataset, keyword: str, count: int | None = None) -> list[int]:
-    """The whole numbers of an element; empty unless there are ``count`` and nothing else."""
+    """Return the whole numbers of an element; empty unless it holds exactly ``count`` of them."""
     values = _listed(dataset.get(keyword))
     if not all(isinstance(value, int) for value in values) or count not in (None, len(values)):
         return []

@@ -1,4 +1,4 @@
-"""Reconstructed volumes as DICOM: CT Image Storage, one file per slice, marked as synthetic in every place there is.
+"""Reconstructed volumes as DICOM: CT Image Storage, one file per slice, marked as synthetic wherever possible.
 
 Slices are axial, columns run to the patient's left and rows to posterior, as for any CT. Positions are in a frame of
 reference of its own, whose origin is the isocentre of the radiographs; the patient is taken as lying head first and
@@ -23,26 +23,26 @@ from pydicom.valuerep import DSfloat
 from scripts.dicom.identity import NOTICE, code, identity, plain, save, uid
 
 BODY_PART = "CHESTABDPELVIS"
-"""Of a series whose sources state none: without one, the standard asks for a laterality."""
+"""Body part of a series whose sources state none; without one, the standard requires a laterality."""
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _SHEAR_TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True)
 class CtDescription:
-    """What a series says about how it was made.
+    """Provenance stored in a series.
 
     Attributes:
-        exam: what tells the inputs from all others, for example their digests and options: within a study, equal text
-            gives an equal frame of reference; where the inputs state no patient or study, it gives an equal one.
-        software: name of what made it.
-        version: of the software.
-        weights_sha256: of the network.
-        derivation: in words, how the volume was made: sampler, steps, seed, number of samples.
-        series_number: of the CT; its uncertainty has the next one.
-        is_lossy: whether a source is known to have been compressed with loss, though its header may not say so.
-        source: in words, which radiographs the volume was made from.
-        created: when, with time zone; a CT and its uncertainty have one description, so one moment.
+        exam: text that identifies the inputs, for example their digests and options. Within a study, equal text gives
+            an equal frame of reference; if the inputs state no patient or study, it also determines these.
+        software: name of the software that made the series.
+        version: version of the software.
+        weights_sha256: digest of the network's weights.
+        derivation: description of the method: sampler, steps, seed, number of samples.
+        series_number: number of the CT series; its uncertainty has the next one.
+        is_lossy: whether a source is known to have lossy compression, even if its header does not say so.
+        source: description of the radiographs that the volume was made from.
+        created: creation time with time zone, the same for a CT and its uncertainty.
     """
 
     exam: str
@@ -57,7 +57,7 @@ class CtDescription:
 
 
 class _Kind(NamedTuple):
-    """What the voxels of a series are and how they are stored; its texts have a place for ``source``."""
+    """Meaning and storage of the voxels of a series; its texts contain a placeholder for ``source``."""
 
     title: str
     comment: str
@@ -68,7 +68,7 @@ class _Kind(NamedTuple):
     number_offset: int
 
     def made_from(self, source: str) -> _Kind:
-        """This kind with its texts completed."""
+        """Return this kind with its texts completed."""
         return self._replace(title=self.title.format(source=source), comment=self.comment.format(source=source))
 
 
@@ -81,8 +81,8 @@ _CT = _Kind(
     windows={"SOFT TISSUE": (40, 400), "LUNG": (-600, 1500), "BONE": (400, 1800)},
     number_offset=0,
 )
-# CT Image Storage, as that is what every viewer can lay over a CT. The unit is HU, though 0 is not water. That this is
-# no CT is said by the texts, value 5 of Image Type (4 is for multi-energy CT) and the Real World Value Mapping.
+# CT Image Storage, because every viewer can overlay it on a CT. The unit is HU, though 0 is not water. The texts, value
+# 5 of Image Type (4 is for multi-energy CT) and the Real World Value Mapping state that this is not a CT.
 _UNCERTAINTY = _Kind(
     title=f"UNCERTAINTY (SD in HU), not a CT, {NOTICE}",
     comment=f"{NOTICE}. Not a CT: standard deviation, in HU, of a synthetic CT estimated from {{source}}.",
@@ -100,18 +100,18 @@ def write_ct_series(
     """Write a volume in HU, rounded to whole numbers, as a CT series.
 
     Args:
-        folder: exists, and is the series' own.
+        folder: existing folder for this series alone.
         hu: ``[U, V, W]``.
         affine: RAS voxel-to-mm ``[4, 4]``, without shear, in any orientation.
-        sources: headers of the radiographs by view, as :class:`~scripts.io.radiograph.Radiograph` has them; empty for
-            those that were not DICOM.
-        description: how it was made.
+        sources: headers of the radiographs by view, as in :class:`~scripts.io.radiograph.Radiograph`; empty for
+            files that are not DICOM.
+        description: provenance of the volume.
 
     Returns:
         The files, from inferior to superior.
 
     Raises:
-        ValueError: NaN, values beyond 16 bits, a sheared affine, or sources of two patients.
+        ValueError: the volume holds NaN or exceeds 16 bits, the affine is sheared, or the sources are of two patients.
     """
     return _write(folder, hu, affine, sources, description, _CT)
 
@@ -119,9 +119,9 @@ def write_ct_series(
 def write_uncertainty_series(
     folder: Path, std_hu: np.ndarray, affine: np.ndarray, sources: Mapping[str, Dataset], description: CtDescription
 ) -> list[Path]:
-    """Write the voxel-wise standard deviation in HU, to 0.1 HU, as a series beside the CT of the same description.
+    """Write the voxel-wise standard deviation in HU, to 0.1 HU, as a companion series of a CT.
 
-    It shares the CT's study and frame of reference, and says of itself that it is not a CT. Arguments, result and
+    It shares the CT's description, study and frame of reference, and states that it is not a CT. Arguments, result and
     errors are those of :func:`write_ct_series`.
     """
     return _write(folder, std_hu, affine, sources, description, _UNCERTAINTY)
@@ -158,7 +158,7 @@ def _write(
 
 
 def _as_slices(folder: Path, values: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Voxels whose axes run, as nearly as they can, to left, posterior and superior, and their LPS affine."""
+    """Reorient voxels so that the axes run closest to left, posterior and superior; return them with the LPS affine."""
     if not np.isfinite(affine).all():
         raise ValueError(f"{folder}: the affine holds NaN or infinity: {affine.tolist()}; nothing is written")
     turn = nib.orientations.ornt_transform(nib.io_orientation(affine), nib.orientations.axcodes2ornt("LPS"))
@@ -167,8 +167,8 @@ def _as_slices(folder: Path, values: np.ndarray, affine: np.ndarray) -> tuple[np
     directions = lps[:3, :3] / np.linalg.norm(lps[:3, :3], axis=0)
     if np.abs(directions.T @ directions - np.eye(3)).max() > _SHEAR_TOLERANCE:
         raise ValueError(
-            f"{folder}: the axes of a CT series are at right angles, got the affine {affine.tolist()}; resample the "
-            "volume to an even grid"
+            f"{folder}: the axes of a CT series must be at right angles, got the affine {affine.tolist()}; resample "
+            "the volume to an even grid"
         )
     return voxels, lps
 
@@ -226,7 +226,7 @@ def _set_equipment(dataset: Dataset, description: CtDescription) -> None:
 
 
 def _set_sources(dataset: Dataset, sources: list[Dataset], is_lossy: bool) -> None:
-    """Refer to the radiographs, and hand on what they say about the body part and lossy compression."""
+    """Reference the radiographs, and copy their body part and lossy compression."""
     references = [_reference(s) for s in sources if s.get("SOPClassUID") and s.get("SOPInstanceUID")]
     if references:
         dataset.SourceImageSequence = references
@@ -248,7 +248,7 @@ def _reference(source: Dataset) -> Dataset:
 
 
 def _set_grid(dataset: Dataset, shape: tuple[int, ...], lps: np.ndarray, kind: _Kind) -> None:
-    """Set what the pixels of every slice have in common: where they are and what their values mean."""
+    """Set the attributes shared by the pixels of all slices: their position and the meaning of their values."""
     column_mm, row_mm, slice_mm = np.linalg.norm(lps[:3, :3], axis=0)
     dataset.ImageOrientationPatient = _decimals((lps[:3, :2] / [column_mm, row_mm]).T.ravel())
     dataset.PixelSpacing = _decimals([row_mm, column_mm])
@@ -281,5 +281,5 @@ def _mapping(kind: _Kind) -> Dataset:
 
 
 def _decimals(values: Iterable[float]) -> list[DSfloat]:
-    """Numbers as decimal strings of at most 16 characters."""
+    """Format numbers as decimal strings of at most 16 characters."""
     return [DSfloat(float(x) + 0.0, auto_format=True) for x in values]

@@ -1,10 +1,10 @@
 """Simulated radiographs as DICOM: Digital X-Ray images, for processing as a detector counts or for presentation.
 
-Films are laid out as radiologists look at them: the head is up; the patient's right is on the left of the frontal view
-(Patient Orientation L, F) and the front on the left of the lateral one (P, F), whichever side the source was on.
+Films are laid out for radiologists: the head is up; the patient's right is on the left of the frontal view (Patient
+Orientation L, F) and the front on the left of the lateral one (P, F), whichever side the source was on.
 
 The beam is that of an isocentric C-arm: Distance Source to Patient is the distance to the isocentre, and the Positioner
-Primary Angle tells the source's side. A parallel beam states neither distance, as none is finite.
+Primary Angle gives the source's side. A file of a parallel beam states neither distance, because both are infinite.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ _DISPLAY_GAMMA = 0.6
 
 
 class Form(NamedTuple):
-    """What a Digital X-Ray image stores of line integrals.
+    """Encoding of line integrals in a Digital X-Ray image.
 
     Attributes:
-        sop_class: and the following attributes: as in DICOM.
+        sop_class: SOP class; this and the following attributes are as in DICOM.
         intent: Presentation Intent Type.
         photometric: Photometric Interpretation.
         shape: Presentation LUT Shape.
         relationship: Pixel Intensity Relationship.
         sign: whether values grow (1) or fall (-1) with the intensity of the X-rays.
-        bits: stored.
-        encode: line integrals ``[rows, columns]`` to stored values.
-        meaning: in words.
+        bits: stored bits.
+        encode: maps line integrals ``[rows, columns]`` to stored values.
+        meaning: description in words.
     """
 
     sop_class: UID
@@ -57,16 +57,16 @@ class Form(NamedTuple):
 
 
 def counts_of(line_integrals: np.ndarray) -> np.ndarray:
-    """What a 16-bit detector counts: ``AIR_COUNTS * exp(-p)`` rounded, at least 1, so that its logarithm exists.
+    """Return the counts of a 16-bit detector: ``AIR_COUNTS * exp(-p)`` rounded, at least 1 so that the log exists.
 
-    Rounding changes p by at most exp(p) / (2 * AIR_COUNTS), to first order: 0.025 at p = 8. Beyond p = 11, starved
-    pixels read 11; the brightest 16 bits can hold read -0.088.
+    Rounding changes p by at most exp(p) / (2 * AIR_COUNTS), to first order: 0.025 at p = 8. Starved pixels beyond
+    p = 11 read 11; the brightest that 16 bits can hold read -0.088.
     """
     return np.rint(AIR_COUNTS * np.exp(-line_integrals)).clip(1, 2**16 - 1).astype(np.uint16)
 
 
 def display_of(line_integrals: np.ndarray) -> np.ndarray:
-    """What a workstation shows: bone bright, soft tissue lifted, scaled per image, so that no physics is left in it."""
+    """Return a display image: bone bright, soft tissue lifted, scaled per image and so without physical units."""
     shown = line_integrals.clip(0) / np.percentile(line_integrals, 99.9)
     return np.rint((2**DISPLAY_BITS - 1) * shown.clip(max=1) ** _DISPLAY_GAMMA).astype(np.uint16)
 
@@ -98,7 +98,7 @@ FORMS = {
 
 
 class _Pose(NamedTuple):
-    """Which film a source on one side makes."""
+    """Attributes of the film that a source on one side makes."""
 
     position: str
     view_code: tuple[str, str, str]
@@ -111,19 +111,19 @@ _POSES = {
     "right": _Pose("LL", ("399173006", "SCT", "left lateral"), 90),
     "left": _Pose("RL", ("399198007", "SCT", "right lateral"), -90),
 }
-"""By source side. A left lateral has the patient's left side at the detector; PS3.3 C.8.7.5.1.2 has the angles."""
+"""Poses by source side. A left lateral has the patient's left at the detector; see PS3.3 C.8.7.5.1.2 for angles."""
 _ORIENTATION = {"frontal": ["L", "F"], "lateral": ["P", "F"]}
 
 
 def simulated_header(name: str, exam: str) -> Dataset:
-    """The header for both films of one simulated exam: today's study of a patient whose ID is ``name``.
+    """Return the header for both films of one simulated exam: today's study of a patient with ID ``name``.
 
     Args:
         name: 1 to 64 characters, no backslash.
-        exam: what tells this exam from all others; equal text gives an equal study.
+        exam: text that identifies this exam; equal text gives an equal study.
 
     Raises:
-        ValueError: a name that DICOM cannot hold.
+        ValueError: DICOM cannot hold the name.
     """
     if not 0 < len(name) <= 64 or "\\" in name:
         raise ValueError(f"patient {name!r}: an ID has 1 to 64 characters, no backslash; rename the case")
@@ -138,26 +138,26 @@ def simulated_header(name: str, exam: str) -> Dataset:
 def write_dx(
     path: Path, line_integrals: np.ndarray, view: str, geometry: BiplanarGeometry, header: Dataset, form: Form
 ) -> None:
-    """Write one view as a Digital X-Ray image that says of itself that it is simulated.
+    """Write one view as a Digital X-Ray image that states that it is simulated.
 
     Args:
-        path: replaced if it exists.
+        path: output file, replaced if it exists.
         line_integrals: ``[N, N]`` with axes (u, w) or (v, w).
         view: ``"frontal"`` or ``"lateral"``.
-        geometry: of the exam.
-        header: patient and study, as :func:`simulated_header` makes them.
+        geometry: geometry of the exam.
+        header: patient and study, from :func:`simulated_header`.
         form: one of :data:`FORMS`.
 
     Raises:
-        ValueError: pixels that are not line integrals on this geometry's detector.
+        ValueError: the pixels are not line integrals on this geometry's detector.
     """
     check_line_integrals(line_integrals, path)
     if line_integrals.shape != (geometry.detector_pixels,) * 2:
         raise ValueError(
-            f"{path}: {line_integrals.shape} pixels, but the geometry says detector_pixels = "
+            f"{path}: {line_integrals.shape} pixels, but the geometry has detector_pixels = "
             f"{geometry.detector_pixels}; resample the image or correct the geometry"
         )
-    # columns to the patient's left or back, rows to the feet: against u or v, and w
+    # columns run to the patient's left or back, rows to the feet: opposite to u or v, and w
     stored = form.encode(line_integrals[::-1, ::-1].T)
     content = hashlib.sha256(stored.tobytes() + geometry.to_json().encode()).hexdigest()
     dataset = identity([header], content, datetime.now(timezone.utc))

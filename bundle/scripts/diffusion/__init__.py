@@ -1,7 +1,7 @@
-"""The diffusion room: schedules, parametrisations and samplers, none of which knows a network.
+"""Schedules, parametrisations and samplers of diffusion, independent of any network.
 
-A network's output goes through a parametrisation to become ``denoise(x_t, t, estimate) -> x0``, and that function is
-all a sampler sees.
+A parametrisation turns a network's output into ``denoise(x_t, t, estimate) -> x0``, and a sampler sees only that
+function.
 
 Symbols, after DDPM (arXiv:2006.11239) and DPM-Solver (arXiv:2206.00927):
 

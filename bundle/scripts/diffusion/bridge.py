@@ -4,16 +4,16 @@ BBDM (arXiv:2205.07680) replaces the noise at t = T by y::
 
     x_t = (1 - m_t) x_0 + m_t y + √δ_t ε,    m_t = t / T,    δ_t = 2 s (m_t - m_t²)
 
-The bridge is a Gaussian diffusion plus the known shift m_t y. Without the shift and at unit variance, the rest
+The bridge is a Gaussian diffusion plus the known shift m_t y. Without the shift and scaled to unit variance,
 u_t = (x_t - m_t y) / ρ_t with ρ_t² = (1 - m_t)² + δ_t is a variance-preserving diffusion of x_0 with
 
     ᾱ_t = (1 - m_t)² / ρ_t² = (1 - m_t) / (1 - m_t + 2 s m_t),
 
 which ends in pure noise, ᾱ_T = 0. The bridge is a Markov process for a given y, and so is u_t: drawing from the
-posterior q(u_s | u_t, x_0) (:class:`~scripts.diffusion.samplers.DDPM`) *is* BBDM's reverse step, whatever timesteps
-are left out; :class:`~scripts.diffusion.samplers.DDIM` is its accelerated, non-Markovian sampler; and
-:class:`~scripts.diffusion.samplers.DPMSolverPP2M` is a faster one that BBDM does not have. So samplers work in u, and
-only the network, which reads x_t, needs :class:`BrownianBridge`.
+posterior q(u_s | u_t, x_0) (:class:`~scripts.diffusion.samplers.DDPM`) *is* BBDM's reverse step, whichever timesteps
+are skipped; :class:`~scripts.diffusion.samplers.DDIM` is its accelerated, non-Markovian sampler; and
+:class:`~scripts.diffusion.samplers.DPMSolverPP2M` is a faster one that BBDM does not have. Samplers therefore work in
+u, and only the network, which reads x_t, needs :class:`BrownianBridge`.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from scripts.diffusion.schedules import check_num_train_timesteps
 
 
 def bridge_alphas_cumprod(num_train_timesteps: int = 1000, s: float = 1.0) -> Tensor:
-    """ᾱ_t of the bridge's Gaussian part, see the module's text.
+    """Return ᾱ_t of the bridge's Gaussian part; see the module docstring.
 
     Args:
         num_train_timesteps: T.
-        s: scale of the bridge's variance, which is largest, s / 2, half way.
+        s: scale of the bridge's variance, whose maximum, s / 2, is reached half way.
 
     Returns:
         float64 ``[T]``; ᾱ_t is at index t - 1, and the last one is 0.
 
     Raises:
-        ValueError: T < 1, or s not positive and finite.
+        ValueError: T < 1, or s is not positive and finite.
     """
     check_num_train_timesteps(num_train_timesteps)
     if not 0 < s < math.inf:
@@ -47,13 +47,13 @@ def bridge_alphas_cumprod(num_train_timesteps: int = 1000, s: float = 1.0) -> Te
 
 
 class BrownianBridge(nn.Module):
-    """Maps the samplers' coordinates to the bridge's: x_t = m_t y + ρ_t u_t. TorchScript-able.
+    """Map from the samplers' coordinates to the bridge's: x_t = m_t y + ρ_t u_t. TorchScript-able.
 
     Args:
-        alphas_cumprod: of :func:`bridge_alphas_cumprod`; s is read off it.
+        alphas_cumprod: schedule made by :func:`bridge_alphas_cumprod`, which determines s.
 
     Raises:
-        ValueError: another schedule.
+        ValueError: the schedule is not a bridge's.
     """
 
     def __init__(self, alphas_cumprod: Tensor) -> None:
@@ -71,7 +71,7 @@ class BrownianBridge(nn.Module):
         self.rho = nn.Buffer(rho.float(), persistent=False)
 
     def forward(self, u: Tensor, y: Tensor, timesteps: Tensor) -> Tensor:
-        """Compute x_t from ``u`` and ``y``, both ``[B, ...]``, at ``timesteps [B]``; the last one gives ``y``."""
+        """Compute x_t from ``u`` and ``y``, both ``[B, ...]``, at ``timesteps [B]``; at the last one it is ``y``."""
         shape = [-1] + [1] * (u.ndim - 1)
         return self.m[timesteps].reshape(shape) * y + self.rho[timesteps].reshape(shape) * u
 

@@ -1,4 +1,4 @@
-"""Noise schedules as plain functions: ᾱ_t, the marginals it implies, and which timesteps a short sampler visits."""
+"""Noise schedules as plain functions: ᾱ_t, the marginals it implies, and the timesteps of a short sampler."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def linear_alphas_cumprod(num_train_timesteps: int = 1000, beta_start: float = 1e-4, beta_end: float = 2e-2) -> Tensor:
-    """ᾱ_t of the vanilla DDPM schedule: β_t grows linearly from ``beta_start`` to ``beta_end``.
+    """Return ᾱ_t of the vanilla DDPM schedule, in which β_t grows linearly from ``beta_start`` to ``beta_end``.
 
     Source: DiffuX2CT eq (1), whose β_t are those of DDPM (arXiv:2006.11239, section 4).
 
@@ -32,20 +32,20 @@ def linear_alphas_cumprod(num_train_timesteps: int = 1000, beta_start: float = 1
 
 
 def respaced_timesteps(num_train_timesteps: int, steps: int, power: float = 1.0) -> Tensor:
-    """The timesteps that a sampler of ``steps`` steps visits, from the noisiest one, T - 1, downwards.
+    """Return the timesteps that a sampler of ``steps`` steps visits, from the noisiest one, T - 1, downwards.
 
-    With ``power`` 1 the strides are equal: the "trailing" spacing of arXiv:2305.08891, Table 2. The start matters: pure
-    noise is what the network saw at T - 1, so a sampler that begins lower misreads its own input. The end is free,
-    because the last step goes from whichever timestep comes last straight to the clean data. A larger power visits
-    fewer noisy timesteps and more clean ones (2 is the quadratic spacing of DDIM, arXiv:2010.02502, appendix D.2).
+    With ``power`` 1 the strides are equal: the "trailing" spacing of arXiv:2305.08891, Table 2. The first timestep
+    matters: in training the network saw pure noise only at T - 1, so a sampler that begins lower misinterprets its own
+    input. The last one is free, because the final step goes from there straight to the clean data. A larger power
+    visits fewer noisy timesteps and more clean ones (2 is DDIM's quadratic spacing, arXiv:2010.02502, appendix D.2).
 
     Args:
         num_train_timesteps: T.
         steps: number of network evaluations, 1 <= steps <= T.
-        power: of the fraction of the way that is left, >= 1.
+        power: exponent of the remaining fraction of the way, >= 1.
 
     Returns:
-        int64 ``[steps]``, strictly decreasing; with power 1 strides differ by one at most.
+        int64 ``[steps]``, strictly decreasing; with power 1, strides differ by at most one.
 
     Raises:
         ValueError: ``steps`` is not in [1, T], or ``power`` is below 1.
@@ -59,12 +59,12 @@ def respaced_timesteps(num_train_timesteps: int, steps: int, power: float = 1.0)
         raise ValueError(f"power must be at least 1, got {power}; 1 spaces the timesteps evenly.")
     left = torch.arange(steps, 0, -1)
     wanted = num_train_timesteps * (left.double() / steps) ** power
-    # The small number undoes rounding below a whole one; where timesteps crowd, each keeps its own.
+    # 1e-6 undoes rounding errors below an integer; the maximum keeps crowded timesteps distinct.
     return torch.maximum((wanted + 1e-6).floor().long(), left) - 1
 
 
 def marginal(alphas_cumprod: Tensor, timesteps: Tensor, ndim: int) -> tuple[Tensor, Tensor]:
-    """α_t and σ_t of q(x_t | x_0) = N(α_t x_0, σ_t² I), shaped to broadcast over a batch.
+    """Return α_t and σ_t of q(x_t | x_0) = N(α_t x_0, σ_t² I), shaped to broadcast over a batch.
 
     Source: DDPM (arXiv:2006.11239) eq (4); it is DiffuX2CT eq (1) applied t times. TorchScript-able.
 
@@ -96,6 +96,6 @@ def q_sample(x0: Tensor, noise: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
 
 
 def check_num_train_timesteps(num_train_timesteps: int) -> None:
-    """Raise ValueError unless there is a timestep at all."""
+    """Raise ValueError unless there is at least one timestep."""
     if num_train_timesteps < 1:
         raise ValueError(f"num_train_timesteps must be at least 1, got {num_train_timesteps}; DDPM uses 1000.")

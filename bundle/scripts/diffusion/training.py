@@ -1,4 +1,4 @@
-"""One noisy training example of a diffusion model, for any network and parametrisation."""
+"""Prediction of a diffusion model for one noisy batch, whatever the network and parametrisation."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from torch import Tensor
 
 
 class Prediction(NamedTuple):
-    """A denoising network's answer to one noisy batch; every tensor has the shape of the clean data.
+    """Prediction of a denoising network for one noisy batch; every tensor has the shape of the clean data.
 
     Attributes:
         output: the network's raw output.
-        target: what the output should be, by the parametrisation.
+        target: the desired output under the parametrisation.
         x0: the clean data that the output implies.
     """
 

@@ -1,1 +1,1 @@
-"""From two films to a network's input: found, told apart, read, calibrated and brought into its frame."""
+"""From two films to a network's input: finding, distinguishing, reading, calibrating and rectifying them."""

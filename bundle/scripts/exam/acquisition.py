@@ -1,7 +1,7 @@
-"""How a radiograph was taken: from what its file and the options state, and from a few stated assumptions.
+"""Acquisition of a radiograph: determined by its file, the options, and a few documented assumptions.
 
-The *isocentre* of an exam is the middle of the patient that the volume is centred on; both central rays meet there. The
-*axis* of the frontal view runs along v, that of the lateral view along u (see :mod:`scripts.geometry`).
+The *isocentre* of an exam is the centre of the volume in the patient, where both central rays meet. The *axis* of the
+frontal view runs along v, that of the lateral view along u (see :mod:`scripts.geometry`).
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from scripts.io.radiograph import Radiograph
 DIRECTIONS = {"R": (0, 1), "L": (0, -1), "A": (1, 1), "P": (1, -1), "H": (2, 1), "F": (2, -1)}
 """Letters of Patient Orientation as (volume axis, sign along it)."""
 SIDES = {"frontal": ("anterior", "posterior"), "lateral": ("right", "left")}
-"""Where the source of each view can stand."""
+"""Possible sides of the source of each view."""
 HALF_BODY_MM = {"frontal": 120.0, "lateral": 170.0}
-"""Half the trunk along each view's axis: medians of 16 adult CTs, whose ranges are 104 to 141 and 134 to 196."""
+"""Half the trunk along each view's axis: medians of 16 adult CTs, with ranges of 104 to 141 and 134 to 196."""
 RELATIVE_TOLERANCE = 0.01
 """Lengths of option and file that differ by more contradict each other."""
 ANGLE_TOLERANCE_DEG = 1.0
-"""Likewise for angles."""
+"""Angles of option and file that differ by more contradict each other."""
 NEAREST_MM = 250.0
-"""No tube is nearer to the patient or the detector than the smallest C-arms', at 300 mm or more."""
+"""Shortest plausible distance from tube to patient or detector; the smallest C-arms have 300 mm or more."""
 _UNITS = {"centimetres": ("cm", 10), "metres": ("m", 1000)}
 _FARTHEST_MM = 5000.0
 _ISOCENTRIC = ("XA", "RF")
@@ -35,7 +35,7 @@ _ISOCENTRIC = ("XA", "RF")
 
 
 def _number(value: Any, low: float = -math.inf, high: float = math.inf) -> float:
-    number = float(value)  # strings too: Fire leaves `inf` one
+    number = float(value)  # also converts strings, as Fire leaves `inf` a string
     if isinstance(value, bool) or not low <= number <= high:
         raise ValueError
     return number
@@ -52,7 +52,7 @@ def _pitch(value: Any) -> tuple[float, float]:
 
 
 def _point(value: Any) -> tuple[float, float]:
-    if isinstance(value, str):  # its characters would do
+    if isinstance(value, str):  # two digits would unpack as two numbers
         raise ValueError
     row, column = (_number(x, -1e6, 1e6) for x in value)
     return (row, column)
@@ -119,25 +119,25 @@ def _parse(name: str, value: Any, where: str) -> Any:
 
 @dataclass(frozen=True)
 class Acquisition:
-    """One radiograph's place in its exam.
+    """Position of one radiograph in its exam.
 
     Attributes:
         source_to_isocentre_mm: distance from the source to the isocentre.
         source_to_detector_mm: distance from the source to the detector; both are inf for a parallel beam.
         pixel_spacing_mm: pitch on the detector between rows and between columns.
-        orientation: as :class:`~scripts.io.radiograph.Radiograph` has it: the patient direction in which the columns
-            are numbered, then that in which the rows are.
+        orientation: as in :class:`~scripts.io.radiograph.Radiograph`: the patient direction in which columns are
+            numbered, then that of the rows.
         source_side: ``"anterior"`` or ``"posterior"``, ``"right"`` or ``"left"``.
         centre: row and column, from 0 at the first pixel's centre, where the ray through the isocentre meets the image.
-        rotation_deg: by how much the patient appears turned clockwise on the image, rows running downwards.
-        angle_deg: between the central ray and the view's axis, about w; positive if the ray's anterior end is turned
-            to the left (frontal), or its left end to posterior (lateral).
-        tilt_deg: between the central ray and the axial plane; positive if the anterior (frontal) or left (lateral) end
-            is raised towards the head.
-        warnings: what was assumed or overruled.
+        rotation_deg: clockwise rotation of the patient in the image, with rows running downwards.
+        angle_deg: angle between the central ray and the view's axis, about w; positive if the ray's anterior end is
+            turned to the left (frontal), or its left end to posterior (lateral).
+        tilt_deg: angle between the central ray and the axial plane; positive if the anterior (frontal) or left
+            (lateral) end is raised towards the head.
+        warnings: assumptions and overruled statements.
 
     Raises:
-        ValueError: a value that no radiograph can have.
+        ValueError: a value is impossible for a radiograph.
     """
 
     source_to_isocentre_mm: float
@@ -157,18 +157,19 @@ class Acquisition:
         isocentre, detector = self.source_to_isocentre_mm, self.source_to_detector_mm
         if detector < isocentre or math.isinf(detector) != math.isinf(isocentre):
             raise ValueError(
-                "acquisition: the detector lies behind the isocentre, or both at infinity, but source_to_detector_mm = "
-                f"{detector:.5g} and source_to_isocentre_mm = {isocentre:.5g}; correct the option of either name"
+                "acquisition: the detector must be behind the isocentre, or both at infinity, but "
+                f"source_to_detector_mm = {detector:.5g} and source_to_isocentre_mm = {isocentre:.5g}; correct one of "
+                "these options"
             )
 
     @property
     def magnification(self) -> float:
-        """How much larger the plane of the isocentre appears on the detector than it is."""
+        """Magnification of the isocentre plane on the detector."""
         return isocentre_magnification(self.source_to_isocentre_mm, self.source_to_detector_mm)
 
 
 def acquisitions_of(geometry: BiplanarGeometry) -> dict[str, Acquisition]:
-    """The views of an exam as the case folder stores them: rows numbered along u or v, columns along w."""
+    """Return the views of an exam as stored in a case folder: rows numbered along u or v, columns along w."""
     middle = (geometry.detector_pixels - 1) / 2
     shared = Acquisition(
         source_to_isocentre_mm=geometry.source_to_isocentre_mm,
@@ -182,20 +183,19 @@ def acquisitions_of(geometry: BiplanarGeometry) -> dict[str, Acquisition]:
 
 
 def acquire_exam(radiographs: Mapping[str, Radiograph], overrides: Mapping[str, Any]) -> dict[str, Acquisition]:
-    """How each view of an exam was taken. Options win over files; one error asks for all that both leave open.
+    """Determine how each view of an exam was taken; options override files, and one error lists everything missing.
 
-    Assumed, each with a warning that gives the number: the centre of the image as ``centre``; no rotation and no
-    deviation from the axis; for modalities other than XA and RF the place where Distance Source to Patient ends; the
-    plane of the isocentre as the one that a spacing in the patient is calibrated to.
+    Some values are assumed, each with a warning that gives the number: the image's centre as ``centre``; no rotation
+    and no deviation from the axis; except for XA and RF, the end point of Distance Source to Patient; the isocentre
+    plane as the plane to which a spacing in the patient is calibrated.
 
     Args:
-        radiographs: by view.
-        overrides: options under the names of :class:`Acquisition`'s fields: a value for all views or a mapping by view;
-            None where not given.
+        radiographs: radiographs by view.
+        overrides: options named after the fields of :class:`Acquisition`, each a value for all views or a mapping by
+            view; None if not given.
 
     Raises:
-        ValueError: an unknown or impossible option, a value that does not fit the view, a distance that cannot be in
-            mm, or something missing.
+        ValueError: an option is unknown or impossible, does not fit the view, cannot be in mm, or is missing.
     """
     unknown = sorted(set(overrides) - set(_RULES))
     if unknown:
@@ -231,11 +231,11 @@ class _Assumption(NamedTuple):
 
 
 def _told(view: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that concern a view."""
+    """Return the options for a view."""
     told = {}
     for name, given in overrides.items():
         if isinstance(given, Mapping) and set(given) - set(VIEWS):
-            raise ValueError(f"--{name}: a mapping by view has the keys {' and '.join(VIEWS)}, got {dict(given)!r}")
+            raise ValueError(f"--{name}: a mapping by view needs the keys {' and '.join(VIEWS)}, got {dict(given)!r}")
         value = given.get(view) if isinstance(given, Mapping) else given
         if value is not None:
             told[name] = _parse(name, value, f"--{name}, {view} view: ")
@@ -244,7 +244,7 @@ def _told(view: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _stated(film: Radiograph, view: str) -> dict[str, Any]:
-    """What the file says."""
+    """Return the values stated in the file."""
     angle_deg, tilt_deg = _line_angles(film, view)
     values = {
         "source_to_isocentre_mm": film.source_to_patient_mm if film.modality in _ISOCENTRIC else None,
@@ -262,7 +262,7 @@ def _stated(film: Radiograph, view: str) -> dict[str, Any]:
 
 
 def _line_angles(film: Radiograph, view: str) -> tuple[float | None, float | None]:
-    """``angle_deg`` and ``tilt_deg`` of the central ray's line, whichever end the source is at."""
+    """Return ``angle_deg`` and ``tilt_deg`` of the central ray's line, whichever end the source is at."""
     if film.primary_angle_deg is None:
         return None, film.secondary_angle_deg
     turn = film.primary_angle_deg - (0 if view == "frontal" else 90)
@@ -272,7 +272,7 @@ def _line_angles(film: Radiograph, view: str) -> tuple[float | None, float | Non
 
 
 def _assumed(film: Radiograph, view: str, known: Mapping[str, Any]) -> dict[str, _Assumption]:
-    """Values for the fields that are not ``known``, and the reason for each."""
+    """Return values for the fields that are not ``known``, with the reason for each."""
     rows, columns = film.pixels.shape
     assumed = {
         "centre": _Assumption(((rows - 1) / 2, (columns - 1) / 2), "the middle of the image"),
@@ -295,10 +295,10 @@ def _assumed(film: Radiograph, view: str, known: Mapping[str, Any]) -> dict[str,
 
 
 def _isocentre(patient_mm: float, detector_mm: float, half_mm: float) -> _Assumption:
-    """The place of the patient's middle, from a Distance Source to Patient whose end the modality leaves open.
+    """Return the distance of the isocentre from a Distance Source to Patient with unspecified end point.
 
-    By DICOM PS3.3 C.8.11.5 it ends at the table or bucky. Some files give the isocentre; then there is room for half a
-    body between it and the detector.
+    By DICOM PS3.3 C.8.11.5 it ends at the table or bucky. Some files give the isocentre instead; this is assumed if
+    half a body fits between it and the detector.
     """
     stated = f"Distance Source to Patient is {patient_mm:.5g} mm"
     if detector_mm - patient_mm >= half_mm or patient_mm <= half_mm:
@@ -311,7 +311,7 @@ def _isocentre(patient_mm: float, detector_mm: float, half_mm: float) -> _Assump
 
 
 def _require_fit(name: str, value: Any, view: str, where: str) -> None:
-    """Raise ValueError if a view along this axis cannot have this orientation or source side."""
+    """Raise ValueError if a view cannot have this orientation or source side."""
     if name == "orientation":
         across = VIEWS.index(view)  # u is across a frontal view, v across a lateral one
         fits = {DIRECTIONS[letter][0] for letter in value} == {across, 2}
@@ -330,7 +330,7 @@ def _require_complete(films: Mapping[str, Radiograph], values: Mapping[str, Mapp
     wanted = []
     for name, rule in _RULES.items():
         views = [view for view in films if name not in values[view]]
-        if name == "pixel_spacing_mm":  # one in the patient is enough as soon as the distances are known
+        if name == "pixel_spacing_mm":  # a spacing in the patient suffices once the distances are known
             views = [view for view in views if films[view].object_spacing_mm is None]
         if views:
             wanted.append(f"--{name} ({' and '.join(views)}): {rule.words}, like {rule.example}")
@@ -340,7 +340,7 @@ def _require_complete(films: Mapping[str, Radiograph], values: Mapping[str, Mapp
 
 
 def _require_far(path: str, values: Mapping[str, Any], told: Mapping[str, Any]) -> None:
-    """Raise ValueError for a distance that is no distance in mm."""
+    """Raise ValueError for a distance that cannot be in mm."""
     for name in ("source_to_detector_mm", "source_to_isocentre_mm"):
         if values[name] < NEAREST_MM:
             where = f"{path}: --{name}" if name in told else f"{path}: {name}, by its header,"

@@ -1,4 +1,4 @@
-"""What of a folder belongs to an exam: told by what the files hold, not by their names."""
+"""Selection of the files of a folder that belong to an exam, by content and not by name."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from scripts.geometry import VIEWS
 from scripts.io.folders import RESULT_FILE, SUMMARY_FILE, visible
 
 ACQUISITION_FILE = "acquisition.json"
-"""With the radiographs of an exam: how they were taken, under the names of the options."""
+"""File next to the radiographs of an exam with their acquisition, keyed by option names."""
 _DISC_DIRECTORY = "DICOMDIR"
-"""PS3.10 section 8.6 fixes the name. A patient's disc has one, and beside it a viewer with pictures of its own."""
+"""Index of a DICOM medium, named by PS3.10 section 8.6. A patient disc also holds a viewer with its own pictures."""
 
 
 def radiographs(folder: Path) -> list[Path]:
-    """The radiographs at any depth below a folder, sorted; of a patient's disc only those in DICOM."""
+    """Return the radiographs at any depth below a folder, sorted; from a patient's disc only those in DICOM."""
     is_disc = any(path.name.upper() == _DISC_DIRECTORY for path in visible(folder))
     return sorted(filter(is_dicom_radiograph if is_disc else is_radiograph, _files(folder)))
 
 
 def acquisition_files(folder: Path) -> list[Path]:
-    """The acquisition files at any depth below a folder, sorted."""
+    """Return the acquisition files at any depth below a folder, sorted."""
     return sorted(path for path in _files(folder) if path.name == ACQUISITION_FILE)
 
 
 def is_one_exam(folder: Path) -> bool:
-    """Whether a folder holds an acquisition file, a radiograph, a disc, or two sub-folders with a radiograph each."""
+    """Return whether a folder holds an acquisition file, a radiograph, a disc, or two sub-folders with radiographs."""
     inside = [path for path in visible(folder) if not _is_output(path)]
     names = {path.name.upper() for path in inside}
     if {ACQUISITION_FILE.upper(), _DISC_DIRECTORY} & names or any(map(is_radiograph, inside)):
@@ -38,7 +38,7 @@ def is_one_exam(folder: Path) -> bool:
 
 
 def exams_in(folder: Path) -> list[Path]:
-    """The exams in a folder of many: folders, zips and links that lead nowhere, which fail by name; no results."""
+    """Return the exams in a folder of many: folders, zips, and broken links, which fail later; results are skipped."""
     return [path for path in visible(folder) if _may_be_exam(path) and not _is_output(path)]
 
 
@@ -47,7 +47,7 @@ def _may_be_exam(path: Path) -> bool:
 
 
 def _is_output(folder: Path) -> bool:
-    """Whether this bundle wrote a folder: a result, or the folder of a run, which holds no radiographs of its own."""
+    """Return whether this bundle wrote a folder: a result, or a run's folder without radiographs of its own."""
     if os.path.isfile(folder / RESULT_FILE):
         return True
     return os.path.isfile(folder / SUMMARY_FILE) and not radiographs(folder)
@@ -61,7 +61,7 @@ def _holds_one(folder: Path) -> bool:
 
 
 def _files(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
-    """The visible files below a folder but those of results; a link to a folder above it is not followed."""
+    """Yield the visible files below a folder except for results; links to folders above are not followed."""
     real = folder.resolve()
     if real in above or os.path.isfile(folder / RESULT_FILE):
         return

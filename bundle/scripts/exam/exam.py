@@ -1,4 +1,4 @@
-"""What is known of an exam once its radiographs are read, and how it travels with their image."""
+"""Description of an exam once its radiographs are read, attached to their image as metadata."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from scripts.geometry import VIEWS
 
 @dataclass(frozen=True)
 class FilmFile:
-    """The file of a film.
+    """File of a film.
 
     Attributes:
-        file: its path.
-        modality: DICOM's, e.g. ``"DX"``; None if the file does not say.
-        pixels: its rows and columns.
-        intensity: what the pixels mean, one of :data:`~scripts.io.radiograph.SCALES`.
+        file: path of the file.
+        modality: DICOM modality, e.g. ``"DX"``; None if the file states none.
+        pixels: rows and columns.
+        intensity: meaning of the pixels, one of :data:`~scripts.io.radiograph.SCALES`.
     """
 
     file: str
@@ -34,14 +34,14 @@ class FilmFile:
 
 @dataclass(frozen=True)
 class ViewInput:
-    """How one view became what the network sees.
+    """Processing of one view to the network's input.
 
     Attributes:
-        acquisition: how it was taken; its warnings are among those of the exam.
-        masked: share of its pixels that show neither the patient nor the air around.
-        covered: share of the network's field that it shows.
-        steps: what was done to its pixels, in words.
-        film: its file; None for line integrals in a stated geometry.
+        acquisition: acquisition of the film; its warnings are among those of the exam.
+        masked: fraction of its pixels that show neither the patient nor the surrounding air.
+        covered: fraction of the network's field that it shows.
+        steps: processing steps, in words.
+        film: file of the film; None for line integrals in a stated geometry.
     """
 
     acquisition: Acquisition
@@ -51,14 +51,14 @@ class ViewInput:
     film: FilmFile | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Flat and JSON-ready, for :meth:`from_dict`."""
+        """Return a flat, JSON-ready dictionary for :meth:`from_dict`."""
         film = {} if self.film is None else asdict(self.film)
         taken = {name: value for name, value in asdict(self.acquisition).items() if name != "warnings"}
         return {**film, **taken, "masked": self.masked, "covered": self.covered, "steps": self.steps}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ViewInput:
-        """The input that :meth:`to_dict` described."""
+        """Restore an input from :meth:`to_dict`."""
         taken = Acquisition(**{f.name: values[f.name] for f in fields(Acquisition) if f.name in values})
         film = None
         if "file" in values:
@@ -69,21 +69,21 @@ class ViewInput:
 
 @dataclass(frozen=True, eq=False)
 class Exam:
-    """What was read.
+    """Exam as read from its files.
 
     Attributes:
-        name: what the exam is called.
-        views: those that are used, frontal first.
+        name: name of the exam.
+        views: views that are used, frontal first.
         affine: RAS voxel-to-mm ``[4, 4]`` of the volume to reconstruct.
-        files: sha256 of every file, by its path.
-        options: what the user said about films, as :class:`~scripts.exam.load.FilmOptions` has it; empty for a case.
-        inputs: by view; empty for line integrals that were taken in the network's geometry.
-        headers: by view, what :class:`~scripts.io.radiograph.Radiograph` keeps of the DICOM header.
-        is_lossy: whether a file was compressed with loss.
+        files: SHA-256 of every file by path.
+        options: the user's options for films, see :class:`~scripts.exam.load.FilmOptions`; empty for a case.
+        inputs: processing by view; empty for line integrals taken in the network's geometry.
+        headers: DICOM headers by view, as kept in :class:`~scripts.io.radiograph.Radiograph`.
+        is_lossy: whether a file has lossy compression.
         truth: path of the true CT; None if it is not known.
-        truth_sha256: its digest.
-        warnings: what a reader of the result should know.
-        films: by view, the pixels ``[rows, columns]`` as read, thinned out to be shown.
+        truth_sha256: digest of the true CT.
+        warnings: notes for readers of the result.
+        films: pixels ``[rows, columns]`` by view as read, subsampled for display.
     """
 
     name: str
@@ -101,9 +101,9 @@ class Exam:
 
 
 def to_meta(exam: Exam) -> dict[str, Any]:
-    """An exam as the ``meta`` of its image, for :func:`exam_of`.
+    """Convert an exam to the ``meta`` of its image, for :func:`exam_of`.
 
-    Arrays stay arrays. The rest is one JSON text, which MONAI's collation leaves alone.
+    Arrays stay arrays. The rest is one JSON text, which MONAI's collation does not touch.
     """
     stated = {
         "views": exam.views,
@@ -121,7 +121,7 @@ def to_meta(exam: Exam) -> dict[str, Any]:
 
 
 def exam_of(image: MetaTensor) -> Exam:
-    """The exam that an image carries, collated and taken apart again or not."""
+    """Return the exam attached to an image, whether or not it was collated and decollated."""
     stated = json.loads(image.meta["exam"])
     return Exam(
         name=str(image.meta["name"]),

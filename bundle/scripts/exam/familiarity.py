@@ -1,7 +1,7 @@
-"""What the radiographs that a network was trained on look like, and how unlike them another one is.
+"""Statistics of a network's training radiographs, and the deviation of other radiographs from them.
 
-Per view a :class:`ViewStatistics` knows the mean of 16 x 16 pixels, the directions in which such pictures vary most,
-how much the thickest parts attenuate, and the distribution of the patients' line integrals in each of 16 x 16 cells.
+For each view, :class:`ViewStatistics` holds the mean of 16 x 16 pixels, the principal directions of their variation,
+the attenuation of the thickest parts, and the distribution of the patients' line integrals in each of 16 x 16 cells.
 All are pooled over random deformations of every training patient; at 25 mm per pixel they identify nobody.
 """
 
@@ -23,18 +23,18 @@ from scripts.geometry import VIEWS, BiplanarGeometry
 from scripts.io.text import write_text
 
 CELLS = 16
-"""Cells along each side of a view: coarse enough that the variance between a few dozen patients can be learnt."""
+"""Cells along each side of a view: coarse enough to estimate the variance from a few dozen patients."""
 COMPONENTS = 16
-"""Directions of variation. With 8 to 16, exchanged views are further off than the true ones for every patient left out;
-with more, a patient's own peculiarities are learnt."""
+"""Directions of variation. With 8 to 16, exchanged views deviate more than the true ones for every left-out patient;
+with more, they fit the peculiarities of individual patients."""
 KNOTS = (np.arange(21) + 0.5) / 21
-"""Probabilities of a cell's quantiles: the middles of equal shares, so that those of many cells can be pooled."""
+"""Probabilities of a cell's quantiles: the middles of equal shares, so that quantiles of many cells can be pooled."""
 PROBABILITIES = np.linspace(0, 1, 101)
-"""Of the quantiles of a whole view."""
+"""Probabilities of the quantiles of a whole view."""
 BODY = 0.1
-"""Least line integral of a patient: 5 mm of water."""
+"""Smallest line integral that counts as patient: 5 mm of water."""
 LEVEL_QUANTILE = 0.98
-"""Of a view's line integrals: its thickest parts."""
+"""Quantile of a view's line integrals that represents its thickest parts."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,14 +44,14 @@ class ViewStatistics:
     Attributes:
         mean: ``[256]`` mean of the cells' means.
         components: ``[K, 256]`` orthonormal directions of their largest variance.
-        variances: ``[K]`` along these.
+        variances: ``[K]`` variances along the components.
         residual_variance: mean variance along each of the other directions.
         level_mean: mean of the logarithm of the :data:`LEVEL_QUANTILE` quantile of a view.
-        level_std: its standard deviation.
-        distance_limit: that :data:`DISTANCE_QUANTILE` of the views of each patient do not exceed, if left out.
-        level_limit: in standard deviations; exceeded by a new patient with a probability of :data:`LEVEL_RISK`.
-        cells: ``[256, 21]`` quantiles of the pixels in each cell that show a patient, at :data:`KNOTS`.
-        occupied: ``[256]`` share of the pixels in each cell that do.
+        level_std: standard deviation of that logarithm.
+        distance_limit: distance not exceeded by :data:`DISTANCE_QUANTILE` of the views of each left-out patient.
+        level_limit: limit in standard deviations, exceeded by a new patient with probability :data:`LEVEL_RISK`.
+        cells: ``[256, 21]`` quantiles of the patient's pixels in each cell, at :data:`KNOTS`.
+        occupied: ``[256]`` fraction of the pixels in each cell that show a patient.
     """
 
     mean: np.ndarray
@@ -66,32 +66,32 @@ class ViewStatistics:
     occupied: np.ndarray = field(default_factory=lambda: np.zeros(CELLS**2))
 
     def distance(self, cell_means: np.ndarray) -> np.ndarray:
-        """Mahalanobis distance ``[...]`` of ``[..., 256]`` under probabilistic principal components.
+        """Return the Mahalanobis distance ``[...]`` of ``[..., 256]`` under probabilistic principal components.
 
         d^2 = sum_k z_k^2 / variance_k + |rest|^2 / residual_variance (Tipping and Bishop 1999).
         """
         offset = cell_means - self.mean
         along = offset @ self.components.T
-        rest = np.maximum((offset**2).sum(-1) - (along**2).sum(-1), 0)  # the file's components are rounded
+        rest = np.maximum((offset**2).sum(-1) - (along**2).sum(-1), 0)  # components from a file are rounded
         return np.sqrt((along**2 / self.variances).sum(-1) + rest / self.residual_variance)
 
     def deviation(self, level: np.ndarray) -> np.ndarray:
-        """How many standard deviations the logarithmic ``level`` is off."""
+        """Return the deviation of the logarithmic ``level`` in standard deviations."""
         return np.abs(level - self.level_mean) / self.level_std
 
     @property
     def usual_levels(self) -> tuple[float, float]:
-        """The range of line integrals of the thickest parts."""
+        """Return the usual range of line integrals of the thickest parts."""
         spread = self.level_limit * self.level_std
         return math.exp(self.level_mean - spread), math.exp(self.level_mean + spread)
 
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """The training radiographs of a network, in statistics.
+    """Statistics of the training radiographs of a network.
 
     Attributes:
-        geometry: of the network.
+        geometry: geometry of the network.
         patients: number of patients.
         views: statistics by view.
     """
@@ -101,15 +101,15 @@ class Reference:
     views: Mapping[str, ViewStatistics]
 
     def adapted(self, view: str, image: np.ndarray, covered: np.ndarray) -> np.ndarray:
-        """Give a film of unknown scale the values of training radiographs, and the air around the patient 0.
+        """Map a film of unknown scale to the values of training radiographs, with 0 in the air around the patient.
 
-        See :func:`~scripts.exam.film_values.match_quantiles` for what this destroys. For training patients left out,
-        line integrals come out wrong by 0.3 to 0.4 on average, by more where a film shows only a part of the field.
+        See :func:`~scripts.exam.film_values.match_quantiles` for the information this destroys. For left-out training
+        patients, the mean error of line integrals is 0.3 to 0.4, and more where a film shows only part of the field.
 
         Args:
-            view: its name.
-            image: ``[N, N]`` in the network's frame, growing with attenuation.
-            covered: bool ``[N, N]``, where it is known.
+            view: name of the view.
+            image: ``[N, N]`` in the network's frame, increasing with attenuation.
+            covered: bool ``[N, N]``, where the image is known.
 
         Returns:
             ``[N, N]`` float32.
@@ -119,14 +119,14 @@ class Reference:
         return np.where(air, np.float32(0), match_quantiles(image, shown, self.quantiles(view, shown)))
 
     def quantiles(self, view: str, shown: np.ndarray) -> np.ndarray:
-        """Quantiles of the training patients' line integrals in the cells that a film shows, at :data:`PROBABILITIES`.
+        """Return quantiles of training line integrals in the cells that a film shows, at :data:`PROBABILITIES`.
 
-        A cell counts as much as the film shows it and patients occupy it. Air does not count, because a film has less
-        of it than the training radiographs: beside the patient because it is smaller, above and below because a CT
+        A cell is weighted by how much of it the film shows and patients occupy. Air does not count, because a film has
+        less of it than the training radiographs: at the sides because the film is smaller, above and below because a CT
         ends there. Matching it with their air would turn its lungs into air.
 
         Args:
-            view: its name.
+            view: name of the view.
             shown: bool ``[N, N]``, where a film shows the patient.
         """
         share = F.adaptive_avg_pool2d(torch.from_numpy(shown).float()[None], CELLS).numpy().ravel()
@@ -135,19 +135,19 @@ class Reference:
         return weighted_quantiles(known.cells.ravel(), weights, PROBABILITIES)
 
     def warnings(self, images: np.ndarray, views: Sequence[str] = VIEWS) -> list[str]:
-        """What a reader of the result should know; empty if the views look familiar.
+        """Return warnings for readers of the result; empty if the views look familiar.
 
-        Two ratios are judged against their limits (see :class:`ViewStatistics`): the distance of a view's layout, and
-        how far its thickest parts are from the usual attenuation. That finds what is no radiograph of a trunk, and a
-        wrong scale. With a few dozen patients it does not find radiographs that are upside down, mirrored, or off by a
-        constant.
+        Two quantities are compared with their limits (see :class:`ViewStatistics`): the distance of a view's layout,
+        and the deviation of its thickest parts from the usual attenuation. This detects images other than radiographs
+        of a trunk, and a wrong scale. With a few dozen patients it does not detect radiographs that are upside down,
+        mirrored, or off by a constant.
 
         Args:
             images: line integrals ``[2, N, N]`` in the network's frame.
-            views: those that there are.
+            views: views that are present.
 
         Raises:
-            ValueError: images of another shape.
+            ValueError: the images have another shape.
         """
         found = []
         known = dict(zip(VIEWS, self._checked(images), strict=True))
@@ -173,7 +173,7 @@ class Reference:
         return found
 
     def write(self, path: str | Path) -> None:
-        """Write JSON for :func:`read_reference`, with five significant digits; the file appears whole or not at all."""
+        """Write JSON for :func:`read_reference` atomically, with five significant digits."""
         views = {name: {k: _rounded(v) for k, v in asdict(view).items()} for name, view in self.views.items()}
         record = {"geometry": json.loads(self.geometry.to_json()), "patients": self.patients, "views": views}
         write_text(Path(path), json.dumps(record, separators=(",", ":")))
@@ -193,19 +193,19 @@ class Reference:
         return all(self._ratios(view, pixels)[0] <= 1 for view, pixels in zip(VIEWS, images, strict=True))
 
     def _distance(self, images: np.ndarray) -> float:
-        """The distances of both views, combined."""
+        """Return the combined distance of both views."""
         return math.hypot(*(self.views[view].distance(cell_means(x)) for view, x in zip(VIEWS, images, strict=True)))
 
 
 def read_reference(path: str | Path, geometry: BiplanarGeometry | None = None) -> Reference:
-    """Read what :meth:`Reference.write` wrote.
+    """Read a file written by :meth:`Reference.write`.
 
     Args:
         path: the JSON file.
-        geometry: of the network; None accepts any.
+        geometry: geometry of the network; None accepts any.
 
     Raises:
-        ValueError: missing, damaged, or made for another geometry.
+        ValueError: the file is missing, damaged, or made for another geometry.
     """
     path = Path(path)
     remedy = "make it with reference.json from the training data"
@@ -223,18 +223,18 @@ def read_reference(path: str | Path, geometry: BiplanarGeometry | None = None) -
 
 
 def cell_means(images: np.ndarray) -> np.ndarray:
-    """Mean pixel of each cell, ``[..., 256]``, of images ``[..., N, N]``."""
+    """Return the mean pixel of each cell, ``[..., 256]``, of images ``[..., N, N]``."""
     flat = torch.from_numpy(np.ascontiguousarray(images, dtype=np.float32)).reshape(1, -1, *images.shape[-2:])
     return F.adaptive_avg_pool2d(flat, CELLS).numpy().astype(np.float64).reshape(*images.shape[:-2], CELLS**2)
 
 
 def level_of(images: np.ndarray) -> np.ndarray:
-    """Logarithm ``[...]`` of what the thickest parts of ``[..., N, N]`` attenuate."""
+    """Return the logarithm ``[...]`` of the attenuation of the thickest parts of ``[..., N, N]``."""
     return np.log(np.maximum(np.quantile(images, LEVEL_QUANTILE, axis=(-2, -1)), 1e-3))
 
 
 def weighted_quantiles(values: np.ndarray, weights: np.ndarray, probabilities: np.ndarray | float) -> np.ndarray:
-    """Quantiles of values ``[n]`` with weights ``[n]``; linear between the middles of their shares."""
+    """Return quantiles of values ``[n]`` with weights ``[n]``, linear between the middles of their shares."""
     order = np.argsort(values)
     values, weights = values[order], weights[order]
     occurs = weights > 0
@@ -243,17 +243,18 @@ def weighted_quantiles(values: np.ndarray, weights: np.ndarray, probabilities: n
 
 
 def _rounded(value: float | np.ndarray) -> Any:
-    """A JSON-ready value, rounded to five significant digits."""
+    """Return a JSON-ready value, rounded to five significant digits."""
     if isinstance(value, np.ndarray):
         return [_rounded(entry) for entry in value]
     return float(f"{value:.5g}")
 
 
 def _checked_statistics(record: Mapping[str, Any]) -> ViewStatistics:
-    """Statistics as they stand in a file.
+    """Check and convert the statistics in a file.
 
     Raises:
-        ValueError: numbers that no radiographs have; TypeError: missing or unknown ones.
+        ValueError: numbers are impossible for radiographs.
+        TypeError: entries are missing or unknown.
     """
     arrays: dict[str, Any] = {k: np.asarray(v, dtype=np.float64) for k, v in record.items()}
     known = ViewStatistics(**arrays)

@@ -1,6 +1,6 @@
-"""From the pixels of a film to attenuation: what they measure, which of them show the patient, what scale they are on.
+"""Conversion of film pixels to attenuation: linearisation, masking of everything but the patient, and scaling.
 
-Pixels grow with attenuation in all functions, except for the counts that :func:`linearise` gets.
+In all functions, pixels increase with attenuation, except for the counts given to :func:`linearise`.
 """
 
 from __future__ import annotations
@@ -17,30 +17,30 @@ from scripts.exam.surround import inside_surround
 from scripts.io.radiograph import Radiograph
 
 AIR_QUANTILE = 0.99
-"""Of the counts in the useful area: the unattenuated beam, where a hundredth of the area shows it."""
+"""Quantile of the counts in the useful area that is the open beam, if a hundredth of the area shows it."""
 SHUTTER_PIXELS, MARKER_PIXELS = 256, 1024
-"""Largest side at which shutters and markers are looked for; finer films are averaged over blocks first."""
+"""Largest side at which shutters and markers are detected; finer films are first averaged over blocks."""
 SLOPES = np.linspace(-0.14, 0.14, 29)
-"""Of shutter edges against the sides of the film: up to 8 degrees, in steps of one pixel at the edge's ends."""
+"""Slopes of shutter edges against the sides of the film: up to 8 degrees, in steps of one pixel at the ends."""
 STEP = 0.1
-"""Of values at a shutter's edge, as a share of the film's range."""
+"""Smallest step of values at a shutter's edge, as a fraction of the film's range."""
 MARKER_WIDTH = 0.03
-"""Letters and wires are thinner than this share of the film's larger side."""
+"""Largest width of letters and wires, as a fraction of the film's larger side."""
 OPEN_BEAM = 0.12
-"""Share of a film's range of values that the air around the patient does not leave."""
+"""Fraction of a film's range that contains the values of the air around the patient."""
 MIN_AREA = 0.05
-"""Shutters that would leave less of a film are a mistake, and are not believed."""
+"""Smallest fraction of a film that detected shutters may leave; otherwise they are ignored as mistakes."""
 
 
 @dataclass(frozen=True, eq=False)
 class Film:
-    """A radiograph whose pixels grow with attenuation.
+    """Radiograph with pixels that increase with attenuation.
 
     Attributes:
         pixels: ``[rows, columns]`` float32.
         is_absolute: whether they are line integrals, dimensionless; else an unknown increasing function of them.
-        steps: what was done to the file's pixels, in words.
-        warnings: what was assumed.
+        steps: processing steps, in words.
+        warnings: assumptions.
     """
 
     pixels: np.ndarray
@@ -56,11 +56,11 @@ def linearise(radiograph: Radiograph, air_value: float | None = None) -> Film:
     open beam only if the beam passes the patient somewhere; else all line integrals are too small by one constant.
 
     Args:
-        radiograph: as read.
+        radiograph: radiograph as read.
         air_value: I0, the counts of the unattenuated beam.
 
     Raises:
-        ValueError: an ``air_value`` that is not positive, or counts of which none is.
+        ValueError: ``air_value`` or all counts are not positive.
     """
     if radiograph.scale == "counts":
         return _from_counts(radiograph, air_value)
@@ -76,9 +76,9 @@ def linearise(radiograph: Radiograph, air_value: float | None = None) -> Film:
 def _from_counts(radiograph: Radiograph, air_value: float | None) -> Film:
     counts = radiograph.pixels.astype(np.float64)
     if air_value is not None and not 0 < air_value < math.inf:
-        raise ValueError(f"--air_value: counts of the unattenuated beam are positive and finite, got {air_value!r}")
+        raise ValueError(f"--air_value: counts of the open beam must be positive and finite, got {air_value!r}")
     if not counts.max() > 0:
-        raise ValueError(f"{radiograph.path}: no pixel counted anything (largest {counts.max():.4g}); export it again")
+        raise ValueError(f"{radiograph.path}: no counts are positive (largest {counts.max():.4g}); export it again")
     floor = counts[counts > 0].min() / 2
     empty = float((counts <= 0).mean())
     attenuation = -np.log(np.maximum(counts, floor))
@@ -105,21 +105,21 @@ def _from_counts(radiograph: Radiograph, air_value: float | None) -> Film:
 
 
 def useful_area(pixels: np.ndarray, shown: np.ndarray | None = None) -> np.ndarray:
-    """The pixels that show the patient or the air around, not shutters, padding or markers.
+    """Return the mask of pixels that show the patient or the surrounding air, not shutters, padding or markers.
 
-    What the file calls shutter or padding is none. Besides, these are looked for:
+    Pixels that the file declares as shutter or padding are excluded. In addition, these are detected:
 
     A *shutter* covers up to half of the film beyond one straight, almost upright or level edge. It is about as bright
     as the brightest quarter of the film, and its edge shows along 40 % of the film's side or more. A *surround* of any
     other shape has the film's lowest or highest value and ends in a step; see
-    :func:`~scripts.exam.surround.inside_surround`. Dark *padding* has
-    the lowest value, as air has; so the film must begin within a pixel along 90 % of its edge, else it passes for air.
-    A *marker* (a lead letter, burnt-in text, a ruler) is thin and far brighter than what is around it; so are wires and
-    clips. Text that is darker than the film is not found.
+    :func:`~scripts.exam.surround.inside_surround`. Dark *padding* has the lowest value, like air; to be distinguished
+    from air, the film must begin within a pixel along 90 % of its edge. A *marker* (a lead letter, burnt-in text, a
+    ruler) is thin and far brighter than its surroundings; so are wires and clips. Text that is darker than the film is
+    not detected.
 
     Args:
-        pixels: ``[rows, columns]``, growing with attenuation.
-        shown: bool ``[rows, columns]``, what the file does not call shutter or padding; None if it says nothing.
+        pixels: ``[rows, columns]``, increasing with attenuation.
+        shown: bool ``[rows, columns]``, pixels not declared as shutter or padding; None if the file declares none.
 
     Returns:
         bool ``[rows, columns]``.
@@ -140,7 +140,7 @@ def useful_area(pixels: np.ndarray, shown: np.ndarray | None = None) -> np.ndarr
 
 
 def _continued(pixels: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """The pixels, those outside replaced by the nearest ones inside: so they look like no edge and no marker."""
+    """Replace outside pixels by the nearest inside ones, so that they look like neither an edge nor a marker."""
     if inside.all():
         return pixels
     nearest = distance_transform_edt(~inside, return_distances=False, return_indices=True)
@@ -148,13 +148,13 @@ def _continued(pixels: np.ndarray, inside: np.ndarray) -> np.ndarray:
 
 
 def open_beam(image: np.ndarray, covered: np.ndarray) -> np.ndarray:
-    """The open beam beside the patient: dark pixels that reach the edge of what is covered.
+    """Return the mask of the open beam at the sides of the patient: dark pixels connected to the edge of the image.
 
-    Lungs are dark too, but the chest wall is around them; a film that cuts through a lung may lose some of it.
+    Lungs are dark too, but enclosed by the chest wall; a film that cuts through a lung may lose part of it.
 
     Args:
-        image: ``[N, N]``, growing with attenuation.
-        covered: bool ``[N, N]``, where it is known; elsewhere it repeats what is nearest.
+        image: ``[N, N]``, increasing with attenuation.
+        covered: bool ``[N, N]``, where the image is known; elsewhere it repeats the nearest pixel.
 
     Returns:
         bool ``[N, N]``.
@@ -166,19 +166,19 @@ def open_beam(image: np.ndarray, covered: np.ndarray) -> np.ndarray:
 
 
 def match_quantiles(image: np.ndarray, covered: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """Give an image the distribution of values of a reference, in the order of its own.
+    """Map the values of an image to the distribution of a reference, preserving their order.
 
-    A covered pixel's new value is the reference's quantile at its rank among the covered ones; equal pixels stay equal,
-    at their mean rank. So the result is the same for every strictly increasing transform of the image, and undoes it if
-    the untransformed image has the reference's quantiles. Pixels that are not covered are put on the same curve,
-    constant beyond its ends.
+    The new value of a covered pixel is the reference's quantile at its rank among the covered ones; equal pixels stay
+    equal, at their mean rank. The result is therefore the same for every strictly increasing transform of the image,
+    and undoes it if the untransformed image has the reference's quantiles. Pixels that are not covered are mapped by
+    the same curve, constant beyond its ends.
 
-    What this destroys is absolute attenuation. A thick and a thin patient, an inflated and a consolidated lung come out
-    with the same values if they are ordered alike, and no HU that is computed from the result is a measurement.
+    This destroys absolute attenuation. A thick and a thin patient, or an inflated and a consolidated lung, get the same
+    values if their pixels have the same order, and no HU computed from the result is a measurement.
 
     Args:
-        image: ``[N, N]``, growing with attenuation.
-        covered: bool ``[N, N]``, where it is known.
+        image: ``[N, N]``, increasing with attenuation.
+        covered: bool ``[N, N]``, where the image is known.
         reference: quantiles at even probabilities from 0 to 1, not decreasing.
 
     Returns:
@@ -192,7 +192,7 @@ def match_quantiles(image: np.ndarray, covered: np.ndarray, reference: np.ndarra
 
 
 def _right_of_padding(pixels: np.ndarray) -> np.ndarray:
-    """The columns beyond dark padding at the left side, bool ``[columns]``."""
+    """Return the columns to the right of dark padding at the left side, bool ``[columns]``."""
     low, high = _range(pixels)
     padded = (pixels <= low + STEP / 5 * (high - low)).mean(axis=0) >= 0.99
     first = int(padded.argmin())
@@ -201,7 +201,7 @@ def _right_of_padding(pixels: np.ndarray) -> np.ndarray:
 
 
 def _right_of_shutter(pixels: np.ndarray) -> np.ndarray:
-    """The pixels beyond a shutter at the left side, bool ``[rows, columns]``; all if there is no shutter."""
+    """Return the pixels to the right of a shutter at the left side, bool ``[rows, columns]``; all if there is none."""
     factor = -(-max(pixels.shape) // SHUTTER_PIXELS)
     coarse = _block_mean(pixels, factor)
     low, high = _range(coarse)
@@ -212,23 +212,23 @@ def _right_of_shutter(pixels: np.ndarray) -> np.ndarray:
     rows, columns = np.indices(pixels.shape, sparse=True)
     if step == 0:
         return columns >= 0
-    # one pixel of the search further in: edges are blurred
+    # one search pixel further in, because edges are blurred
     return columns >= (column + 1) * factor + slope * (rows - len(pixels) / 2)
 
 
 def _left_half(image: np.ndarray, slope: float) -> np.ndarray:
-    """Rows shifted so that lines of this slope stand upright where they cross the middle row; the edge repeats."""
+    """Shift rows so that lines of this slope become upright where they cross the middle row; the edge repeats."""
     rows, columns = np.indices((len(image), image.shape[1] // 2), sparse=True)
     shift = np.round(slope * (rows - len(image) / 2)).astype(int)
     return image[rows, (columns + shift).clip(0, image.shape[1] - 1)]
 
 
 def _best_edge(image: np.ndarray, bright: float) -> tuple[float, int]:
-    """The strongest upright edge that a shutter at the left could have: its mean step down, 0 if none, and its column.
+    """Return the mean step down (0 if none) and the column of the strongest upright edge of a shutter at the left.
 
     Args:
-        image: ``[rows, columns]``, in shares of the film's range.
-        bright: a shutter's least value.
+        image: ``[rows, columns]``, as fractions of the film's range.
+        bright: lowest value of a shutter.
     """
     columns = np.arange(2, image.shape[1] - 1)
     if len(columns) == 0:
@@ -246,7 +246,7 @@ def _best_edge(image: np.ndarray, bright: float) -> tuple[float, int]:
 
 
 def _markers(pixels: np.ndarray) -> np.ndarray:
-    """The pixels of markers, which are thin and bright, bool ``[rows, columns]``."""
+    """Return the mask of markers, which are thin and bright, bool ``[rows, columns]``."""
     factor = -(-max(pixels.shape) // MARKER_PIXELS)
     coarse = _block_mean(pixels, factor)
     low, high = _range(coarse)
@@ -258,12 +258,12 @@ def _markers(pixels: np.ndarray) -> np.ndarray:
 
 
 def _range(pixels: np.ndarray) -> tuple[float, float]:
-    """The lowest and highest value, ignoring one in a thousand at either end."""
+    """Return the lowest and highest value, ignoring one in a thousand at either end."""
     low, high = np.quantile(pixels, (0.001, 0.999))
     return float(low), float(high)
 
 
 def _block_mean(pixels: np.ndarray, factor: int) -> np.ndarray:
-    """Means over squares of ``factor`` pixels; the edge's pixels fill up the last ones."""
+    """Average over squares of ``factor`` pixels per side, padded with the edge's pixels."""
     missing = [(0, -n % factor) for n in pixels.shape]
     return block_reduce(np.pad(pixels, missing, mode="edge"), factor, func=np.mean)

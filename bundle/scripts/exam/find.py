@@ -1,4 +1,4 @@
-"""Finding the exams to reconstruct."""
+"""Discovery of the exams to reconstruct."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from scripts.io.refusal import refusals
 from scripts.io.text import read_json
 
 Source = str | Path | Sequence[str] | Mapping[str, str]
-"""Where one exam is; see :func:`find_exams`."""
+"""Location of one exam; see :func:`find_exams`."""
 _SUFFIXES = (".zip", ".dcm", ".dicom", ".png", ".tif", ".tiff", ".jpg", ".jpeg")
 
 
@@ -35,14 +35,15 @@ def find_exams(
 
     Args:
         input: one exam (a folder, a zip, a packed file, a list of two files, a mapping ``{frontal, lateral}``), or
-            many: a folder of such folders and zips, or a ``.json`` list of sources. None and no pair give no exam.
-        frontal: one frontal radiograph, instead of ``input``.
-        lateral: its lateral radiograph.
-        geometry_file: the geometry of that pair, JSON; needed unless the files or options tell it.
-        choice: which views are used; an exam may lack the other one.
+            many: a folder of such folders and zips, or a ``.json`` list of sources. Without it and a pair, the list is
+            empty.
+        frontal: frontal radiograph of a single exam, instead of ``input``.
+        lateral: lateral radiograph of that exam.
+        geometry_file: JSON geometry of that exam; needed unless the files or options state it.
+        choice: views to use; an exam may lack the other one.
 
     Raises:
-        ValueError: nothing there, or half a pair; the message says what is wrong.
+        ValueError: an exam does not exist, or one of its files is missing; the message says what is wrong.
     """
     pair = {"frontal": frontal, "lateral": lateral, "geometry_file": geometry_file}
     given = {name: str(path) for name, path in pair.items() if path}
@@ -74,10 +75,10 @@ def find_exams(
 
 
 def exam_name(source: Source) -> str:
-    """What an exam is called: its folder, its zip or packed file, or the folder of its two files.
+    """Return the name of an exam: that of its folder, its zip or packed file, or the folder of its two files.
 
-    Of files whose names begin with the same words, such as ``A_pa.dcm`` and ``A_lat.dcm``, these words are added: there
-    may be more of them in the folder.
+    If the names of the two files begin with the same words, as in ``A_pa.dcm`` and ``A_lat.dcm``, these words are
+    added, because the folder may hold several exams.
     """
     if isinstance(source, (str, Path)):
         path = _absolute(source)
@@ -90,18 +91,18 @@ def exam_name(source: Source) -> str:
 
 
 def _without_suffix(name: str) -> str:
-    """A name without the suffix of its kind of file: what follows another dot, as in a UID, belongs to the name."""
+    """Return a name without its file type's suffix; text after other dots, as in a UID, belongs to the name."""
     known = next((suffix for suffix in (*SUFFIXES, *_SUFFIXES) if name.lower().endswith(suffix)), "")
     return name[: len(name) - len(known)] or name
 
 
 def _absolute(path: str | Path) -> Path:
-    """The path by the names that its user gave: a link is called what it is called, wherever it leads."""
+    """Return the absolute path without resolving links, so that a link keeps its own name."""
     return Path(os.path.abspath(path))
 
 
 def _items(sources: Sequence[Source]) -> list[dict[str, Any]]:
-    """Sources with their names; of exams of one name, the second and further ones are numbered."""
+    """Return sources with their names, numbering repeated names from the second on."""
     items: list[dict[str, Any]] = []
     taken: set[str] = set()
     for source in sources:
@@ -114,12 +115,12 @@ def _items(sources: Sequence[Source]) -> list[dict[str, Any]]:
 
 
 def _folder(name: str) -> str:
-    """What a file system that ignores case makes of a name."""
+    """Return the folder name as a case-insensitive file system sees it."""
     return safe_name(name).casefold()
 
 
 def _read_list(path: Path, choice: ViewChoice) -> list[Source]:
-    """The sources in a JSON list; relative paths are relative to the file."""
+    """Read the sources in a JSON list; relative paths are relative to the file."""
     sources = read_json(path)
     if not isinstance(sources, list) or not sources:
         raise ValueError(f"{path}: expected a list of exams, got {type(sources).__name__}; see docs/radiographs.md")
@@ -133,7 +134,7 @@ def _resolved(source: Source, beside: Path) -> Source:
 
 
 def _checked(source: Any, where: str | Path, choice: ViewChoice) -> Source:
-    """Return the source if its kind is one of those allowed; raise ValueError otherwise."""
+    """Return the source; raise ValueError if its type is not allowed."""
     if isinstance(source, Mapping):
         paths, is_exam = list(source.values()), {*choice.used} <= source.keys() <= {*VIEWS, "geometry_file"}
     elif isinstance(source, (list, tuple)):

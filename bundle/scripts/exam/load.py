@@ -1,4 +1,4 @@
-"""Exams as a MONAI transform: radiographs from wherever they are to what the network sees."""
+"""MONAI transform that loads exams: from files of radiographs to the network's input."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ from scripts.io.radiograph import SCALES, Radiograph
 from scripts.io.refusal import refusals
 
 FILM_PIXELS = 1024
-"""Largest side of the film that travels along to be shown."""
+"""Largest side of the copy of a film that is kept for display."""
 MIN_COVERED = 0.9
-"""Share of the network's field that a film should show."""
+"""Fraction of the network's field that a film should show."""
 _DEPTH = {"frontal": "from front to back", "lateral": "from right to left"}
-"""The direction that a view does not show."""
+"""Direction that a view does not show."""
 
 
 @dataclass(frozen=True)
 class FilmOptions:
-    """What a user may say about films; everything that decides how one is read.
+    """User options that determine how films are read.
 
     Attributes:
         acquisition: overrides of :func:`~scripts.exam.acquisition.acquire_exam`, by option name.
-        intensity: what pixels mean, one of :data:`~scripts.io.radiograph.SCALES`, against what the file says.
+        intensity: meaning of the pixels, one of :data:`~scripts.io.radiograph.SCALES`, overriding the file.
         air_value: pixel value of the unattenuated beam, for ``counts``.
-        adapt_intensity: whether a film without an absolute scale is given the values of simulated radiographs.
-        frame: which one of a multi-frame file.
+        adapt_intensity: whether films without an absolute scale are matched to simulated radiographs.
+        frame: index in a multi-frame file.
     """
 
     acquisition: Mapping[str, Any] = field(default_factory=dict)
@@ -54,11 +54,11 @@ class FilmOptions:
 
     def __post_init__(self) -> None:
         if self.intensity not in (None, *SCALES):
-            raise ValueError(f"--intensity: what pixels mean is one of {', '.join(SCALES)}; got {self.intensity!r}")
+            raise ValueError(f"--intensity: choose one of {', '.join(SCALES)}; got {self.intensity!r}")
 
 
 class _View(NamedTuple):
-    """One radiograph in the network's frame: its pixels ``[N, N]``, where it shows them, and how it came about."""
+    """One radiograph in the network's frame: pixels ``[N, N]``, the mask of those it shows, and its processing."""
 
     pixels: np.ndarray
     covered: np.ndarray
@@ -67,30 +67,31 @@ class _View(NamedTuple):
 
 
 class _Read(NamedTuple):
-    """Line integrals ``[2, N, N]``, 0 for a view that is not used, and what is known of them."""
+    """Line integrals ``[2, N, N]``, 0 for an unused view, and their description."""
 
     line_integrals: np.ndarray
     exam: Exam
 
 
 class LoadExamd(MapTransform):
-    """Reads an exam into network units: an image ``[2, N, N]`` that carries an :class:`~scripts.exam.exam.Exam`.
+    """Loader of an exam in network units: an image ``[2, N, N]`` that carries an :class:`~scripts.exam.exam.Exam`.
 
-    The value under each key is a source, see :func:`~scripts.exam.find.find_exams`, which gives the ``name``, too; else
-    the source has one of its own. A case folder, or a mapping with a
-    ``geometry_file``, holds line integrals in a stated geometry. Any other source holds films; their geometry comes
-    from their headers, from the ``acquisition.json`` with them and from the options, and the later one wins. What was
-    not taken in the network's geometry is resampled to it. A view that is not used may be missing; its channel is 0.
+    The value under each key is a source; :func:`~scripts.exam.find.find_exams` returns sources with a ``name``, which
+    is otherwise derived from the source. A case folder, or a mapping with a ``geometry_file``, holds line integrals in
+    a stated geometry. Any other source holds films; their geometry comes from their headers, the ``acquisition.json``
+    next to them and the options, of which the later ones take precedence. Images in another geometry than the network's
+    are resampled. An unused view may be missing; its channel is 0.
 
     Args:
-        keys: where the sources are, normally ``image``.
+        keys: keys of the sources, normally ``image``.
         geometry: the exam the network was trained for.
-        options: what the user says about films.
-        reference: what the training radiographs look like; None if that is not known.
-        choice: which views are used.
+        options: the user's options for films.
+        reference: statistics of the training radiographs; None if unknown.
+        choice: views to use.
 
     Raises:
-        ValueError: unreadable, incomplete or implausible radiographs, or a geometry too far from the network's.
+        ValueError: radiographs are unreadable, incomplete or implausible, or their geometry is too far from the
+            network's.
     """
 
     def __init__(
@@ -186,7 +187,7 @@ class LoadExamd(MapTransform):
         return _Read(_stack(views, self.geometry), exam)
 
     def _view(self, radiograph: Radiograph, acquisition: Acquisition, name: str) -> _View:
-        """One film: its values understood, resampled, and adapted if they have no absolute scale."""
+        """Process one film: linearise its values, resample it, and adapt the values if they have no absolute scale."""
         radiograph = replace(radiograph, scale=self.options.intensity or radiograph.scale)
         film = linearise(radiograph, self.options.air_value)
         try:
@@ -234,7 +235,7 @@ class LoadExamd(MapTransform):
         return warnings
 
     def _centred_as(self, case: Case) -> np.ndarray:
-        """The network's grid around the middle of the case's."""
+        """Return the affine of the network's grid, centred on the case's grid."""
         affine = self.geometry.volume_affine()
         middle = [*((n - 1) / 2 for n in case.geometry.volume_shape), 1.0]
         affine[:3, 3] += (case.affine @ middle)[:3]
@@ -242,7 +243,7 @@ class LoadExamd(MapTransform):
 
 
 def _case_files(source: Source, choice: ViewChoice) -> dict[str, Path]:
-    """The files of the used views and the geometry, under a mapping's keys; empty if the source states no geometry."""
+    """Return the files of the used views and the geometry by key; empty if the source states no geometry."""
     if isinstance(source, Mapping):
         names = (*choice.used, "geometry_file") if "geometry_file" in source else ()
         return {name: Path(source[name]) for name in names}
@@ -256,7 +257,7 @@ def _case_files(source: Source, choice: ViewChoice) -> dict[str, Path]:
 
 
 def _told_by(views: Mapping[str, _View], warnings: Sequence[str]) -> dict[str, Any]:
-    """The exam's inputs, and its warnings: first those about all views, then those of each."""
+    """Return the exam's inputs and warnings: first those on all views, then those on each."""
     of_views = (warning for view in views.values() for warning in view.warnings)
     return {"inputs": {name: view.input for name, view in views.items()}, "warnings": (*warnings, *of_views)}
 
@@ -268,6 +269,6 @@ def _stack(views: Mapping[str, _View], geometry: BiplanarGeometry) -> np.ndarray
 
 
 def _shown(pixels: np.ndarray) -> np.ndarray:
-    """A film small enough to travel along."""
+    """Subsample a film for display."""
     every = -(-max(pixels.shape) // FILM_PIXELS)
     return np.ascontiguousarray(pixels[::every, ::every])

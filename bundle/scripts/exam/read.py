@@ -1,4 +1,4 @@
-"""One file of any kind, told by its content, to the radiographs in it."""
+"""Reading of the radiographs in one file of any type, recognised by its content."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from scripts.io.picture import is_picture, read_picture
 from scripts.io.radiograph import Radiograph
 
 _CLAIMS = (*SUFFIXES, ".dcm", ".dicom")
-"""Suffixes by which a file claims to be a radiograph: one that is not readable as such is damaged, not another file."""
+"""Suffixes of radiographs: an unreadable file with one of them is a damaged radiograph, not some other file."""
 _HEAD_BYTES = 2**14
-"""A DICOM file says within the first few hundred bytes what it is; a hostile one may go on saying so."""
+"""Bytes read to recognise a file: genuine DICOM needs a few hundred, and a hostile file may have any number."""
 
 
 def is_radiograph(path: Path) -> bool:
-    """Whether a file holds an image by its content, or claims to by its name.
+    """Return whether a file is an image by its content, or claims to be one by its name.
 
-    DICOM's reports, presentation states and directories hold none. A file that cannot be opened counts: reading it
-    will say why. So does a link that leads nowhere, by its name.
+    DICOM reports, presentation states and directories are not images. A file that cannot be opened, or a broken link
+    with the name of an image, counts as one: reading it will say what is wrong.
     """
     claims = path.name.lower().endswith(_CLAIMS)
     if not path.is_file():
@@ -35,7 +35,7 @@ def is_radiograph(path: Path) -> bool:
 
 
 def is_dicom_radiograph(path: Path) -> bool:
-    """Whether :func:`is_radiograph`, but neither a picture nor NIfTI."""
+    """Return whether a file meets :func:`is_radiograph`, but is neither a picture nor NIfTI."""
     if not is_radiograph(path):
         return False
     try:
@@ -61,27 +61,27 @@ def _holds_image(head: bytes) -> bool:
 def read_radiographs(path: str | Path, frame: int | None = None) -> list[Radiograph]:
     """Read the radiographs of one file: one, or both views of a packed NIfTI file.
 
-    A NIfTI image ``[X, Y]`` of line integrals is one radiograph. The caller has to know its view, and with it the
+    A NIfTI image ``[X, Y]`` of line integrals is one radiograph. The caller must know its view, which determines the
     orientation (:data:`~scripts.io.nifti_radiograph.NIFTI_ORIENTATION`). ``[X, Y, 2]`` or ``[X, Y, 1, 2]`` are a
     frontal and a lateral one.
 
     Args:
         path: DICOM (DX, CR, RF or XA, also as a secondary capture), PNG, TIFF, JPEG or NIfTI.
-        frame: which one of a multi-frame DICOM file, counted from 0.
+        frame: index from 0 in a multi-frame DICOM file.
 
     Raises:
-        ValueError: another kind of file, or a damaged or unsuitable one; the message names the file, the rule, the
-            value and the remedy.
+        ValueError: the file is of another type, damaged or unsuitable; the message names the file, the rule, the value
+            and the remedy.
     """
     path = Path(path)
     head = read_bytes(path, _HEAD_BYTES)
-    if is_dicom(head):  # first: PS3.10 section 7.1 lets its preamble be the head of a TIFF
+    if is_dicom(head):  # first, because PS3.10 section 7.1 lets the preamble be the head of a TIFF
         return [read_dicom_radiograph(path, frame)]
     if is_picture(head):
         return [read_picture(path)]
     if is_nifti(head) or path.name.lower().endswith(SUFFIXES):
         return read_nifti(path)
     raise ValueError(
-        f"{path}: starts with {head[:8]!r}, so none of the kinds that are read: DICOM (DX, CR, RF or XA), PNG, TIFF, "
-        "JPEG, NIfTI (.nii or .nii.gz); export it as one of them"
+        f"{path}: starts with {head[:8]!r}, so it is not DICOM (DX, CR, RF or XA), PNG, TIFF, JPEG or NIfTI (.nii or "
+        ".nii.gz); export it as one of these"
     )

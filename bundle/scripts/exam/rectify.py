@@ -1,8 +1,8 @@
-"""Resamples films of any size, pitch, orientation and distance to the network's frame, and says what that cannot undo.
+"""Resampling of films of any size, pitch, orientation and distance to the network's frame, and its limits.
 
-One resampling maps the plane of the isocentre onto itself. Planes before and behind it keep the film's magnification
-relative to that plane, and the direction of the central ray stays what it was: :func:`deviations` puts numbers to both.
-The losses in dB told here are the shipped model's, mean of two validation patients, by ``benchmarks/deviations.py``.
+The resampling maps the isocentre plane onto itself. Planes in front of and behind it keep the film's magnification
+relative to that plane, and the direction of the central ray does not change: :func:`deviations` quantifies both. Losses
+in dB are those of the shipped model, mean of two validation patients, measured by ``benchmarks/deviations.py``.
 """
 
 from __future__ import annotations
@@ -18,46 +18,47 @@ from scripts.geometry import VIEWS, BiplanarGeometry, centred_coordinates_mm
 from scripts.smoothing import smoothed
 
 MIN_FOOTPRINT = 0.5
-"""Share of a network pixel's footprint that the film must show."""
+"""Fraction of a network pixel's footprint that the film must show."""
 MIN_FIELD = 0.4
-"""Share of the network's field that a film must show. A square in its middle with 64, 49 and 41 % of it costs 0.3, 1.6
-and 2.6 dB, one patient 3.9 dB with 41 %."""
+"""Fraction of the network's field that a film must show. Showing only a central square of 64, 49 and 41 % of it costs
+0.3, 1.6 and 2.6 dB; one patient loses 3.9 dB at 41 %."""
 WARN_ANGLE_DEG, REFUSE_ANGLE_DEG = 2.0, 10.0
-"""A frontal view that is 2, 5, 10 and 15 degrees off costs 0.1, 0.3, 1.1 and 1.9 dB. Positioning by eye reaches five
-degrees; what is off by more than ten is an oblique view or a mistake."""
+"""Largest deviation of a view. A frontal view that is 2, 5, 10 and 15 degrees off costs 0.1, 0.3, 1.1 and 1.9 dB.
+Positioning by eye is accurate to five degrees; more than ten degrees is an oblique view or a mistake."""
 REFUSE_DISPLACEMENT = 1 / 8
-"""Share of the volume's side: 40 mm of 320 mm. A displacement of 9 mm (a chest film from 1500 mm, given to the default
-C-arm geometry) costs 1.2 dB, 26 mm (the same with its frontal view posterior-anterior) 1.4 dB, 33 mm (both sources of a
-C-arm on the other side) 1.5 dB, 43 mm (posterior-anterior from 541 mm) 2.5 dB. Warned of from one voxel."""
+"""Largest displacement as a fraction of the volume's side, 40 mm of 320 mm; warnings start at one voxel. 9 mm (a chest
+film from 1500 mm in the default C-arm geometry) costs 1.2 dB, 26 mm (the same with a posterior-anterior frontal view)
+1.4 dB, 33 mm (both sources of a C-arm on the other side) 1.5 dB, 43 mm (posterior-anterior from 541 mm) 2.5 dB."""
 FADE_MM = 20.0
-"""In the plane of the isocentre: how far beside what a film shows its repeated edge takes to become air. Films
-that lack a fifth of the field at the low or the high end of u and v cost 0.2 and 0.4 dB. An edge that is repeated
-becomes a slab of tissue, air at once an end that the body does not have; 20 mm was chosen among 10, 20 and 40 mm on the
-same two patients. Up and down the body may go on: fading there, too, helped one of them and harmed the other."""
+"""Distance in the isocentre plane over which the repeated edge of a film fades to air. Films that lack a fifth of the
+field at the low or the high end of u and v cost 0.2 and 0.4 dB. A repeated edge becomes a slab of tissue, and immediate
+air a false end of the body; 20 mm was chosen among 10, 20 and 40 mm on the same two patients. The body may continue
+upwards and downwards: fading there, too, helped one patient and harmed the other."""
 WARN_DISTANCES = 0.05
-"""By how much the distances of the two views may differ in silence; the network was trained with the same for both."""
+"""Difference between the distances of the two views that raises no warning; training used the same for both."""
 
 
 def rectify(
     pixels: np.ndarray, mask: np.ndarray, acquisition: Acquisition, view: str, geometry: BiplanarGeometry
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A film as the network's detector would have seen it, exact in the plane of the isocentre.
+    """Resample a film to the network's detector, exactly in the isocentre plane.
 
-    Where the network's pixels are larger, the film is smoothed first. Pixels outside the mask carry no weight; what it
-    does not show repeats the nearest pixel, which is right on any scale (:func:`fade_to_air` is for line integrals).
+    Where the network's pixels are larger, the film is smoothed first. Pixels outside the mask carry no weight; areas
+    that the film does not show repeat the nearest pixel, which is valid on any scale (:func:`fade_to_air` is for line
+    integrals).
 
     Args:
         pixels: ``[rows, columns]``.
-        mask: which of them show the patient or the air around, bool.
-        acquisition: how the film was taken.
+        mask: bool mask of pixels that show the patient or the surrounding air.
+        acquisition: acquisition of the film.
         view: ``"frontal"`` or ``"lateral"``.
-        geometry: of the network.
+        geometry: geometry of the network.
 
     Returns:
-        The image ``[N, N]`` float32 with axes (u, w) or (v, w), and where the film shows it, bool.
+        The image ``[N, N]`` float32 with axes (u, w) or (v, w), and the bool mask of pixels that the film shows.
 
     Raises:
-        ValueError: the film shows too little of what the network looks at.
+        ValueError: the film shows too little of the network's field.
     """
     at, pitch = film_indices(acquisition, view, geometry)
     weights = smoothed(mask.astype(np.float32), pitch, mode="constant")
@@ -79,13 +80,13 @@ def rectify(
 def fade_to_air(image: np.ndarray, covered: np.ndarray, geometry: BiplanarGeometry) -> np.ndarray:
     """Remove the slabs that :func:`rectify` makes by repeating edges, from an image of line integrals.
 
-    To the left and the right of what the film shows, the image falls to 0 within :data:`FADE_MM`, because a body ends
-    there. Up and down, where the body may go on, the edge stays repeated.
+    To the left and right of the film, the image falls to 0 within :data:`FADE_MM`, because the body ends there. Above
+    and below, where the body may continue, the edge stays repeated.
 
     Args:
         image: line integrals ``[N, N]``, axes (u, w) or (v, w).
         covered: bool ``[N, N]``, where the film shows them.
-        geometry: of the network.
+        geometry: geometry of the network.
     """
     shown = np.flatnonzero(covered.any(axis=1))
     across = np.arange(len(image))
@@ -94,7 +95,7 @@ def fade_to_air(image: np.ndarray, covered: np.ndarray, geometry: BiplanarGeomet
 
 
 def film_indices(acquisition: Acquisition, view: str, geometry: BiplanarGeometry) -> tuple[np.ndarray, np.ndarray]:
-    """Where the network's pixels lie on a film.
+    """Return the positions of the network's pixels on a film.
 
     Returns:
         Fractional row and column ``[2, N, N]`` of each pixel's centre, and a pixel's size ``[2]`` in rows and columns.
@@ -112,11 +113,11 @@ def film_indices(acquisition: Acquisition, view: str, geometry: BiplanarGeometry
 
 
 def deviations(acquisitions: Mapping[str, Acquisition], geometry: BiplanarGeometry) -> tuple[list[str], list[str]]:
-    """Measure what :func:`rectify` cannot undo; every warning and refusal states the number and its limits.
+    """Measure deviations that :func:`rectify` cannot undo; warnings and refusals state the number and its limits.
 
     Args:
-        acquisitions: by view, of those that there are.
-        geometry: of the network.
+        acquisitions: acquisitions of the views that are present.
+        geometry: geometry of the network.
 
     Returns:
         Warnings and refusals.
@@ -161,11 +162,11 @@ def deviations(acquisitions: Mapping[str, Acquisition], geometry: BiplanarGeomet
 
 
 def displacement_mm(acquisition: Acquisition, view: str, geometry: BiplanarGeometry) -> float:
-    """The distance of a point from where the network expects it, in the plane of the isocentre, after :func:`rectify`.
+    """Return how far a point is from where the network expects it, in the isocentre plane, after :func:`rectify`.
 
-    The point lies on the edge of the volume and half way from the isocentre to the volume's front or back, whichever is
-    worse. At distance D from the source to the isocentre, a plane d nearer to the source appears 1 / (1 - d / D) as
-    large as the isocentre's.
+    The point lies on the edge of the volume, half way from the isocentre to the volume's front or back, whichever is
+    worse. With distance D from the source to the isocentre, a plane d closer to the source appears 1 / (1 - d / D)
+    times as large as the isocentre plane.
     """
     seen = geometry.view(view)
     size = geometry.volume_size_mm
@@ -182,12 +183,12 @@ def displacement_mm(acquisition: Acquisition, view: str, geometry: BiplanarGeome
 
 
 def _line(acquisition: Acquisition | None, view: str) -> np.ndarray:
-    """Direction (left, anterior, superior) of the central ray's line; the view's own axis without an acquisition."""
+    """Return the direction (left, anterior, superior) of the central ray, by default the view's own axis."""
     angle, tilt = (0.0, 0.0) if acquisition is None else (acquisition.angle_deg, acquisition.tilt_deg)
     turn, rise = math.radians(angle + (0 if view == "frontal" else 90)), math.radians(tilt)
     return np.array([math.sin(turn) * math.cos(rise), math.cos(turn) * math.cos(rise), math.sin(rise)])
 
 
 def _angle_deg(first: np.ndarray, second: np.ndarray) -> float:
-    """The angle between two lines, 0 to 90."""
+    """Return the angle between two lines, 0 to 90."""
     return math.degrees(math.acos(min(1.0, abs(float(first @ second)))))

@@ -1,4 +1,4 @@
-"""Finds the radiographs of an exam, tells the frontal from the lateral view, and compares the two."""
+"""Identification of the frontal and lateral radiographs of an exam, and their comparison."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from scripts.io.radiograph import Radiograph
 from scripts.io.text import read_json
 
 NAME_WORDS = {"frontal": {"frontal", "ap", "pa"}, "lateral": {"lateral", "lat"}}
-"""Words in a file's name that tell its view, if nothing else does."""
+"""Words in a file's name that indicate its view, if nothing else does."""
 MIN_WIDTH_RATIO = 0.97
-"""A body is wider than it is deep, and so is its frontal shadow: 1.09 to 1.58 times in 16 adult CTs, 1.16 to 1.54 times
-in 60 phantoms, hence less than 1 if the views are swapped. None of these 76 exams is warned of as it is, all are once
-swapped; with grey values adapted view by view, none and 78 %. Not known for real films."""
+"""Smallest ratio of the widths of the frontal and lateral shadows. It is 1.09 to 1.58 in 16 adult CTs and 1.16 to 1.54
+in 60 phantoms, and so less than 1 if the views are swapped. Of these 76 exams none raises a warning, but all do once
+swapped; with grey values adapted per view, none and 78 %. Unknown for real films."""
 MAX_HEIGHT_OFFSET_MM = 20.0
-"""More than the estimate is off on those 76 exams: at most 6 mm, 16 mm with adapted grey values. A lateral view that
-is 10, 20 and 40 mm too high costs the shipped model 1.1, 2.8 and 5.2 dB (``benchmarks/deviations.py``)."""
+"""Limit above the error of the estimate on those 76 exams: at most 6 mm, 16 mm with adapted grey values. A lateral view
+that is 10, 20 and 40 mm too high costs the shipped model 1.1, 2.8 and 5.2 dB (``benchmarks/deviations.py``)."""
 _SEARCHED_MM = 60.0
 _NAMED = 6
 
@@ -39,11 +39,11 @@ _Source = str | Path | Sequence[str | Path] | Mapping[str, str | Path]
 
 @dataclass(frozen=True)
 class ViewChoice:
-    """Which views of an exam a network gets.
+    """Choice of the views that a network gets.
 
     Attributes:
         used: ``frontal``, ``lateral`` or both, in this order.
-        one_view: whether the network was trained to take a single one, too.
+        one_view: whether the network was also trained with a single view.
     """
 
     used: tuple[str, ...] = VIEWS
@@ -61,7 +61,7 @@ class ViewChoice:
 
     @property
     def hint(self) -> str:
-        """The end of a refusal of a missing view: what else the user can do."""
+        """End of the error for a missing view, with an alternative if there is one."""
         if not (self.is_both and self.one_view):
             return ""
         return "; this network also takes one view: choose it by " + " or ".join(f"--views {view}" for view in VIEWS)
@@ -71,14 +71,14 @@ BOTH = ViewChoice()
 
 
 def choose_views(views: str | Sequence[str], one_view: bool) -> ViewChoice:
-    """The choice of views given as a list or as one text with commas.
+    """Parse a choice of views, given as a list or as one text with commas.
 
     Args:
-        views: their names, in any order.
-        one_view: whether the network was trained to take a single one.
+        views: names of the views, in any order.
+        one_view: whether the network was trained with a single view.
 
     Raises:
-        ValueError: no such view, none, one twice, or a single one for a network that needs both.
+        ValueError: a view is unknown or repeated, there is none, or only one for a network that needs both.
     """
     wanted = [name.strip() for name in views.split(",")] if isinstance(views, str) else list(views)
     used = tuple(view for view in VIEWS if view in wanted)
@@ -95,26 +95,25 @@ def choose_views(views: str | Sequence[str], one_view: bool) -> ViewChoice:
 def find_exam(
     source: _Source, frame: int | None = None, choice: ViewChoice = BOTH
 ) -> tuple[dict[str, Radiograph], dict[str, Any]]:
-    """Read the radiographs of one exam, tell the frontal from the lateral one, and how they were taken.
+    """Read the radiographs of one exam, identify the frontal and the lateral one, and read their acquisition file.
 
-    The view of a file is what the mapping says; else what the file itself says; else what a word of its name says.
-    Where a single view is used the other one may be there or not; nothing is asked of it but that it is not another
-    patient's.
+    The view of a file is given by the mapping, else by the file itself, else by a word of its name. If only one view is
+    used, the other may be present, but must belong to the same patient.
 
     Args:
-        source: a folder or a zip with the two files, at any depth, besides any files that are no images; two files; a
-            mapping of ``frontal`` and ``lateral`` to files; or one file with both.
-        frame: which one of a multi-frame file, counted from 0.
-        choice: which views are used.
+        source: a folder or a zip with the two files at any depth, possibly among files that are not images; two files;
+            a mapping of ``frontal`` and ``lateral`` to files; or one file with both.
+        frame: index from 0 in a multi-frame file.
+        choice: views to use.
 
     Returns:
-        The views that are used, frontal first, and what an :data:`ACQUISITION_FILE` with them says, which lies wherever
-        in a folder or zip the radiographs may; files that are named one by one have none.
+        The used views, frontal first, and the content of the :data:`ACQUISITION_FILE` anywhere in the folder or zip;
+        empty for files given one by one.
 
     Raises:
-        ValueError: not exactly these views; the same image twice; two patients; views that contradict the files; a file
-            that cannot be read; two acquisition files, or one that is no JSON object. Of identities only the attribute
-            is named: logs are no place for their values.
+        ValueError: the views are not exactly these, are the same image, belong to two patients or contradict the files;
+            a file cannot be read; there are two acquisition files, or one is not a JSON object. Messages name
+            attributes of identities without values, to keep these out of logs.
     """
     if isinstance(source, Mapping):
         return _checked(_read_told(source, frame, choice), choice), {}
@@ -129,7 +128,7 @@ def find_exam(
 
 
 def _unzipped(path: Path, frame: int | None, choice: ViewChoice) -> tuple[dict[str, Radiograph], dict[str, Any]]:
-    """Read the exam in a zip; messages name the zip instead of the temporary folder."""
+    """Read the exam in a zip, with messages that name the zip instead of the temporary folder."""
     with unpacked(path) as folder:
 
         def renamed(text: str) -> str:
@@ -147,7 +146,7 @@ def _unzipped(path: Path, frame: int | None, choice: ViewChoice) -> tuple[dict[s
 
 
 def _read_acquisition(paths: Sequence[Path]) -> dict[str, Any]:
-    """What the file says; empty if there is none."""
+    """Read the acquisition file; empty if there is none."""
     if not paths:
         return {}
     if len(paths) > 1:
@@ -164,14 +163,14 @@ def _read_acquisition(paths: Sequence[Path]) -> dict[str, Any]:
 def _recognised(
     paths: Iterable[str | Path], frame: int | None, where: str | Path, choice: ViewChoice
 ) -> dict[str, Radiograph]:
-    """The views that are used, from files that nobody named by view."""
+    """Return the used views from files that are not named by view."""
     return _checked(_told_apart(_read_all(paths, frame, where, choice), choice), choice)
 
 
 def _read_all(
     paths: Iterable[str | Path], frame: int | None, where: str | Path, choice: ViewChoice
 ) -> list[Radiograph]:
-    """Read the radiographs in some files, but none if there are more files than an exam has."""
+    """Read the radiographs in some files, unless there are more files than in an exam."""
     paths = [Path(path) for path in paths]
     found = paths
     if len(paths) <= len(VIEWS):
@@ -192,7 +191,7 @@ def _read_all(
 
 
 def _told_apart(films: Sequence[Radiograph], choice: ViewChoice) -> dict[str | None, Radiograph]:
-    """Films by view, frontal first; the key is None for a film of unknown view that is not needed."""
+    """Return films by view, frontal first; the key is None for a film of unknown view that is not needed."""
     views = [film.view or _view_of_name(film.path) for film in films]
     told = dict(zip(views, films, strict=True))
     if None in told and not told.keys() >= {*choice.used}:
@@ -239,7 +238,7 @@ def _view_of_name(path: str) -> str | None:
 
 
 def _checked(films: Mapping[str | None, Radiograph], choice: ViewChoice) -> dict[str, Radiograph]:
-    """Check the files of one exam against each other, and return the views that are used."""
+    """Check the files of one exam against each other and return the used views."""
     paths, headers = ", ".join(film.path for film in films.values()), [film.header for film in films.values()]
     pixels = [film.pixels for film in films.values()]
     if len(pixels) == 2 and np.array_equal(pixels[0], pixels[1]):
@@ -263,15 +262,15 @@ def _completed(film: Radiograph, view: str) -> Radiograph:
 
 
 def disagreements(image: np.ndarray, geometry: BiplanarGeometry) -> list[str]:
-    """Warn of what two views of one patient must agree in but do not; one view alone gives no warning.
+    """Return warnings about inconsistencies between two views of one patient; empty for a single view.
 
-    The frontal shadow is the wider one, and at any height both views see the same matter: the sum over a row is, but
-    for perspective, the attenuation of one axial slice.
+    The frontal shadow is the wider one, and at any height both views see the same matter: except for perspective, the
+    sum over a row is the attenuation of one axial slice.
 
     Args:
-        image: line integrals ``[2, N, N]`` or any image that grows with them, frontal (u, w) and lateral (v, w); one
-            that is missing is zero.
-        geometry: of the network.
+        image: line integrals ``[2, N, N]`` or any image that increases with them, frontal (u, w) and lateral (v, w); a
+            missing view is zero.
+        geometry: geometry of the network.
     """
     frontal, lateral = (np.clip(view - np.percentile(view, 5), 0, None) for view in image)
     if not frontal.any() or not lateral.any():
@@ -295,7 +294,7 @@ def disagreements(image: np.ndarray, geometry: BiplanarGeometry) -> list[str]:
 
 
 def _width(body: np.ndarray) -> float:
-    """Standard deviation of a shadow across the patient's axis, in pixels."""
+    """Return the standard deviation of a shadow across the patient's axis, in pixels."""
     weights = body.sum(axis=1)
     across = np.arange(len(weights))
     mean = np.average(across, weights=weights)
@@ -303,7 +302,7 @@ def _width(body: np.ndarray) -> float:
 
 
 def _height_offset(frontal: np.ndarray, lateral: np.ndarray, most: int) -> int:
-    """Pixels by which the lateral view lies higher, from the correlation of the slopes of both profiles along w."""
+    """Return by how many pixels the lateral view is higher, from the correlation of both profiles' slopes along w."""
     first, second = (np.gradient(gaussian_filter1d(body.sum(axis=0), 1.0)) for body in (frontal, lateral))
 
     def agreement(offset: int) -> float:

@@ -1,1 +1,1 @@
-"""The network in other programs' formats."""
+"""Export of networks to other formats."""

@@ -1,4 +1,4 @@
-"""A diffusion network as ONNX files, for programs without PyTorch: what precedes a sampler's loop, and its one step."""
+"""Export of a diffusion network to ONNX: one file for the conditions before a sampler's loop, one for its step."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from scripts.io.text import strict_json
 CONDITIONER, DENOISER, NOISE, FACTS = "conditioner.onnx", "denoiser.onnx", "noise.npy", "onnx.json"
 OPSET = 18
 TRACED_BATCH, CHECKED_BATCHES = 2, (1, 3)
-"""The batch is the one free dimension: a network traced with one size of it is checked with others."""
+"""Batch sizes: only this dimension is dynamic, so a network traced with one size is checked with others."""
 TOLERANCE = 1e-4
 """Highest relative L2 difference between ONNX Runtime and PyTorch."""
 
 
 class DiffusionNetwork(Protocol):
-    """What the export asks of a network."""
+    """Diffusion network with the interface that the export needs."""
 
     image_shape: Sequence[int]
     volume_shape: Sequence[int]
@@ -39,17 +39,17 @@ class DiffusionNetwork(Protocol):
     noise: Tensor
 
     def condition(self, image: Tensor) -> list[Tensor]:
-        """What the denoiser needs of the radiographs."""
+        """Return everything the denoiser needs from the radiographs."""
 
     def first_estimate(self, condition: list[Tensor]) -> Tensor:
-        """The estimate before the first step."""
+        """Return the estimate before the first step."""
 
     def predict_x0(self, x: Tensor, timesteps: Tensor, condition: list[Tensor], estimate: Tensor) -> Tensor:
-        """The denoised volume."""
+        """Return the denoised volume."""
 
 
 class _Conditioner(nn.Module):
-    """``network.condition`` as a call, the first estimate before the rest where the network makes use of it."""
+    """Module that calls ``network.condition`` and puts the first estimate first if the network uses one."""
 
     def __init__(self, network: DiffusionNetwork) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class _Conditioner(nn.Module):
 
 
 class _Denoiser(nn.Module):
-    """``network.predict_x0``, a sampler's only view of the network, as a call."""
+    """Module that calls ``network.predict_x0``, a sampler's only access to the network."""
 
     def __init__(self, network: DiffusionNetwork) -> None:
         super().__init__()
@@ -73,30 +73,30 @@ class _Denoiser(nn.Module):
 
 
 def carries(network: DiffusionNetwork) -> bool:
-    """Whether a diffusion network makes use of an estimate: its denoiser reads more than x_t."""
+    """Return whether a diffusion network uses an estimate, i.e. its denoiser reads more than x_t."""
     return network.reads > 1
 
 
 def export_onnx(
     network: DiffusionNetwork, geometry: BiplanarGeometry, output: str | Path | None, provenance: Mapping[str, Any]
 ) -> None:
-    """Write a folder with all that a sampler needs, which appears whole or not at all.
+    """Write a folder with everything a sampler needs, atomically.
 
     ``conditioner.onnx`` maps ``image [B, 2, N, N]`` to the conditions, ``denoiser.onnx`` maps ``x [B, 1, U, V, W]``,
-    ``timesteps [B]`` int64 and the conditions to ``x0`` in [-1, 1], the parametrisation applied. With a network that
-    carries an estimate, both also have ``estimate``: the ``x0`` of the step before, at first the conditioner's.
-    ``noise.npy [1, 1, U, V, W]`` is what the network's own reconstruction starts from; ``onnx.json`` names everything.
+    ``timesteps [B]`` int64 and the conditions to ``x0`` in [-1, 1], including the parametrisation. With a network that
+    carries an estimate, both also have ``estimate``: the ``x0`` of the previous step, initially the conditioner's.
+    ``noise.npy [1, 1, U, V, W]`` is the start of the network's own reconstruction; ``onnx.json`` describes all files.
 
     Args:
-        network: on the CPU, in evaluation mode, with the interface of a diffusion network: ``condition``,
-            ``predict_x0`` and the buffers ``alphas_cumprod``, ``timesteps`` and ``noise``.
+        network: diffusion network on the CPU in evaluation mode, with ``condition``, ``predict_x0`` and the buffers
+            ``alphas_cumprod``, ``timesteps`` and ``noise``.
         geometry: the exam it was trained for.
-        output: new, empty, or an earlier export, which is replaced.
-        provenance: of the weights; goes into ``onnx.json``.
+        output: a new or empty folder, or an earlier export, which is replaced.
+        provenance: provenance of the weights, stored in ``onnx.json``.
 
     Raises:
-        ValueError: no folder or one of other things, no diffusion network, a package is not installed, or ONNX
-            Runtime computes something else than PyTorch.
+        ValueError: the folder is missing or holds something else, the network is not a diffusion network, a package is
+            not installed, or ONNX Runtime and PyTorch disagree.
     """
     if output is None:
         raise ValueError("output folder: none given; add --output DIR")
@@ -136,7 +136,7 @@ def export_onnx(
 
 
 def _example(network: DiffusionNetwork, batch: int) -> dict[str, tuple[dict[str, Tensor], dict[str, Tensor]]]:
-    """Random inputs of each file, and what PyTorch makes of them, both by name."""
+    """Return random inputs of each file and PyTorch's outputs for them, both by name."""
     generator = torch.Generator().manual_seed(batch)
     image = torch.rand(batch, *network.image_shape, generator=generator)
     x = torch.randn(batch, *network.volume_shape, generator=generator)
@@ -154,8 +154,8 @@ def _example(network: DiffusionNetwork, batch: int) -> dict[str, tuple[dict[str,
 
 def _trace(part: nn.Module, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor], path: Path) -> None:
     with warnings.catch_warnings():
-        # The shapes that the network asserts are fixed, and of the exporters only this one, which is on its way out,
-        # takes attention with the windows as a dimension of its own ("only 4D query, key, and value are supported").
+        # The shapes that the network asserts are fixed. Only this exporter, though deprecated, supports attention with
+        # a separate dimension for windows; the new one says "only 4D query, key, and value are supported".
         warnings.simplefilter("ignore", torch.jit.TracerWarning)
         warnings.simplefilter("ignore", DeprecationWarning)
         torch.onnx.export(
@@ -171,10 +171,10 @@ def _trace(part: nn.Module, inputs: Mapping[str, Tensor], outputs: Mapping[str, 
 
 
 def _largest_difference(network: DiffusionNetwork, path: Path) -> float:
-    """Relative L2 difference of ONNX Runtime's outputs from PyTorch's, the largest of all outputs and batches.
+    """Return the largest relative L2 difference between ONNX Runtime and PyTorch over all outputs and batches.
 
     Raises:
-        ValueError: it exceeds the tolerance, or is no number.
+        ValueError: the difference exceeds the tolerance or is NaN.
     """
     session = importlib.import_module("onnxruntime").InferenceSession(path, providers=["CPUExecutionProvider"])
     found = []

@@ -1,4 +1,4 @@
-"""The denoiser as a TensorRT engine, where there is TensorRT."""
+"""Acceleration of the denoiser by TensorRT, if available."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PACKAGES = ("tensorrt", "polygraphy", "onnx", "cuda")
 
 
 def missing_for_tensorrt() -> str | None:
-    """Why this machine cannot use TensorRT, in a few words; None if it can."""
+    """Return the reason why this machine cannot use TensorRT, or None if it can."""
     if not torch.cuda.is_available():
         return "torch sees no CUDA device"
     absent = [name for name in PACKAGES if find_spec(name) is None]
@@ -25,17 +25,17 @@ def missing_for_tensorrt() -> str | None:
 def with_tensorrt(
     network: nn.Module, weights: str | Path, submodule: str, precision: str = "fp16", max_batch: int = 1
 ) -> nn.Module:
-    """Return ``network``, whose ``submodule`` now runs as a TensorRT engine; without TensorRT, return it unchanged.
+    """Run ``submodule`` of ``network`` as a TensorRT engine and return the network, unchanged without TensorRT.
 
-    The first call builds the engine, which takes minutes, and keeps it beside the weights, whose digest is part of its
-    name. If that fails, or a batch is larger than planned, MONAI logs it and PyTorch computes.
+    The first call builds the engine, which takes minutes, and saves it next to the weights; its name includes their
+    digest. If that fails, or a batch is larger than planned, MONAI logs it and PyTorch computes.
 
     Args:
-        network: with its weights, on the GPU, in evaluation mode; its inputs must be float32 (no autocast).
-        weights: their file.
-        submodule: its name; the module's ``forward`` takes tensors and lists of them, all with the batch first.
+        network: network with its weights, on the GPU, in evaluation mode; inputs must be float32 (no autocast).
+        weights: file of the weights.
+        submodule: name of the submodule; its ``forward`` takes tensors and lists of tensors, all with the batch first.
         precision: ``fp32``, ``tf32``, ``fp16`` or ``bf16``.
-        max_batch: highest batch that the engine is planned for.
+        max_batch: largest batch that the engine is planned for.
     """
     reason = missing_for_tensorrt()
     if reason is not None:
@@ -45,7 +45,7 @@ def with_tensorrt(
         "precision": precision,
         "dynamic_batchsize": [1, max_batch, max_batch],
         "fallback": True,
-        # torch's newer exporter takes attention over 4D tensors only.
+        # torch's newer exporter supports attention over 4D tensors only.
         "export_args": {"dynamo": False},
     }
     path = f"{weights}.{sha256(weights)[:12]}.{precision}-{max_batch}"
@@ -53,5 +53,5 @@ def with_tensorrt(
 
 
 def requested_precision(network: nn.Module, submodule: str, precision: str) -> str | None:
-    """``precision`` if :func:`with_tensorrt` asked for an engine; whether it could be built shows at the first call."""
+    """Return ``precision`` if :func:`with_tensorrt` requested an engine, which is built only at the first call."""
     return precision if hasattr(network.get_submodule(submodule), "_trt_compiler") else None

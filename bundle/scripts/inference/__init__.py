@@ -1,1 +1,1 @@
-"""How a network is called to reconstruct: its inputs, its weights, its arithmetic, the sampler's loop."""
+"""Reconstruction by a network: inputs, weights, precision, and the sampler's loop."""

@@ -1,4 +1,4 @@
-"""From data set items to the network's inputs and targets, on the device: measured radiographs."""
+"""Preparation of batches of measured radiographs as network inputs and targets, on the device."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from scripts.intensity import hu_to_network, radiograph_to_network
 def prepare_measured(
     batch: dict[str, Tensor], device: torch.device, non_blocking: bool = False, **_: Any
 ) -> tuple[Tensor, Tensor | None]:
-    """Radiographs from the batch itself: ``image`` (line integrals) and, where known, ``hu`` become (image, x0)."""
+    """Convert ``image`` (line integrals) and, if known, ``hu`` of a batch to (image, x0)."""
     image = radiograph_to_network(batch["image"].to(device, non_blocking=non_blocking))
     hu = batch.get("hu")
     return image, None if hu is None else hu_to_network(hu.to(device, non_blocking=non_blocking))
@@ -24,10 +24,10 @@ def prepare_measured(
 
 @dataclass(frozen=True)
 class KeepViews:
-    """Lets a network see only some views: the channel of every other one becomes zero.
+    """Restriction of a network's input to some views: the channels of all others become zero.
 
     Args:
-        views: those to keep.
+        views: views to keep.
         prepare: makes (image, x0).
     """
 
@@ -37,7 +37,7 @@ class KeepViews:
     def __call__(
         self, batch: dict[str, Tensor], device: torch.device, non_blocking: bool = False, **kwargs: Any
     ) -> tuple[Tensor, Tensor | None]:
-        """Image ``[B, 2, N, N]`` and the target as it is."""
+        """Return the image ``[B, 2, N, N]`` and the unchanged target."""
         image, x0 = self.prepare(batch, device, non_blocking, **kwargs)
         lost = torch.tensor([view not in self.views for view in VIEWS], device=image.device)
         return image.masked_fill(lost[:, None, None], 0.0), x0

@@ -1,4 +1,4 @@
-"""What the inferers ask of a network; they know no class of networks."""
+"""Interfaces of networks that the inferers use, independent of network classes."""
 
 from __future__ import annotations
 
@@ -8,45 +8,45 @@ from torch import Tensor
 
 
 class DirectNetwork(Protocol):
-    """Maps radiographs to volumes in one evaluation."""
+    """Network that maps radiographs to volumes in one evaluation."""
 
     def __call__(self, image: Tensor, /) -> Tensor:
-        """Volumes ``[B, 1, U, V, W]`` of images ``[B, 2, N, N]``."""
+        """Return volumes ``[B, 1, U, V, W]`` for images ``[B, 2, N, N]``."""
         ...
 
 
 class DenoisingNetwork(Protocol):
-    """A diffusion network as a trainer calls it."""
+    """Diffusion network as called by a trainer."""
 
     def __call__(self, image: Tensor, x: Tensor, timesteps: Tensor, estimate: Any = None, /) -> Tensor:
-        """The raw output for noisy volumes ``x [B, 1, U, V, W]`` at ``timesteps [B]``, given an estimate or none."""
+        """Return the raw output for noisy volumes ``x [B, 1, U, V, W]`` at ``timesteps [B]``."""
         ...
 
 
 class DiffusionNetwork(Protocol):
-    """A diffusion network as a sampler calls it.
+    """Diffusion network as called by a sampler.
 
     Attributes:
-        volume_shape: of one volume, ``[1, U, V, W]``.
+        volume_shape: shape of one volume, ``[1, U, V, W]``.
     """
 
     volume_shape: list[int]
 
     def condition(self, image: Tensor, /) -> list[Tensor]:
-        """All that the network needs to know of ``image [B, 2, N, N]``, once per reconstruction."""
+        """Return everything the network needs from ``image [B, 2, N, N]``, once per reconstruction."""
         ...
 
     def first_estimate(self, condition: list[Tensor], /) -> Tensor:
-        """The estimate ``[B, 1, U, V, W]`` for the first step."""
+        """Return the estimate ``[B, 1, U, V, W]`` for the first step."""
         ...
 
     def predict_x0(self, x: Tensor, timesteps: Tensor, condition: list[Tensor], estimate: Tensor, /) -> Tensor:
-        """The clean volumes that the network sees in ``x [B, 1, U, V, W]``."""
+        """Return the clean volumes predicted from ``x [B, 1, U, V, W]``."""
         ...
 
 
 class Upsampler(Protocol):
-    """Draws volumes on a grid that is finer by a factor.
+    """Network that resamples volumes to a grid that is finer by a factor.
 
     Attributes:
         factor: output voxels per cell of the evidence along each axis.
@@ -59,12 +59,12 @@ class Upsampler(Protocol):
     halo: int
 
     def __call__(self, evidence: Tensor, /) -> Tensor:
-        """``[B, 1, f U, f V, f W]`` of ``evidence [B, C, U, V, W]``."""
+        """Return ``[B, 1, f U, f V, f W]`` for ``evidence [B, C, U, V, W]``."""
         ...
 
 
 class SuperResolvingNetwork(Protocol):
-    """A diffusion network on a coarse grid, and an upsampler that draws its volumes finer in a few passes.
+    """Diffusion network on a coarse grid with an upsampler that refines its volumes in a few passes.
 
     Attributes:
         passes: how often the upsampler runs.
@@ -74,50 +74,50 @@ class SuperResolvingNetwork(Protocol):
 
     @property
     def base(self) -> DiffusionNetwork:
-        """Samples the coarse volumes."""
+        """Network that samples the coarse volumes."""
         ...
 
     @property
     def upsampler(self) -> Upsampler:
-        """Draws them finer."""
+        """Network that refines them."""
         ...
 
     def coarse_image(self, image: Tensor, /) -> Tensor:
-        """The radiographs ``image [B, 2, N, N]`` as the base takes them."""
+        """Return the radiographs ``image [B, 2, N, N]`` as the base reads them."""
         ...
 
     def start(self, coarse: Tensor, /) -> Tensor:
-        """The volume that the first pass improves, of ``coarse [B, 1, U, V, W]``."""
+        """Return the volume that the first pass refines, given ``coarse [B, 1, U, V, W]``."""
         ...
 
     def evidence(self, image: Tensor, volume: Tensor, /) -> Tensor:
-        """What the upsampler reads in the next pass, ``[B, C, U, V, W]``."""
+        """Return the input ``[B, C, U, V, W]`` of the upsampler's next pass."""
         ...
 
 
 class FewStepNetwork(DiffusionNetwork, Protocol):
-    """A diffusion network with a sampler of its own."""
+    """Diffusion network with a built-in sampler."""
 
     def reconstruct_from(self, x: Tensor, condition: list[Tensor], /) -> Tensor:
-        """Volumes ``[B, 1, U, V, W]`` drawn in a few steps from noise ``x`` of that shape."""
+        """Sample volumes ``[B, 1, U, V, W]`` in a few steps from noise ``x`` of the same shape."""
         ...
 
 
 class RefiningNetwork(SuperResolvingNetwork, Protocol):
-    """A super-resolving network as a trainer calls it: tiles of one pass."""
+    """Super-resolving network as called by a trainer, which trains on tiles of one pass."""
 
     @property
     def base(self) -> FewStepNetwork:
-        """Draws the coarse volumes."""
+        """Network that samples the coarse volumes."""
         ...
 
     def __call__(self, image: Tensor, volume: Tensor, corners: Tensor, side: int, /) -> Tensor:
-        """Tiles ``[K B, 1, f side, f side, f side]`` of the pass that improves ``volume``.
+        """Compute tiles ``[K B, 1, f side, f side, f side]`` of the pass that refines ``volume``.
 
         Args:
             image: ``[B, 2, N, N]``.
             volume: ``[B, 1, f U, f V, f W]``.
             corners: lowest cell of each tile ``[K, 3]``.
-            side: of the tiles, in cells.
+            side: side of the tiles, in cells.
         """
         ...

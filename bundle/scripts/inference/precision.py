@@ -1,4 +1,4 @@
-"""The arithmetic that a network is evaluated in."""
+"""Numerical precision in which a network is evaluated."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import torch
 
 
 def mixed_precision(device: torch.device, enabled: bool) -> AbstractContextManager:
-    """bfloat16 autocast on any device; MONAI's engines only offer CUDA's."""
+    """Return bfloat16 autocast for any device; MONAI's engines support only CUDA's."""
     return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
 
 
 def bfloat16_pays(device: torch.device) -> bool:
-    """Whether a device computes bfloat16 convolutions natively; a CPU that does not takes hundreds of times as long.
+    """Return whether a device computes bfloat16 convolutions natively; other CPUs take hundreds of times as long.
 
-    oneDNN decides for a CPU. The question is private to PyTorch: where it is missing, the answer is no.
+    For a CPU, oneDNN decides. PyTorch's query is private: if it is missing, the answer is no.
     """
     supported_by_cpu = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
     return device.type != "cpu" or bool(supported_by_cpu())

@@ -1,4 +1,4 @@
-"""Volumes too large for a network at once, done tile by tile."""
+"""Tiled evaluation of networks on volumes that are too large to process at once."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ _FEW = 8
 def in_tiles(
     network: Callable[[Tensor], Tensor], volume: Tensor, tile: int, halo: int, factor: int = 1, stride: int = 1
 ) -> Tensor:
-    """``network(volume)`` up to rounding, computed in cubes so that memory grows with the tile, not with the volume.
+    """Compute ``network(volume)``, up to rounding, in cubes, so that memory grows with the tile and not the volume.
 
-    The network sees every tile with ``halo`` voxels around it, fewer at the volume's border, where it pads as it would
-    pad the whole volume; its output in the halo is thrown away. MONAI's sliding windows cannot do that: they weight
-    all windows alike, but the outer voxels of a tile count at the volume's border and must not count inside it.
+    The network sees every tile with ``halo`` voxels around it, fewer at the volume's border, where it pads as for the
+    whole volume; its output in the halo is discarded. MONAI's sliding windows cannot do this: they weight all windows
+    alike, whereas the outer voxels of a tile count at the volume's border, but must not count inside it.
 
     Args:
-        network: maps ``[B, C, U, V, W]`` to ``[B, C', f U, f V, f W]``, f being ``factor``.
+        network: maps ``[B, C, U, V, W]`` to ``[B, C', f U, f V, f W]``, where f is ``factor``.
         volume: ``[B, C, U, V, W]``; its batch is not split.
         tile: voxels of ``volume`` along each side of a tile; the last ones may be smaller.
-        halo: how many voxels around an input voxel its output depends on.
+        halo: number of voxels around an input voxel that affect its output.
         factor: output voxels per input voxel along each axis.
-        stride: what the network gives depends on positions modulo so many voxels; tiles begin at multiples of it.
+        stride: tiles start at multiples of it, because the network downsamples by this factor.
 
     Raises:
-        ValueError: the tile has no voxels, the halo is negative, or they are no multiples of the stride.
+        ValueError: the tile has no voxels, the halo is negative, or either is not a multiple of the stride.
     """
     if tile < 1 or halo < 0 or tile % stride or halo % stride:
         raise ValueError(
@@ -58,5 +58,5 @@ def in_tiles(
 
 
 def _box(starts: Sequence[int], ends: Sequence[int], factor: int = 1) -> tuple[slice, ...]:
-    """All channels of a box of voxels, on a grid finer by ``factor``."""
+    """Return the slices of a box of voxels with all channels, on a grid finer by ``factor``."""
     return (slice(None), slice(None), *(slice(factor * s, factor * e) for s, e in zip(starts, ends, strict=True)))

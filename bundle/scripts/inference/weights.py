@@ -1,4 +1,4 @@
-"""Loading weights strictly: an untrained or wrongly matched network never reconstructs anything."""
+"""Strict loading of weights, so that no untrained or mismatched network reconstructs anything."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def load_weights(network: nn.Module, path: str | Path) -> nn.Module:
-    """Fill ``network`` from a raw ``state_dict`` file and put it into evaluation mode.
+    """Load a raw ``state_dict`` file into ``network`` and set evaluation mode.
 
     Raises:
-        ValueError: no such file, not a state_dict, or weights of another network or geometry; the message says which.
+        ValueError: the file is missing, not a state_dict, or holds weights of another network or geometry; the message
+            says which.
     """
     return filled(network, Path(path), read_state(network, Path(path))).eval()
 
 
 def read_state(network: nn.Module, path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a raw ``state_dict`` file, on the network's device.
+    """Read the tensors of a raw ``state_dict`` file to the network's device.
 
     Raises:
-        ValueError: no such file, a damaged one, or not a state_dict of dense tensors of real numbers.
+        ValueError: the file is missing, damaged, or not a state_dict of dense tensors of real numbers.
     """
     if not path.is_file():
         raise ValueError(f"{path}: no weights; train them with train.json, or give the file with --weights")
@@ -37,7 +38,7 @@ def read_state(network: nn.Module, path: Path) -> dict[str, torch.Tensor]:
     for name, value in state.items():
         if not _is_plain(value):
             raise ValueError(
-                f"{path}: weights are dense tensors of real numbers, {name!r} is {_kind(value)}; "
+                f"{path}: weights must be dense tensors of real numbers, but {name!r} is {_kind(value)}; "
                 "save the state_dict of a network that is not quantised"
             )
     return state
@@ -58,10 +59,10 @@ def _kind(value: Any) -> str:
 
 
 def filled(network: nn.Module, path: Path, state: dict[str, torch.Tensor]) -> nn.Module:
-    """``network`` with the tensors that were read from ``path``.
+    """Load the tensors read from ``path`` into ``network`` and return it.
 
     Raises:
-        ValueError: they belong to another network or geometry, or are not finite.
+        ValueError: the tensors belong to another network or geometry, or are not finite.
     """
     _check_match(path, network.state_dict(), state)
     network.load_state_dict(state)
@@ -87,15 +88,15 @@ def _check_match(path: Path, expected: dict[str, torch.Tensor], state: dict[str,
     ours, theirs = expected.get("geometry"), state.get("geometry")
     if ours is not None and theirs is not None and not torch.equal(ours.cpu().double(), theirs.cpu().double()):
         raise ValueError(
-            f"{path}: weights were trained for geometry {theirs.tolist()}, the configuration says {ours.tolist()} "
+            f"{path}: weights were trained for geometry {theirs.tolist()}, but the configuration has {ours.tolist()} "
             "(source to isocentre and detector in mm, pixels, pitch, volume shape, spacing, source sides)"
         )
-    learned = [k for k in state if k != "geometry"]  # a parallel beam's distances are infinite
+    learned = [k for k in state if k != "geometry"]  # the distances of a parallel beam are infinite
     broken = [k for k in learned if not torch.isfinite(state[k].to(expected[k].dtype)).all()]
     if broken:
         raise ValueError(f"{path}: {len(broken)} tensors hold NaN or infinity, e.g. {broken[0]}; train again")
 
 
 def _accepted(dtype: torch.dtype) -> tuple[torch.dtype, ...]:
-    """The types of a file that fill a tensor of ``dtype``."""
+    """Return the types in a file that may be loaded into a tensor of ``dtype``."""
     return FLOATS if dtype in FLOATS else (dtype,)

@@ -1,1 +1,1 @@
-"""Files: case folders, NIfTI, pictures, archives, text; written whole or not at all, read with checks."""
+"""Files: case folders, NIfTI, pictures, archives and text, written atomically and read with checks."""

@@ -1,4 +1,4 @@
-"""Unpacks zip archives into a temporary folder, with bounds on what they may hold."""
+"""Unpacking of zip archives into a temporary folder, with bounds on their content."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from scripts.io.intake import read_bytes
 
 MAX_ENTRIES = 1000
 MAX_UNPACKED_BYTES = 2**30
-"""Of all entries together, counted while they are unpacked: what an archive says about itself is not believed."""
+"""Limit on all entries together, counted while unpacking, since the sizes stated by an archive are not trusted."""
 MAX_DEPTH = 32
-"""Parts of an entry's path: Python makes and removes nested folders by recursion, which a deep path exhausts."""
+"""Limit on the parts of an entry's path: Python creates and removes nested folders recursively."""
 _CHUNK = 2**20
 _MAX_DIRECTORY_BYTES = 4 * 2**20
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-"""Methods whose decompressor can be stopped; the others deliver a chunk of any size at once."""
+"""Compression methods that deliver bounded chunks; the others return a chunk of any size at once."""
 
 
 @contextmanager
 def unpacked(path: str | Path) -> Iterator[Path]:
-    """A temporary folder with the files of a zip, under their own names; hidden files are left out.
+    """Unpack a zip into a temporary folder under the original names, without hidden files.
 
     Raises:
-        ValueError: not a readable zip; too many or too large entries; an entry that is encrypted, not a plain file, a
-            second one of its name, itself an archive, too deep in folders, or that would land outside the folder.
+        ValueError: the zip is unreadable, or has too many or too large entries; or an entry is encrypted, not a plain
+            file, a duplicate, itself an archive, nested too deeply, or would be written outside the folder.
     """
     path = Path(path)
     data = read_bytes(path)
@@ -46,7 +46,7 @@ def unpacked(path: str | Path) -> Iterator[Path]:
 
 
 class _Bounded(io.BytesIO):
-    """Refuses to hand out a directory of millions of entries, which ``zipfile`` reads in one piece."""
+    """Stream that refuses a directory of millions of entries, which ``zipfile`` would read in one piece."""
 
     def read(self, size: int | None = -1) -> bytes:
         data = super().read(size)
@@ -58,7 +58,7 @@ class _Bounded(io.BytesIO):
 def _unpack(path: Path, archive: zipfile.ZipFile, folder: Path) -> None:
     entries = [entry for entry in archive.infolist() if not entry.filename.endswith("/") and not _of_macos(entry)]
     if len(entries) > MAX_ENTRIES:
-        raise ValueError(f"{path}: holds {len(entries)} files, at most {MAX_ENTRIES} may; pack one exam alone")
+        raise ValueError(f"{path}: holds {len(entries)} files, at most {MAX_ENTRIES} are accepted; pack only one exam")
     left = MAX_UNPACKED_BYTES
     for entry in entries:
         name = _safe_path(path, entry)
@@ -69,13 +69,13 @@ def _unpack(path: Path, archive: zipfile.ZipFile, folder: Path) -> None:
                 left -= len(chunk)
                 if left < 0:
                     raise ValueError(
-                        f"{path}: unpacks to more than {MAX_UNPACKED_BYTES} bytes; pack the two radiographs alone"
+                        f"{path}: unpacks to more than {MAX_UNPACKED_BYTES} bytes; pack only the two radiographs"
                     )
                 file.write(chunk)
 
 
 def _of_macos(entry: zipfile.ZipInfo) -> bool:
-    """Whether macOS added an entry: a twin of another one, whose name may end in ``.zip`` again."""
+    """Return whether macOS added an entry: a twin of another one, which may also be named ``.zip``."""
     return entry.filename.startswith("__MACOSX/")
 
 
@@ -104,22 +104,22 @@ def _unreadable(path: Path, error: Exception) -> ValueError:
 
 
 def _safe_path(path: Path, entry: zipfile.ZipInfo) -> PurePosixPath:
-    """The path of an entry in the folder; raises ValueError for anything but a plain file inside it."""
+    """Return the path of an entry in the folder; raise ValueError for anything but a plain file inside it."""
     name = PurePosixPath(entry.filename)
     drive = PureWindowsPath(entry.filename).drive
     if name.is_absolute() or ".." in name.parts or not name.parts or drive or "\\" in entry.filename:
         raise ValueError(f"{path}: entry {entry.filename!r} could leave the folder it is unpacked to; pack plain names")
     if len(name.parts) > MAX_DEPTH:
         raise ValueError(
-            f"{path}: an entry's path has {len(name.parts)} parts, at most {MAX_DEPTH} may; pack without folders"
+            f"{path}: an entry's path has {len(name.parts)} parts, at most {MAX_DEPTH} are accepted; pack no folders"
         )
     kind = stat.S_IFMT(entry.external_attr >> 16)
     if kind not in (0, stat.S_IFREG):
-        raise ValueError(f"{path}: entry {entry.filename!r} is a link or device; pack the file that it stands for")
+        raise ValueError(f"{path}: entry {entry.filename!r} is a link or device; pack the file itself")
     if entry.flag_bits & 1:
         raise ValueError(f"{path}: entry {entry.filename!r} is encrypted; pack it without a password")
     if entry.compress_type not in _METHODS:
-        raise ValueError(f"{path}: entry {entry.filename!r} is not packed by the usual method, deflate; pack it so")
+        raise ValueError(f"{path}: entry {entry.filename!r} is not packed by deflate, the usual method; pack it again")
     if name.suffix.lower() == ".zip":
         raise ValueError(f"{path}: entry {entry.filename!r} is itself an archive; pack the radiographs, not the zip")
     return name

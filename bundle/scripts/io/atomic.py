@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all, however many processes write them."""
+"""Atomic writing of files and folders, safe with any number of processes."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from scripts.io.refusal import write_refusals
 _HOST = f"{zlib.crc32(socket.gethostname().encode()):08x}"
 _SCRATCH = re.compile(r"\.partial-([0-9a-f]{8})-(\d+)-[0-9a-f]{8}-")
 _STALE_SECONDS = 24 * 3600
-"""Nothing takes so long to write. Whether a process of another host still runs, only time tells."""
+"""Age at which a scratch path of another host counts as abandoned; no write takes this long."""
 
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A scratch path beside ``path``, same suffixes, that takes its name when the block succeeds.
+    """Provide a scratch path next to ``path``, with the same suffixes, and rename it when the block succeeds.
 
-    Of several processes the last one wins. What a killed process left behind is swept away by the next one.
+    Of several processes the last one wins. The next process removes the leftovers of a killed one.
 
     Raises:
         ValueError: the file system refuses.
@@ -42,18 +42,18 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 def require_writable(folder: Path) -> None:
-    """Raise ValueError if nothing can be written to ``folder``, which may not exist yet; call this before long work."""
+    """Raise ValueError if ``folder``, which may not exist yet, is not writable; call this before long work."""
     place = next(place for place in (folder.absolute(), *folder.absolute().parents) if os.path.exists(place))
     if not place.is_dir():
         raise ValueError(
             f"{place}: a file, so there is no folder {folder} to write to; choose another or move the file"
         )
     if not os.access(place, os.W_OK | os.X_OK):
-        raise ValueError(f"{place}: may not be written to; correct its permissions or choose another folder")
+        raise ValueError(f"{place}: is not writable; correct its permissions or choose another folder")
 
 
 def require_replaceable(path: Path, known_by: str) -> None:
-    """Raise ValueError if :func:`whole_folder` would refuse ``path``; call this before work that would be in vain."""
+    """Raise ValueError if :func:`whole_folder` would refuse ``path``; call this before long work."""
     require_writable(path.parent)
     if _is_somebody_elses(path, known_by):
         raise ValueError(f"{path}: exists and holds no {known_by}, so it is not replaced; write elsewhere or remove it")
@@ -61,17 +61,17 @@ def require_replaceable(path: Path, known_by: str) -> None:
 
 @contextmanager
 def whole_folder(path: Path, known_by: str) -> Iterator[Path]:
-    """A new scratch folder beside ``path`` that takes its place when the block succeeds, an older one included.
+    """Provide a new scratch folder next to ``path``, and replace ``path`` by it when the block succeeds.
 
-    Parents are made. Of several processes the last one wins. What a killed process left behind is swept away by the
-    next one.
+    Parents are created. Of several processes the last one wins. The next process removes the leftovers of a killed one.
 
     Args:
-        path: where the folder goes.
-        known_by: a file below it that shows what it is: nothing without it is replaced, for it is somebody's data.
+        path: destination of the folder.
+        known_by: file in the folder that identifies it; an existing folder without it is somebody's data and is never
+            replaced.
 
     Raises:
-        ValueError: something else is there, or the file system refuses.
+        ValueError: ``path`` holds something else, or the file system refuses.
     """
     require_replaceable(path, known_by)
     _sweep(path.parent)
@@ -86,7 +86,7 @@ def whole_folder(path: Path, known_by: str) -> Iterator[Path]:
 
 
 def _publish(partial: Path, path: Path, known_by: str) -> None:
-    """Give the folder ``partial`` the name ``path``; other processes may do the same with theirs at any moment."""
+    """Rename the folder ``partial`` to ``path``; other processes may do the same at any moment."""
     while True:
         require_replaceable(path, known_by)
         try:
@@ -100,7 +100,7 @@ def _publish(partial: Path, path: Path, known_by: str) -> None:
 
 @contextmanager
 def _moved_aside(path: Path) -> Iterator[None]:
-    """Whatever is at ``path`` makes room for the block; it is deleted afterwards, or comes back if the block fails."""
+    """Move ``path`` aside during the block; delete it afterwards, or restore it if the block fails."""
     old = _scratch(path)
     with suppress(FileNotFoundError):
         os.rename(path, old)
@@ -115,7 +115,7 @@ def _moved_aside(path: Path) -> Iterator[None]:
 
 
 def _is_somebody_elses(path: Path, known_by: str) -> bool:
-    """Whether anything but an empty folder or one with ``known_by`` is there; asked again if it changes meanwhile."""
+    """Return whether ``path`` is anything but an empty folder or one with ``known_by``; retry if it changes."""
     while (seen := _identity(path)) is not None:
         with suppress(FileNotFoundError):
             other = not path.is_dir() or (any(path.iterdir()) and not (path / known_by).is_file())
@@ -133,12 +133,12 @@ def _identity(path: Path) -> tuple[int, ...] | None:
 
 
 def _scratch(path: Path) -> Path:
-    """A hidden name beside ``path`` that no other process, thread or call has; it says whose it is."""
+    """Return a hidden name next to ``path``, unique to this process, thread and call, that records its owner."""
     return path.with_name(f".partial-{_HOST}-{os.getpid()}-{secrets.token_hex(4)}-{path.name}")
 
 
 def _sweep(folder: Path) -> None:
-    """Remove what killed processes have left in ``folder``."""
+    """Remove the leftovers of killed processes in ``folder``."""
     with suppress(OSError):  # another process may sweep too
         for entry in list(os.scandir(folder)):
             owner = _SCRATCH.match(entry.name)
@@ -151,7 +151,7 @@ def _is_stale(host: str, process: int, changed: float) -> bool:
 
 
 def _is_running(process: int) -> bool:
-    if os.name != "posix":  # elsewhere, asking would end the process
+    if os.name != "posix":  # elsewhere, os.kill(process, 0) would end the process
         return True
     try:
         os.kill(process, 0)

@@ -1,4 +1,4 @@
-"""The case folder: the only place that knows its file names.
+"""The case folder; only this module knows its file names.
 
 ::
 
@@ -7,7 +7,7 @@
     <case>/ct.nii.gz                        standard volume [U, V, W], int16 HU, RAS+ (absent for a real X-ray exam)
     <case>/source.nii.gz                    the whole body on a finer isotropic grid, int16 HU, RAS+ (training only)
     <case>/labels.nii.gz                    tissue labels on the standard grid, uint8 (phantoms only)
-    <case>/record.json                      where the case comes from
+    <case>/record.json                      provenance of the case
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ class Volume(NamedTuple):
 
 @dataclass(frozen=True)
 class Case:
-    """One exam as a network sees it.
+    """One exam with its volume grid.
 
     Attributes:
         name: the folder's name.
-        line_integrals: ``[2, N, N]`` float32: frontal (u, w), lateral (v, w); a view that was not asked for is 0.
+        line_integrals: ``[2, N, N]`` float32: frontal (u, w), lateral (v, w); a view that was not requested is 0.
         geometry: the exam.
-        affine: RAS voxel-to-mm ``[4, 4]`` of the geometry's volume: the CT's own if there is one, else centred on the
-            isocentre.
+        affine: RAS voxel-to-mm ``[4, 4]`` of the geometry's volume: that of the CT if there is one, else centred on
+            the isocentre.
         ct: HU ``[1, U, V, W]`` float32, or None for an exam without CT.
     """
 
@@ -67,11 +67,11 @@ def read_case(folder: str | Path, views: Sequence[str] = VIEWS) -> Case:
     """Read and check a case folder.
 
     Args:
-        folder: of the case.
-        views: those to read; another one need not be there.
+        folder: the case folder.
+        views: views to read; the others may be missing.
 
     Raises:
-        ValueError: a missing view or geometry, an unreadable or constant image, NaN, or parts that contradict each
+        ValueError: a view or the geometry is missing, an image is unreadable, constant or NaN, or parts contradict each
             other; the message names the file, the rule, the value and the remedy.
     """
     folder = Path(folder)
@@ -84,16 +84,16 @@ def read_case(folder: str | Path, views: Sequence[str] = VIEWS) -> Case:
 
 
 def read_exam(radiographs: Mapping[str, str | Path], geometry_file: str | Path) -> Case:
-    """Read and check the radiographs of one exam and its geometry, wherever the files are.
+    """Read and check the radiographs of one exam and its geometry from any files.
 
     The case is named after the first file's folder; without a CT its volume is centred on the isocentre.
 
     Args:
         radiographs: files by view, one or two.
-        geometry_file: how they were taken.
+        geometry_file: geometry of the exam.
 
     Raises:
-        ValueError: as :func:`read_case`.
+        ValueError: as for :func:`read_case`.
     """
     geometry = read_geometry(geometry_file)
     paths = {view: Path(path) for view, path in radiographs.items()}
@@ -110,10 +110,10 @@ def write_case(
     labels: Volume | None,
     record: Mapping[str, Any],
 ) -> None:
-    """Write a case folder, which appears whole or not at all.
+    """Write a case folder atomically.
 
     Args:
-        folder: an older case there is replaced.
+        folder: destination; an older case is replaced.
         geometry: the exam.
         line_integrals: ``[2, N, N]``.
         ct: standard volume, int16 HU, of the geometry's shape.
@@ -134,7 +134,7 @@ def write_case(
 
 
 def read_record(folder: str | Path) -> dict[str, Any]:
-    """The provenance written beside a prepared case.
+    """Read the provenance of a prepared case.
 
     Raises:
         ValueError: the file is missing or damaged.
@@ -147,7 +147,7 @@ def read_record(folder: str | Path) -> dict[str, Any]:
 
 
 def _read_views(paths: Mapping[str, Path], geometry: BiplanarGeometry) -> np.ndarray:
-    """The views ``[2, N, N]``, 0 where there is no path, checked against the geometry and each other."""
+    """Read the views ``[2, N, N]``, 0 without a path, and check them against the geometry and each other."""
     line_integrals = np.zeros((len(VIEWS), *[geometry.detector_pixels] * 2), dtype=np.float32)
     for name, path in paths.items():
         if not path.is_file():
@@ -156,12 +156,12 @@ def _read_views(paths: Mapping[str, Path], geometry: BiplanarGeometry) -> np.nda
         pixels, pitch_mm = read_image(path)
         if pixels.shape[0] != geometry.detector_pixels:
             raise ValueError(
-                f"{path}: {pixels.shape[0]} x {pixels.shape[1]} pixels, but {GEOMETRY_FILE} says detector_pixels = "
+                f"{path}: {pixels.shape[0]} x {pixels.shape[1]} pixels, but {GEOMETRY_FILE} has detector_pixels = "
                 f"{geometry.detector_pixels}; resample the image or correct the geometry"
             )
         if abs(pitch_mm / geometry.detector_spacing_mm - 1) > _PITCH_TOLERANCE:
             raise ValueError(
-                f"{path}: pixels of {pitch_mm:.4g} mm, but {GEOMETRY_FILE} says detector_spacing_mm = "
+                f"{path}: pixels of {pitch_mm:.4g} mm, but {GEOMETRY_FILE} has detector_spacing_mm = "
                 f"{geometry.detector_spacing_mm:.4g}; correct the one that is wrong"
             )
         line_integrals[VIEWS.index(name)] = pixels
@@ -178,7 +178,7 @@ def _read_ct(path: Path, geometry: BiplanarGeometry) -> tuple[Tensor | None, np.
     hu, affine = read_volume(path)
     if hu.shape != geometry.volume_shape:
         raise ValueError(
-            f"{path}: shape {hu.shape}, but {GEOMETRY_FILE} says volume_shape = {geometry.volume_shape}; "
+            f"{path}: shape {hu.shape}, but {GEOMETRY_FILE} has volume_shape = {geometry.volume_shape}; "
             "prepare the case again"
         )
     if not np.allclose(affine[:3, :3], geometry.volume_affine()[:3, :3], atol=1e-3):

@@ -7,5 +7,5 @@ from pathlib import Path
 
 
 def sha256(path: str | Path) -> str:
-    """Hexadecimal SHA-256 of a file's bytes."""
+    """Return the hexadecimal SHA-256 of a file's bytes."""
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()

@@ -1,25 +1,25 @@
-"""What a folder shows: neither hidden files nor what macOS adds to archives; and what tells a folder of results."""
+"""Visible files of a folder, without hidden files and those that macOS adds, and the files that identify results."""
 
 from __future__ import annotations
 
 from pathlib import Path, PurePath
 
 RESULT_FILE = "result.json"
-"""In the folder of every reconstruction."""
+"""File in the folder of every reconstruction."""
 SUMMARY_FILE = "summary.csv"
-"""In the folder that holds those of a run."""
+"""File in the folder of a run, which holds those of its reconstructions."""
 
 
 def is_hidden(path: PurePath) -> bool:
-    """Whether a relative path is hidden, or lies in a hidden folder."""
+    """Return whether a relative path is hidden or in a hidden folder."""
     return any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
 
 
 def visible(folder: Path) -> list[Path]:
-    """The files and folders in a folder, sorted."""
+    """Return the visible files and folders in a folder, sorted."""
     return sorted(path for path in folder.iterdir() if not is_hidden(PurePath(path.name)))
 
 
 def visible_files(folder: Path) -> list[Path]:
-    """The files at any depth below a folder, sorted."""
+    """Return the visible files at any depth below a folder, sorted."""
     return [path for path in sorted(folder.rglob("*")) if path.is_file() and not is_hidden(path.relative_to(folder))]

@@ -1,7 +1,7 @@
-"""Volumes in the files of ITK: MetaImage and NRRD.
+"""Volumes in ITK's file formats, MetaImage and NRRD.
 
-ITK fills in what a header leaves out: a missing orientation becomes the identity. A header may also place its voxels
-in any file. So this module reads the header first, and gives ITK only what the header states in full.
+ITK fills in what a header leaves out: a missing orientation becomes the identity. A header may also refer to voxels in
+any file. This module therefore reads the header first, and passes only files with complete headers to ITK.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _LOCAL = "LOCAL"
 _NRRD_SPACES = (
     "left-posterior-superior", "lps", "right-anterior-superior", "ras", "left-anterior-superior", "las",
 )  # fmt: skip
-"""The patient spaces that ITK converts."""
+"""Patient spaces that ITK converts."""
 
 
 def read_itk_volume(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
@@ -28,8 +28,8 @@ def read_itk_volume(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
         Voxels ``[X, Y, Z]`` float32 as stored, and the RAS voxel-to-mm affine ``[4, 4]``.
 
     Raises:
-        ValueError: an unreadable file, a volume that is not 3D with one value per voxel, or one whose orientation or
-            voxels the file does not state.
+        ValueError: the file is unreadable, does not state orientation and voxels, or the volume is not 3D with one
+            value per voxel.
     """
     path = Path(path)
     _check_header(path, _header(path))
@@ -46,10 +46,10 @@ def read_itk_volume(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def voxel_file(path: Path) -> Path | None:
-    """The file beside a header that holds its voxels; None if they are in the same file.
+    """Return the file next to a header that holds its voxels; None if they are in the same file.
 
     Raises:
-        ValueError: no readable header, several files, or one that is elsewhere.
+        ValueError: the header is unreadable, or names several files or a file in another folder.
     """
     header = _header(path)
     name = (
@@ -61,7 +61,7 @@ def voxel_file(path: Path) -> Path | None:
         return None
     if not name or name.split()[0] == "LIST" or "%" in name or Path(name).name != name:
         raise ValueError(
-            f"{path}: its voxels are in {name!r}; a volume is one file, or a header and one file beside it"
+            f"{path}: its voxels are in {name!r}; a volume must be one file, or a header and one file next to it"
         )
     return path.with_name(name)
 
@@ -76,13 +76,13 @@ def _affine(path: Path, image: itk.Image) -> np.ndarray:
 
 
 def _check_header(path: Path, header: dict[str, str]) -> None:
-    """Refuse what ITK would fill in by itself."""
+    """Refuse a header with gaps that ITK would fill in by itself."""
     stated = header.get("ndims", header.get("dimension"))
     channels = header.get("elementnumberofchannels", "1")
     if stated != "3" or channels != "1":
         raise ValueError(
             f"{path}: a CT is one 3D volume with one value per voxel, got {stated or 'no'} dimensions and {channels} "
-            "values; export it so"
+            "values; export it as such"
         )
     if _is_meta_image(path):
         is_placed = any(key in header for key in ("transformmatrix", "rotation", "orientation"))
@@ -94,11 +94,11 @@ def _check_header(path: Path, header: dict[str, str]) -> None:
         raise ValueError(f"{path}: the header states no orientation, so left and right are unknown; {remedy}")
     data = voxel_file(path)
     if data is not None and not data.is_file():
-        raise ValueError(f"{path}: its voxels are in {data.name}, which is not there; copy both files")
+        raise ValueError(f"{path}: its voxels are in {data.name}, which is missing; copy both files")
 
 
 def _header(path: Path) -> dict[str, str]:
-    """The fields of a header, their names in small letters."""
+    """Return the fields of a header by lower-case name."""
     try:
         with path.open("rb") as file:
             lines = file.read(_MAX_HEADER_BYTES).split(b"\n")

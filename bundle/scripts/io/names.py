@@ -1,4 +1,4 @@
-"""Names from outside, made fit for a file system."""
+"""Conversion of external names to valid file names."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import hashlib
 import re
 
 _MAX_BYTES = 150
-"""File systems allow 255, and scratch names and suffixes take some."""
+"""Longest name in bytes: file systems allow 255, of which scratch names and suffixes take some."""
 _DIGITS = 8
 
 
 def safe_name(text: str) -> str:
-    """``text`` as a file name: letters of any script, digits, ``.``, ``_``, ``-``, and no leading dot.
+    """Convert ``text`` to a file name of letters of any script, digits, ``.``, ``_`` and ``-``, without a leading dot.
 
-    What is too long ends in a digest of the whole, so that names that differ at their end alone stay different.
+    A name that is too long ends in a digest of the whole, so that names that differ only at their end stay different.
     """
     name = re.sub(r"[^\w.-]+", "_", text).lstrip("._-") or "unnamed"
     if len(name.encode()) <= _MAX_BYTES:

@@ -1,4 +1,4 @@
-"""NIfTI files: volumes, read with checks, and whatever is written, atomically."""
+"""NIfTI files: volumes read with checks, volumes and images written atomically."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from scripts.io.atomic import whole_file
 
 SUFFIXES = (".nii.gz", ".nii")
 MAX_LINE_INTEGRAL = 100.0
-"""Beyond any radiograph of a body: 40 cm of water is 8, and 3 cm of steel adds 40."""
+"""Upper limit, beyond any radiograph of a body: 40 cm of water is 8, and 3 cm of steel adds 40."""
 MIN_LINE_INTEGRAL = -0.5
-"""Noise may push a line integral slightly below zero, not further."""
+"""Lower limit: noise may make a line integral slightly negative, but not more."""
 _DAMAGE = (ImageFileError, HeaderDataError, OSError, EOFError, zlib.error, TypeError, ValueError, OverflowError)
-"""What nibabel raises on files that are not what they say."""
+"""Errors that nibabel raises on invalid files."""
 
 
 def read_volume(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
@@ -29,7 +29,7 @@ def read_volume(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
         Voxels ``[X, Y, Z]`` float32 with the file's scaling applied, and the RAS voxel-to-mm affine ``[4, 4]``.
 
     Raises:
-        ValueError: an unreadable file, a volume that is not 3D, or one whose orientation the file does not state.
+        ValueError: the file is unreadable, does not state the orientation, or the volume is not 3D.
     """
     path = Path(path)
     if not path.is_file():
@@ -52,10 +52,10 @@ def read_volume(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def check_line_integrals(pixels: np.ndarray, name: str | Path) -> None:
-    """Refuse an image ``[N, N]`` that cannot be line integrals.
+    """Check that an image ``[N, N]`` can be line integrals.
 
     Raises:
-        ValueError: NaN or infinite pixels, a constant image, or values outside what a body can absorb.
+        ValueError: pixels are NaN, infinite, all the same, or outside the range of a body's attenuation.
     """
     if not np.isfinite(pixels).all():
         raise ValueError(f"{name}: {int((~np.isfinite(pixels)).sum())} pixels are NaN or infinite; export it again")
@@ -70,7 +70,7 @@ def check_line_integrals(pixels: np.ndarray, name: str | Path) -> None:
 
 
 def write_volume(path: str | Path, voxels: np.ndarray, affine: np.ndarray) -> None:
-    """Write voxels ``[X, Y, Z]`` in their own dtype with a RAS mm affine ``[4, 4]``; appears atomically."""
+    """Write voxels ``[X, Y, Z]`` atomically in their own dtype with a RAS mm affine ``[4, 4]``."""
     image = nib.Nifti1Image(voxels, affine)
     image.header.set_xyzt_units("mm")
     image.set_sform(affine, code="scanner")
@@ -79,7 +79,7 @@ def write_volume(path: str | Path, voxels: np.ndarray, affine: np.ndarray) -> No
 
 
 def write_image(path: str | Path, pixels: np.ndarray, pitch_mm: float) -> None:
-    """Write a radiograph ``[N, N]`` as float32 with its pixel pitch, centred on the origin; appears atomically."""
+    """Write a radiograph ``[N, N]`` atomically as float32 with its pixel pitch, centred on the origin."""
     affine = np.diag([pitch_mm, pitch_mm, 1.0, 1.0])
     affine[:2, 3] = [-(n - 1) / 2 * pitch_mm for n in pixels.shape]
     image = nib.Nifti1Image(np.asarray(pixels, dtype=np.float32), affine)

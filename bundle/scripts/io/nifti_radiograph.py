@@ -21,9 +21,9 @@ from scripts.io.nifti import check_line_integrals
 from scripts.io.radiograph import MAX_PIXELS, Radiograph
 
 NIFTI_ORIENTATION = {"frontal": "LF", "lateral": "PF"}
-"""How the pixels of a NIfTI radiograph are arranged once read: upright, columns to the patient's left or posterior.
+"""Orientation of a NIfTI radiograph once read: upright, columns to the patient's left or posterior.
 
-In the file the first axis follows u (frontal) or v (lateral) and the second w, whatever its affine says; see
+In the file the first axis follows u (frontal) or v (lateral) and the second w, regardless of its affine; see
 ``scripts.geometry``.
 """
 _GZIP = b"\x1f\x8b"
@@ -32,7 +32,7 @@ _LARGEST_HEADER = 540
 
 
 def is_nifti(head: bytes) -> bool:
-    """Whether a file's content is NIfTI, compressed or not."""
+    """Return whether a file's content is NIfTI, compressed or not."""
     if head.startswith(_GZIP):
         with suppress(zlib.error):
             head = zlib.decompressobj(wbits=31).decompress(head, _LARGEST_HEADER)
@@ -40,13 +40,13 @@ def is_nifti(head: bytes) -> bool:
 
 
 def read_nifti(path: Path) -> list[Radiograph]:
-    """The radiographs of one file: ``[X, Y]`` of line integrals is one, whose view the file does not say.
+    """Read the radiographs of one file: ``[X, Y]`` of line integrals is one radiograph of unknown view.
 
-    So is ``[X, Y, 1]`` and ``[X, Y, 1, 1]``; ``[X, Y, 2]`` and ``[X, Y, 1, 2]`` are a frontal and a lateral one.
+    So are ``[X, Y, 1]`` and ``[X, Y, 1, 1]``; ``[X, Y, 2]`` and ``[X, Y, 1, 2]`` are a frontal and a lateral one.
 
     Raises:
-        ValueError: not a NIfTI file, not one or two radiographs, too large, damaged, or pixels that are no line
-            integrals.
+        ValueError: the file is not NIfTI, damaged, too large, does not hold one or two radiographs, or the pixels are
+            not line integrals.
     """
     file = _read(path)
     planes = file.pixels.reshape(*file.pixels.shape[:2], -1)
@@ -55,13 +55,13 @@ def read_nifti(path: Path) -> list[Radiograph]:
 
 
 def read_image(path: Path) -> tuple[np.ndarray, float]:
-    """The one square radiograph of a file, in the order of a case.
+    """Read the only, square radiograph of a file, with the axes of a case.
 
     Returns:
         Line integrals ``[N, N]`` float32 (dimensionless, second axis superior) and the pixel pitch in mm.
 
     Raises:
-        ValueError: as :func:`read_nifti`, or the image is not square.
+        ValueError: as for :func:`read_nifti`, or the image is not square.
     """
     pixels, pitches_mm, _ = _read(path)
     square = pixels.reshape(pixels.shape[:2]) if set(pixels.shape[2:]) <= {1} else pixels
@@ -74,7 +74,7 @@ def read_image(path: Path) -> tuple[np.ndarray, float]:
 
 
 class _File(NamedTuple):
-    """Pixels as stored, their pitch along the first two axes, and the digest of the file."""
+    """Content of a file: pixels as stored, their pitch along the first two axes, and the digest."""
 
     pixels: np.ndarray
     pitches_mm: tuple[float, float]
@@ -103,7 +103,7 @@ def _read(path: Path) -> _File:
 
 
 def _unpacked(path: Path, data: bytes) -> bytes:
-    """The uncompressed bytes of a file; raises ValueError for a damaged or too large stream."""
+    """Return the uncompressed bytes of a file; raise ValueError if the stream is damaged or too large."""
     if not data.startswith(_GZIP):
         return data
     try:
@@ -117,7 +117,7 @@ def _unpacked(path: Path, data: bytes) -> bytes:
 
 
 def _check_header(path: Path, header: Any, as_stored: Any, size: int) -> None:
-    """Refuse a file by its header alone, before memory is set aside for what it declares."""
+    """Check a file by its header alone, before allocating the memory that it declares."""
     try:
         shape, unit = header.get_data_shape(), header.get_xyzt_units()[0]
         declared = math.prod(shape) * header.get_data_dtype().itemsize
@@ -134,7 +134,7 @@ def _check_header(path: Path, header: Any, as_stored: Any, size: int) -> None:
         raise ValueError(f"{path}: declares {declared} bytes of pixels and holds {size}; copy or export it again")
     if unit in ("meter", "micron"):
         raise ValueError(f"{path}: the pixel pitch is in {unit}s; convert it to millimetres")
-    if not as_stored["pixdim"][1:3].all():  # of which nibabel makes 1 mm
+    if not as_stored["pixdim"][1:3].all():  # nibabel turns 0 into 1 mm
         raise ValueError(f"{path}: the pixel pitch, pixdim, is 0 mm; set it to the detector's")
 
 

@@ -1,4 +1,4 @@
-"""Options as they come from the command line."""
+"""Validation of command-line options."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ from numbers import Integral, Real
 from typing import Any
 
 SEEDS = 2**32
-"""How many seeds there are: NumPy takes no more."""
+"""Number of seeds that NumPy accepts."""
 
 
 def as_bool(value: bool | str) -> bool:
-    """Read a switch. Fire turns ``True`` and ``False`` into bools, but leaves ``true`` and ``false`` strings.
+    """Convert a switch to bool: Fire converts ``True`` and ``False``, but leaves ``true`` and ``false`` as strings.
 
     Raises:
-        ValueError: neither.
+        ValueError: the value is neither.
     """
     if isinstance(value, bool):
         return value
     words = {"true": True, "false": False}
     if str(value).lower() not in words:
-        raise ValueError(f"a switch is true or false, got {value!r}")
+        raise ValueError(f"a switch must be true or false, got {value!r}")
     return words[str(value).lower()]
 
 
 def require_whole(**options: Any) -> None:
-    """Raise ValueError unless every option is a whole number; Fire leaves whatever is no number a string."""
+    """Raise ValueError unless every option is a whole number; Fire leaves everything but numbers as strings."""
     _require(Integral, "a whole number", options)
 
 
@@ -34,7 +34,7 @@ def require_seed(**options: Any) -> None:
     for name, value in options.items():
         if not 0 <= value < SEEDS:
             shown = value if abs(value) < 10**30 else "a number of more than 30 digits"
-            raise ValueError(f"--{name} is 0 to {SEEDS - 1}, got {shown}")
+            raise ValueError(f"--{name} must be 0 to {SEEDS - 1}, got {shown}")
 
 
 def require_number(**options: Any) -> None:

@@ -16,23 +16,23 @@ _FORMATS = ("PNG", "TIFF", "JPEG")
 _GREY = ("L", "I", "F", "I;16", "I;16L", "I;16B")
 _COLOUR = ("LA", "P", "PA", "RGB", "RGBA")
 _COLOURED, _MAX_COLOURED_SHARE = 16, 0.01
-"""A pixel is coloured if its channels, of 256 levels, differ by more; a marker may be."""
+"""Largest difference between the channels (256 levels) of a grey pixel; only markers may be coloured."""
 _PHOTOMETRIC = 262
 """TIFF's tag PhotometricInterpretation; 0 means that low values are white."""
 
 
 def is_picture(data: bytes) -> bool:
-    """Whether a file's content is PNG, JPEG or TIFF."""
+    """Return whether a file's content is PNG, JPEG or TIFF."""
     return data.startswith((b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"))
 
 
 def read_picture(path: str | Path) -> Radiograph:
-    """Read one picture, upright as its EXIF orientation says; bone must be bright in it.
+    """Read one picture, turned upright by its EXIF orientation; bone must be bright.
 
     Grey levels of 8, 16 and 32 bits are read exactly, a grey picture in colour with 8 bits.
 
     Raises:
-        ValueError: unreadable, not one image, coloured, transparent or bilevel, or without a usable image; the message
+        ValueError: the file is unreadable, has several images, or is coloured, transparent or bilevel; the message
             names the file, the rule, the value and the remedy.
     """
     path = Path(path)
@@ -57,7 +57,7 @@ def read_picture(path: str | Path) -> Radiograph:
     return Radiograph(
         path=str(path),
         sha256=hashlib.sha256(data).hexdigest(),
-        pixels=pixels.max() - pixels if is_negative else pixels,  # Pillow does so for 8 bits alone
+        pixels=pixels.max() - pixels if is_negative else pixels,  # Pillow inverts 8-bit pictures only
         scale="display",
         is_lossy=is_lossy,
         warnings=warnings + check_pixels(path, pixels),
@@ -69,7 +69,7 @@ def _unreadable(path: Path, error: Exception) -> ValueError:
 
 
 def _grey(path: Path, image: Image.Image) -> np.ndarray:
-    """Grey values ``[rows, columns]`` float32."""
+    """Return grey values ``[rows, columns]`` float32."""
     if image.mode in _GREY and not image.has_transparency_data:
         return np.asarray(image, dtype=np.float32)
     if image.mode not in (*_GREY, *_COLOUR):

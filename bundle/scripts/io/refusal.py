@@ -1,4 +1,4 @@
-"""What is wrong with an input or an output, as one line that fits a log."""
+"""Conversion of failures on inputs and outputs to one-line errors that fit a log."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 MAX_CHARACTERS = 900
-"""Names, values and what a library says may be of any length; of a longer message the beginning and the end is kept."""
+"""Longest message, since names, values and library errors have any length; a longer one loses its middle."""
 
 
 @contextmanager
@@ -15,10 +15,10 @@ def refusals(name: str = "") -> Iterator[None]:
     """Turn every failure on an input, inside the block or the decorated function, into a ``ValueError`` of one line.
 
     Args:
-        name: of the input; goes before the message.
+        name: name of the input, which is put before the message.
 
     Raises:
-        ValueError: a ``ValueError`` or an error of the file system came up.
+        ValueError: the block raised a ``ValueError`` or a file system error.
     """
     prefix = f"{name}: " if name else ""
     try:
@@ -32,10 +32,10 @@ def refusals(name: str = "") -> Iterator[None]:
 
 @contextmanager
 def write_refusals(path: str | Path) -> Iterator[None]:
-    """Turn a refusal of the file system, inside the block that writes ``path``, into a ``ValueError`` of one line.
+    """Turn a file system error, inside the block that writes ``path``, into a ``ValueError`` of one line.
 
     Raises:
-        ValueError: the disk is full, the place cannot be written to, a file stands where a folder should.
+        ValueError: for example, the disk is full, the folder is not writable, or a file is in the way of a folder.
     """
     try:
         yield
@@ -45,7 +45,7 @@ def write_refusals(path: str | Path) -> Iterator[None]:
 
 
 def one_line(text: str) -> str:
-    """``text`` on one line: blanks replace what cannot be printed, and a long text loses its middle."""
+    """Return ``text`` on one line: blanks replace unprintable characters, and a long text loses its middle."""
     line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     half = MAX_CHARACTERS // 2
     return line if len(line) <= MAX_CHARACTERS else f"{line[:half]} ... {line[-half:]}"

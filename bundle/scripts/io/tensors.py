@@ -1,4 +1,4 @@
-"""Files of tensors, as ``torch.save`` writes them: read when every byte is what was written, or refused."""
+"""Reading of tensor files written by ``torch.save``, with verification of every byte."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from scripts.io.refusal import one_line
 
 
 def read_tensors(path: Path, map_location: torch.device | str | None = None) -> dict[str, Any]:
-    """The dictionary in a file, on ``map_location``.
+    """Read the dictionary in a file to ``map_location``.
 
     Raises:
-        ValueError: the file is damaged, or holds anything else.
+        ValueError: the file is damaged, or does not hold a dictionary.
     """
     try:
         with zipfile.ZipFile(path) as archive:

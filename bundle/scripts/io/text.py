@@ -1,4 +1,4 @@
-"""Text files: JSON from outside, JSON for others, and text written atomically."""
+"""Text files: reading of JSON, strict JSON output, and atomic writing."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from scripts.io.intake import read_bytes
 
 
 def read_json(path: Path) -> Any:
-    """What a JSON file holds.
+    """Read a JSON file.
 
     Raises:
-        ValueError: not a readable file, or not JSON.
+        ValueError: the file is unreadable or not JSON.
     """
     data = read_bytes(path)
     try:
@@ -26,16 +26,16 @@ def read_json(path: Path) -> Any:
 
 
 def strict_json(value: Any) -> str:
-    """JSON text for any parser: infinite numbers, which JSON does not have, become ``"inf"`` and ``"-inf"``.
+    """Convert a value to JSON text for any parser: infinities, which JSON lacks, become ``"inf"`` and ``"-inf"``.
 
     Raises:
-        ValueError: NaN.
+        ValueError: the value contains NaN.
     """
     return json.dumps(_without_infinity(value), indent=2, allow_nan=False)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file that appears whole or not at all."""
+    """Write a text file atomically."""
     with whole_file(path) as partial:
         partial.write_text(text)
 

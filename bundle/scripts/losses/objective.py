@@ -1,4 +1,4 @@
-"""A training objective as a weighted sum of named terms, which the configuration chooses."""
+"""Training objective: a weighted sum of named terms chosen by the configuration."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from scripts.diffusion.training import Prediction
 
 
 class Objective(nn.Module):
-    """Sum of weight times term over x0-hat and the truth.
+    """Weighted sum of terms that compare x0-hat with the truth.
 
     Args:
         terms: modules of (x [B, 1, U, V, W], x0) by name.
-        weights: by the same names; a term of weight 0 is not computed.
+        weights: weights by the same names; a term of weight 0 is not computed.
 
     Raises:
-        ValueError: a weight without a term, a negative one, or none that is positive.
+        ValueError: a weight has no term or is negative, or none is positive.
     """
 
     def __init__(self, terms: Mapping[str, nn.Module], weights: Mapping[str, float]) -> None:
@@ -27,7 +27,7 @@ class Objective(nn.Module):
         unknown = sorted(weights.keys() - terms.keys())
         if unknown or any(weight < 0 for weight in weights.values()):
             raise ValueError(
-                f"loss_weights: every weight belongs to one of the terms {', '.join(terms)} and is not negative, got "
+                f"loss_weights: weights must be non-negative and named after a term of {', '.join(terms)}, got "
                 f"{dict(weights)}; correct the names or the signs"
             )
         if not any(weights.values()):
@@ -39,7 +39,7 @@ class Objective(nn.Module):
         self.terms = nn.ModuleDict({name: terms[name] for name in self.weights})
 
     def forward(self, prediction: Prediction, x0: Tensor) -> Tensor:
-        """Compute the scalar loss of one or several answers to each of B exams against ``x0 [B, 1, U, V, W]``."""
+        """Return the scalar loss of one or several predictions for each of B exams against ``x0 [B, 1, U, V, W]``."""
         answers = len(prediction.x0) // len(x0)
         truth = torch.cat([x0] * answers) if answers > 1 else x0
         losses = (weight * self.terms[name](prediction.x0, truth) for name, weight in self.weights.items())

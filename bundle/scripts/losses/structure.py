@@ -13,9 +13,9 @@ from scripts.metrics.volume import SSIM_SIGMA, SSIM_WINDOW
 class StructureLoss(nn.Module):
     """1 - SSIM3D, the metric of :func:`~scripts.metrics.volume.ssim3d`, fast enough for every training step.
 
-    L1 rewards the median of all volumes that fit the radiographs, which is blurred; SSIM is largest for the right local
+    L1 rewards the median of all volumes that fit the radiographs, which is blurred; SSIM rewards the right local
     contrast (Zhao et al. 2017, doi:10.1109/TCI.2016.2644865). The Gaussian window is separable, so its sums are three
-    products with banded matrices. MONAI's SSIMLoss is one dense 3D convolution, which takes a hundred times as long at
+    products with banded matrices. MONAI's SSIMLoss is a dense 3D convolution, which takes a hundred times as long at
     64^3 on a CPU.
 
     Args:
@@ -27,7 +27,7 @@ class StructureLoss(nn.Module):
         self.c1, self.c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
 
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """Scalar loss of volumes ``[B, 1, U, V, W]``, at least ``SSIM_WINDOW`` voxels along each axis."""
+        """Return the scalar loss of volumes ``[B, 1, U, V, W]`` of at least ``SSIM_WINDOW`` voxels along each axis."""
         x, y = prediction, target
         mean_x, mean_y, mean_xx, mean_yy, mean_xy = window_means(torch.cat([x, y, x * x, y * y, x * y], 1)).unbind(1)
         var_x, var_y, cov = mean_xx - mean_x.square(), mean_yy - mean_y.square(), mean_xy - mean_x * mean_y
@@ -37,7 +37,7 @@ class StructureLoss(nn.Module):
 
 
 def window_means(x: Tensor) -> Tensor:
-    """Compute Gaussian-weighted means of ``x [..., U, V, W]`` over all windows that lie inside."""
+    """Return Gaussian-weighted means of ``x [..., U, V, W]`` over all windows that lie inside."""
     for axis in (-3, -2, -1):
         window = _window_matrix_on(x.shape[axis], x.device, x.dtype)
         x = torch.matmul(x.movedim(axis, -1), window.T).movedim(-1, axis)
@@ -46,16 +46,16 @@ def window_means(x: Tensor) -> Tensor:
 
 @cache
 def _window_matrix_on(n: int, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Keep the matrix on the device, since a copy in every iteration would make the CPU wait for a GPU."""
+    """Return the window matrix, cached per device, since copying it every iteration makes the CPU wait for a GPU."""
     return window_matrix(n).to(device, dtype)
 
 
 @cache
 def window_matrix(n: int) -> Tensor:
-    """Return the 1D Gaussian window at every place inside n cells, ``[n - SSIM_WINDOW + 1, n]``; rows sum to one.
+    """Return the 1D Gaussian window at every position in n cells, ``[n - SSIM_WINDOW + 1, n]``; rows sum to one.
 
     Raises:
-        ValueError: fewer cells than the window has.
+        ValueError: there are fewer cells than the window has.
     """
     if n < SSIM_WINDOW:
         raise ValueError(

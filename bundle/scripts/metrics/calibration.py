@@ -1,8 +1,8 @@
-"""Does the spread of several samples say how far their mean is from the truth: calibration of a reconstruction.
+"""Calibration: whether the spread of several samples predicts the error of their mean.
 
 All values are in HU. ``samples`` are ``[K, N]``, K reconstructions of N voxels, and ``truth`` is ``[N]``. *Gaussian*
-means that the truth is taken to be normal around the samples' mean, with the samples' standard deviation times a
-*temperature*: one factor for all voxels, 1 for the samples as they are.
+means that the truth is assumed to be normal around the samples' mean, with the samples' standard deviation times a
+*temperature*: one factor for all voxels, 1 to leave the samples unchanged.
 """
 
 from __future__ import annotations
@@ -21,49 +21,50 @@ from scripts.metrics.volume import TISSUES_HU, tissue_masks
 LEVELS = (0.5, 0.8, 0.9, 0.95)
 """Nominal coverages of the central intervals that are measured."""
 SHOWN_LEVEL = 0.9
-"""The one whose interval is measured by its width and by tissue."""
+"""Level at which the width of the interval and the coverage by tissue are measured."""
 MIN_STD_HU = 1.0
-"""CT numbers are integers: no standard deviation is taken to be smaller where a density is needed."""
+"""Smallest standard deviation used in densities, since CT numbers are integers."""
 NOTES = (
-    "*body*: the voxels of the patient in the true CT, with all that the skin encloses; *everywhere* adds the air "
+    "*body*: the voxels of the patient in the true CT, with everything inside the skin; *everywhere* adds the air "
     "around, which is easy.",
-    "`coverage_50` to `coverage_95`: share of voxels whose truth is in the central Gaussian interval of that level, "
+    "`coverage_50` to `coverage_95`: share of voxels with the truth in the central Gaussian interval of that level, "
     "mean ± z · temperature · standard deviation; `calibration_error`: mean absolute difference between these shares "
     "and their levels.",
-    "`samples_coverage_50` to `_95`: the same of the intervals between order statistics of the samples, which assume "
-    "no Gaussian, stretched around the mean by the temperature. K samples have none above (K - 1)/(K + 1): empty.",
+    "`samples_coverage_50` to `_95`: the same for the intervals between order statistics of the samples, which assume "
+    "no Gaussian, stretched around the mean by the temperature; empty above (K - 1)/(K + 1), which K samples cannot "
+    "reach.",
     "`width_90_hu`: mean width of the 90 % interval (sharpness; the 50, 80 and 95 % ones are 0.41, 0.78 and 1.19 times "
     "as wide); `mae_hu`: mean absolute error of the samples' mean.",
     "`crps_hu`, `nll`: continuous ranked probability score, and negative log likelihood in nats per voxel (density per "
     f"HU), of the Gaussian with a standard deviation of at least {MIN_STD_HU:g} HU; smaller is better.",
     "`rank_correlation`: Spearman's, of absolute error and standard deviation: 1 if the spread orders the errors "
     "perfectly, 0 if it says nothing about them. No temperature changes it.",
-    "`own_temperature`: what the standard deviation must still be multiplied with to make this case's mean coverage "
+    "`own_temperature`: the further factor on the standard deviation that would make this case's mean coverage "
     "nominal; 1 is calibrated.",
     "By tissue, chosen by the true HU: "
     + "; ".join(f"{name} [{low:g}, {high:g})" for name, (low, high) in TISSUES_HU.items())
-    + ". Only all voxels together, or voxels chosen by the reconstruction, can be expected to be covered nominally: "
-    "the truth chooses the voxels that are off in its own direction.",
+    + ". Nominal coverage can be expected only for all voxels together, or for voxels selected by the reconstruction: "
+    "selecting by the truth favours voxels with errors in its direction.",
 )
-"""What the columns mean, for the reader of a table."""
+"""Explanations of the columns, for readers of a table."""
 
 
 class Spread(NamedTuple):
-    """The error of the samples' mean in every voxel, truth minus mean, and their standard deviation, both ``[N]``."""
+    """Error of the samples' mean in every voxel, truth minus mean, and their standard deviation, both ``[N]``."""
 
     error: Tensor
     std: Tensor
 
     def tempered(self, temperature: float) -> Spread:
-        """The same errors, with ``temperature`` times the standard deviation."""
+        """Return the same errors with ``temperature`` times the standard deviation."""
         return Spread(self.error, temperature * self.std)
 
 
 def spread_of(samples: Tensor, truth: Tensor) -> Spread:
-    """Mean and sample standard deviation (over K - 1) against the truth.
+    """Return the error of the samples' mean and their sample standard deviation (over K - 1).
 
     Raises:
-        ValueError: fewer than two samples, or another number of voxels than the truth.
+        ValueError: there are fewer than two samples, or samples and truth differ in their number of voxels.
     """
     if samples.ndim != 2 or len(samples) < 2 or samples.shape[1:] != truth.shape:
         raise ValueError(
@@ -74,18 +75,18 @@ def spread_of(samples: Tensor, truth: Tensor) -> Spread:
 
 
 def half_width(level: float) -> float:
-    """Half the central interval of a standard normal that has probability ``level``: 1.96 for 0.95."""
+    """Return half the width of the central interval of a standard normal at ``level``: 1.96 for 0.95."""
     return NormalDist().inv_cdf((1 + level) / 2)
 
 
 def coverage(spread: Spread, levels: Sequence[float] = LEVELS) -> list[float]:
-    """Share of voxels in the central Gaussian interval of each level, its ends included."""
+    """Return the share of voxels in the central Gaussian interval of each level, ends included."""
     distance = spread.error.abs()
     return [float((distance <= half_width(level) * spread.std).double().mean()) for level in levels]
 
 
 def samples_interval(samples: Tensor, level: float) -> tuple[Tensor, Tensor] | None:
-    """The central interval ``[N]``, ``[N]`` between order statistics; None if K samples cannot reach the level.
+    """Return the central interval ``[N]``, ``[N]`` between order statistics; None if K samples cannot reach the level.
 
     It lies between the r-th smallest and the r-th largest sample, r = (K + 1)(1 - level)/2. A truth that is
     exchangeable with the samples is in it with probability ``level``, exactly if r is whole (19 samples: 50, 80 and
@@ -102,7 +103,7 @@ def samples_interval(samples: Tensor, level: float) -> tuple[Tensor, Tensor] | N
 def samples_coverage(
     samples: Tensor, truth: Tensor, temperature: float = 1.0, levels: Sequence[float] = LEVELS
 ) -> list[float]:
-    """Share of voxels in :func:`samples_interval` of each level, stretched around the mean; NaN where there is none."""
+    """Return the share of voxels in :func:`samples_interval` of each level, stretched around the mean, or NaN."""
     mean, shares = samples.mean(0), []
     for level in levels:
         interval = samples_interval(samples, level)
@@ -115,21 +116,21 @@ def samples_coverage(
 
 
 def calibration_error(shares: Sequence[float], levels: Sequence[float] = LEVELS) -> float:
-    """Mean absolute difference between shares covered and levels."""
+    """Return the mean absolute difference between covered shares and levels."""
     return sum(abs(share - level) for share, level in zip(shares, levels, strict=True)) / len(levels)
 
 
 def fit_temperature(spreads: Sequence[Spread], levels: Sequence[float] = LEVELS) -> float:
-    """The temperature that makes the mean coverage over ``levels`` and all voxels their mean.
+    """Return the temperature at which the mean coverage over all voxels and ``levels`` equals the mean level.
 
-    A voxel is in the interval of a level from the temperature |error| / (z std) on, so the answer is a quantile of
-    these numbers, pooled over levels: exact and unique. The maximum-likelihood temperature, the root mean square of
+    A voxel enters the interval of a level at the temperature |error| / (z std), so the answer is a quantile of these
+    numbers, pooled over levels: exact and unique. The maximum-likelihood temperature, the root mean square of
     error / std, is the same if the model holds. It is not used because errors are heavy-tailed and the standard
-    deviation of few samples is small by chance: the worst voxels would decide it, and all other intervals be too wide.
+    deviation of a few samples can be small by chance: the worst voxels would dominate it and widen all other intervals.
 
     Returns:
-        A positive number; 0 or infinite if too many voxels have no error, or an error but no spread, so that no
-        temperature fits.
+        A positive number; 0 or infinity if no temperature fits, because too many voxels have no error, or an error but
+        no spread.
     """
     ratios = torch.cat([(spread.error.abs() / spread.std).nan_to_num(0.0, posinf=math.inf) for spread in spreads])
     thresholds = torch.cat([ratios / half_width(level) for level in levels]).sort().values
@@ -137,13 +138,13 @@ def fit_temperature(spreads: Sequence[Spread], levels: Sequence[float] = LEVELS)
 
 
 def gaussian_nll(spread: Spread) -> float:
-    """Mean of -log N(truth; mean, std²) in nats, std at least ``MIN_STD_HU``."""
+    """Return the mean of -log N(truth; mean, std²) in nats, std at least ``MIN_STD_HU``."""
     std = spread.std.double().clamp(min=MIN_STD_HU)
     return float((0.5 * (spread.error / std) ** 2 + std.log()).mean() + 0.5 * math.log(2 * math.pi))
 
 
 def gaussian_crps(spread: Spread) -> float:
-    """Mean CRPS in HU of N(mean, std²), std at least ``MIN_STD_HU``.
+    """Return the mean CRPS in HU of N(mean, std²), std at least ``MIN_STD_HU``.
 
     Closed form: Gneiting & Raftery 2007, doi:10.1198/016214506000001437, eq (21).
     """
@@ -155,14 +156,14 @@ def gaussian_crps(spread: Spread) -> float:
 
 
 def rank_correlation(spread: Spread) -> float:
-    """Spearman's correlation of absolute error and standard deviation; NaN if either does not vary."""
+    """Return Spearman's correlation of absolute error and standard deviation; NaN if either is constant."""
     if spread.std.min() == spread.std.max() or spread.error.abs().min() == spread.error.abs().max():
         return math.nan
     return float(spearmanr(spread.error.abs().numpy(), spread.std.numpy()).statistic)
 
 
 def measure_calibration(samples: Tensor, truth: Tensor, temperature: float = 1.0) -> dict[str, float]:
-    """All measurements of one case's voxels, by column name; what the case does not have is NaN.
+    """Return all measurements of one case's voxels by column name; NaN where the case has no value.
 
     Args:
         samples: ``[K, N]`` on the CPU.
@@ -170,7 +171,7 @@ def measure_calibration(samples: Tensor, truth: Tensor, temperature: float = 1.0
         temperature: factor on the standard deviation.
 
     Raises:
-        ValueError: as :func:`spread_of`.
+        ValueError: as for :func:`spread_of`.
     """
     spread = spread_of(samples, truth).tempered(temperature)
     shares, percent = coverage(spread), [f"{level:.0%}".rstrip("%") for level in LEVELS]

@@ -1,4 +1,4 @@
-"""All methods in one table: means over cases, paired differences to a reference, and what each method costs."""
+"""Comparison table of all methods: means over cases, paired differences from a reference, and costs."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ SHOWN = {
     "reprojection": ("re-projection", 3),
     "seconds": ("s / volume", 2),
 }
-"""Metrics of the Markdown table, their headings and decimals; the CSV has all."""
+"""Metrics shown in the Markdown table, with headings and decimals; the CSV has all."""
 PAIRED = {"psnr3d_db": 2, "ssim3d": 3, "bone_dice": 3}
-"""Metrics whose difference to the reference the Markdown table shows, and their decimals."""
+"""Metrics for which the Markdown table shows differences from the reference, with decimals."""
 
 
 def numbers(rows: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
-    """Rows of CSV files with their metrics as floats; an empty cell, or one that an older file lacks, is NaN."""
+    """Convert the metrics of CSV rows to floats; cells that are empty, or missing in an older file, become NaN."""
     metrics = [name for name in dict.fromkeys([*(name for row in rows for name in row), *SHOWN]) if name not in KEYS]
     return [
         {key: row[key] for key in KEYS} | {name: float(row.get(name) or math.nan) for name in metrics} for row in rows
@@ -37,11 +37,11 @@ def numbers(rows: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
 
 
 def compare(rows: Sequence[Row], costs: Mapping[str, Mapping[str, Any]], reference: str) -> list[dict[str, Any]]:
-    """One row per method: its costs, and for every metric mean, std, n, and the paired difference to ``reference``.
+    """Return one row per method: costs, and for every metric mean, std, n and the paired difference from a reference.
 
     Args:
-        rows: the measurements of single volumes, by case and method.
-        costs: by method; one that has none (the mean volume) has empty cells.
+        rows: measurements of single volumes, by case and method.
+        costs: costs by method; a method without any (the mean volume) gets empty cells.
         reference: method that all others are compared with.
 
     Raises:
@@ -64,7 +64,7 @@ def compare(rows: Sequence[Row], costs: Mapping[str, Mapping[str, Any]], referen
 
 
 def comparison_markdown(table: Sequence[Mapping[str, Any]], reference: str) -> str:
-    """One line per method, the best PSNR3D first: mean ± standard deviation over cases, paired differences, costs."""
+    """Format one line per method, best PSNR3D first: mean ± standard deviation, paired differences and costs."""
     heads = ["method", *(head for head, _ in SHOWN.values())]
     heads += [f"{SHOWN[metric][0]} − {reference}'s [95 %]" for metric in PAIRED]
     heads += ["parameters (M)", "training (min)", "peak memory (GiB)"]

@@ -1,7 +1,7 @@
 """Overlap of segmented structures.
 
 Masks are bool ``[B, 1, U, V, W]``; :func:`dice` and :func:`hd95_mm` return ``[B]`` and raise ValueError if the masks
-differ in shape. What an empty mask leaves undefined is NaN, never a stand-in number.
+differ in shape. A value that an empty mask leaves undefined is NaN, never a placeholder.
 """
 
 from __future__ import annotations
@@ -16,33 +16,33 @@ from torch import Tensor
 from scripts.metrics.volume import check_same_shape, values_of
 
 NOTES = (
-    "`dice_<structure>`: 2 |A ∩ B| / (|A| + |B|), 1 is best. A structure that only one side has counts as 0; one that "
-    "neither has is left out.",
+    "`dice_<structure>`: 2 |A ∩ B| / (|A| + |B|), 1 is best. A structure found in only one volume counts as 0; one "
+    "found in neither is omitted.",
     "`dice`: the case's mean over its structures.",
     "`hd95_<structure>_mm`: the larger of the two 95th percentiles of the distances from one surface to the other, in "
-    "mm, 0 is best. It is left out where either side lacks the structure: a method that misses structures has fewer "
-    "cases (n), and its mean speaks for these alone.",
-    "`missed`, `invented`: structures per case that only the reference has, and that only the reconstruction has.",
+    "mm, 0 is best. It is omitted where either volume lacks the structure: a method that misses structures has fewer "
+    "cases (n), and its mean covers only these.",
+    "`missed`, `invented`: structures per case found only in the reference, and only in the reconstruction.",
 )
-"""What the columns mean, for the reader of a table."""
+"""Explanations of the columns, for readers of a table."""
 
 
 def dice(prediction: Tensor, reference: Tensor) -> Tensor:
-    """Dice coefficient: 1 for equal masks, 0 for disjoint ones and where only one is empty, NaN where both are."""
+    """Return the Dice coefficient: 1 for equal masks, 0 for disjoint ones or if only one is empty, NaN if both are."""
     check_same_shape("dice", prediction, reference)
     values = values_of(DiceMetric(ignore_empty=False), prediction.float(), reference.float())
     return torch.where(_present(prediction) | _present(reference), values, math.nan)
 
 
 def hd95_mm(prediction: Tensor, reference: Tensor, spacing_mm: Sequence[float]) -> Tensor:
-    """Symmetric 95th percentile of the Hausdorff distance between the masks' surfaces; NaN where either is empty.
+    """Return the symmetric 95th percentile of the Hausdorff distance between the masks' surfaces; NaN if one is empty.
 
-    A surface is made of the voxels of a mask that touch another voxel outside it or the border of the volume.
+    A surface consists of the voxels of a mask that touch a voxel outside it or the border of the volume.
 
     Args:
         prediction: ``[B, 1, U, V, W]``.
-        reference: likewise.
-        spacing_mm: of the voxels along u, v and w.
+        reference: ``[B, 1, U, V, W]``.
+        spacing_mm: voxel spacing along u, v and w.
     """
     check_same_shape("hd95_mm", prediction, reference)
     both = _present(prediction) & _present(reference)
@@ -56,12 +56,12 @@ def hd95_mm(prediction: Tensor, reference: Tensor, spacing_mm: Sequence[float]) 
 def measure_overlap(
     prediction: Mapping[str, Tensor], reference: Mapping[str, Tensor], spacing_mm: Sequence[float]
 ) -> dict[str, float]:
-    """All metrics of one segmentation, by column name; see :data:`NOTES`.
+    """Return all metrics of one segmentation by column name; see :data:`NOTES`.
 
     Args:
         prediction: every structure's mask ``[1, 1, U, V, W]`` by name.
-        reference: likewise; the metrics of a structure that it does not name are NaN.
-        spacing_mm: of the voxels along u, v and w.
+        reference: masks by name; the metrics of a structure that it lacks are NaN.
+        spacing_mm: voxel spacing along u, v and w.
     """
     row = {}
     for name, found in prediction.items():

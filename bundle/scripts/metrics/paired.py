@@ -1,4 +1,4 @@
-"""Two methods on the same cases: the mean of their differences and how sure it is."""
+"""Paired comparison of two methods on the same cases: mean difference and confidence interval."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scipy.stats import bootstrap
 
 
 class Difference(NamedTuple):
-    """Mean difference over ``n`` cases and its confidence interval [low, high]; NaN where there are too few cases."""
+    """Mean difference over ``n`` cases and its confidence interval [low, high]; NaN if there are too few cases."""
 
     mean: float
     low: float
@@ -22,21 +22,21 @@ class Difference(NamedTuple):
 def paired_difference(
     ours: Sequence[float], theirs: Sequence[float], level: float = 0.95, resamples: int = 10_000, seed: int = 0
 ) -> Difference:
-    """Mean of ``ours - theirs`` with a percentile bootstrap interval over the cases.
+    """Return the mean of ``ours - theirs`` with a percentile bootstrap interval over the cases.
 
-    The difference is taken case by case, so what makes a case hard for both methods drops out. Cases where either value
-    is NaN are left out. With few cases the interval is too narrow (all draws from n cases are the
-    same case with probability n^(1 - n)). It says nothing about patients of another kind.
+    The difference is taken case by case, so the difficulty of a case that both methods share cancels. Cases where
+    either value is NaN are left out. With few cases the interval is too narrow (all draws from n cases are the same
+    case with probability n^(1 - n)). It says nothing about patients of another kind.
 
     Args:
         ours: one value per case.
-        theirs: the other method's, in the same order.
+        theirs: the other method's values, in the same order.
         level: confidence level.
-        resamples: bootstrap resamples.
-        seed: of the resampling.
+        resamples: number of bootstrap resamples.
+        seed: seed of the resampling.
 
     Raises:
-        ValueError: lists of different length.
+        ValueError: the lists differ in length.
     """
     if len(ours) != len(theirs):
         raise ValueError(

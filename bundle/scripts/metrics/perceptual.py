@@ -1,8 +1,8 @@
-"""How alike slices look to a feature network, the backbone: LPIPS of pairs, FID of sets.
+"""Perceptual similarity of slices, measured by a feature network, the backbone: LPIPS of pairs, FID of sets.
 
-No backbone is part of the bundle: the user names a file, or a published network, which is then downloaded. Without a
-backbone nothing is measured: all values are NaN, which the tables leave empty. What a value means depends on the
-backbone, so values compare only between methods measured with the same one on the same cases.
+The bundle contains no backbone: the user names a file, or a published network, which is then downloaded. Without a
+backbone nothing is measured: all values are NaN, which the tables leave empty. The meaning of a value depends on the
+backbone, so only values measured with the same backbone on the same cases can be compared.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ NOTES = (
     "the same cases only. The published FID takes Inception's features, DiffuX2CT's those of MedCLIP.",
     "`lpips_…` and `fid_…` without a value were not measured: no backbone was given.",
 )
-"""What the columns mean, for the reader of a table."""
+"""Explanations of the columns, for readers of a table."""
 
 
 class Backbone:
-    """A frozen feature network that is shown slices in the networks' range, [-1, 1], a batch at a time.
+    """Frozen feature network, applied to slices in the networks' range, [-1, 1], batch by batch.
 
     Args:
-        network: slices ``[N, channels, H, W]`` to features: vectors ``[N, D]``, a map ``[N, D, h, w]``, or several maps
-            in a list or tuple. Resizing and normalisation are its own affair. Parameters or buffers named ``lin0``,
-            ``lin1``, ... are LPIPS's learned weights, one per channel of each map.
+        network: maps slices ``[N, channels, H, W]`` to features: vectors ``[N, D]``, a map ``[N, D, h, w]``, or several
+            maps in a list or tuple. It must resize and normalise its input itself. Parameters or buffers named
+            ``lin0``, ``lin1``, ... are LPIPS's learned weights, one per channel of each map.
         channels: 3 for a network of colour images, which gets the grey slice three times, or 1.
-        batch_size: how many slices at a time.
+        batch_size: slices per batch.
     """
 
     def __init__(self, network: nn.Module, channels: int = 3, batch_size: int = 32) -> None:
@@ -49,7 +49,7 @@ class Backbone:
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> list[Tensor]:
-        """The features of ``images [N, H, W]``, N at most ``batch_size``, as a list."""
+        """Return the features of ``images [N, H, W]``, N at most ``batch_size``, as a list."""
         features = self.network.to(images.device)(images[:, None].repeat(1, self.channels, 1, 1))
         features = list(features) if isinstance(features, (list, tuple)) else [features]
         if not all(torch.isfinite(values).all() for values in features):
@@ -60,7 +60,7 @@ class Backbone:
         return features
 
     def linear_weights(self) -> list[Tensor]:
-        """LPIPS's learned weights ``[D]`` of each map, in order; empty if the network holds none."""
+        """Return LPIPS's learned weights ``[D]`` of each map, in order; empty if the network holds none."""
         found = {}
         for name, values in self.network.state_dict().items():
             if match := re.match(r"lin(\d+)\b", name):
@@ -69,14 +69,14 @@ class Backbone:
 
 
 def load_backbone(source: str | Path | None, channels: int = 3) -> Backbone | None:
-    """The backbone that a user asks for: a TorchScript file, or a network of :data:`PUBLISHED`; None for none.
+    """Load a backbone from a TorchScript file, or by its name in :data:`PUBLISHED`; return None for None.
 
-    A file is made by ``torch.jit.script(module).save(path)`` (or ``trace``), with the module as :class:`Backbone`
-    describes. For DiffuX2CT's FID: the resizing and normalisation of MedCLIP's image encoder, and its embedding as the
-    result. ``channels`` are those of a file; published networks have 3.
+    Write a file by ``torch.jit.script(module).save(path)`` (or ``trace``), where the module meets the description in
+    :class:`Backbone`. For DiffuX2CT's FID, the module resizes and normalises like MedCLIP's image encoder and returns
+    its embedding. ``channels`` applies to files; published networks have 3.
 
     Raises:
-        ValueError: no such file and no such name, not TorchScript, or no download.
+        ValueError: there is no such file or name, the file is not TorchScript, or the download failed.
     """
     if source is None:
         return None
@@ -94,7 +94,7 @@ def load_backbone(source: str | Path | None, channels: int = 3) -> Backbone | No
 
 
 def backbone_sha256(source: str | Path) -> str:
-    """Hexadecimal SHA-256 of what :func:`load_backbone` loads; of several files, joined by ``+``."""
+    """Return the hexadecimal SHA-256 of the files that :func:`load_backbone` loads, several joined by ``+``."""
     if source in PUBLISHED:
         return "+".join(file.sha256 for file in PUBLISHED[source].files)
     return hashlib.sha256(_existing(source).read_bytes()).hexdigest()
@@ -110,18 +110,18 @@ def _existing(source: str | Path) -> Path:
 
 
 class Perceptual:
-    """LPIPS (Zhang et al. 2018, doi:10.1109/CVPR.2018.00068) of slices, around a given backbone.
+    """LPIPS (Zhang et al. 2018, doi:10.1109/CVPR.2018.00068) of slices with a given backbone.
 
     At every pixel of every feature map the two feature vectors are scaled to unit length; their squared difference is
     summed over the channels with LPIPS's learned weights (all 1 if the backbone holds none), averaged over the pixels
     and summed over the maps, as in its authors' code. With their network, input scaling and weights (``alexnet``) this
-    is the published LPIPS; with anything else it is a distance of the same form, ours.
+    is the published LPIPS; with anything else it is our own distance of the same form.
 
     MONAI's ``PerceptualLoss`` is not used: it runs code that it downloads or needs ``lpips`` and ``torchvision``, takes
     a local file for one network only, a torchvision ResNet-50, and chooses slices at random.
 
     Args:
-        backbone: maps, not vectors; None to measure nothing: all values are NaN.
+        backbone: network that returns maps, not vectors; None to measure nothing and return NaN.
     """
 
     def __init__(self, backbone: Backbone | None = None) -> None:
@@ -129,7 +129,7 @@ class Perceptual:
         self.weights = [] if backbone is None else backbone.linear_weights()
 
     def __call__(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """``[B, 3]``: the mean over the slices across each axis of volumes ``[B, 1, U, V, W]`` in [-1, 1]."""
+        """Return the mean ``[B, 3]`` over the slices across each axis of volumes ``[B, 1, U, V, W]`` in [-1, 1]."""
         check_same_shape("lpips", prediction, target)
         backbone = self.backbone
         if backbone is None:
@@ -142,11 +142,11 @@ class Perceptual:
         return torch.stack(columns, dim=1)
 
     def measure(self, prediction: Tensor, target: Tensor) -> dict[str, float]:
-        """The same values of one case, by column name."""
+        """Return the same values of one case by column name."""
         return {f"lpips_{axis}": value for axis, value in zip(AXES, self(prediction, target)[0].tolist(), strict=True)}
 
     def _distances(self, prediction: list[Tensor], target: list[Tensor]) -> Tensor:
-        """``[N]``, of the features of N slices."""
+        """Return the distance ``[N]`` between the features of N pairs of slices."""
         pairs = list(zip(prediction, target, strict=True))
         weights = self.weights or [torch.ones(t.shape[1]) for _, t in pairs]
         shapes = [tuple(t.shape[1:]) for _, t in pairs]
@@ -165,11 +165,12 @@ class Perceptual:
 class SliceFeatures:
     """FID (Heusel et al. 2017, arXiv:1706.08500) of every estimate against the truth, from all slices of all cases.
 
-    Features wait on the CPU in float32: a set of 100 cases of 128^3 voxels with 512 features takes 79 MB, and there is
-    one set for the truth and one for every estimate.
+    Features are kept on the CPU in float32: a set of 100 cases of 128^3 voxels with 512 features takes 79 MB, and there
+    is one set for the truth and one for every estimate.
 
     Args:
-        backbone: vectors, or one map, which is averaged over its pixels; None to measure nothing: all values are NaN.
+        backbone: network that returns vectors, or one map, which is averaged over its pixels; None to measure nothing
+            and return NaN.
     """
 
     def __init__(self, backbone: Backbone | None = None) -> None:
@@ -178,10 +179,10 @@ class SliceFeatures:
         self.estimates: dict[Hashable, list[list[Tensor]]] = {}
 
     def add(self, target: Tensor, estimates: Mapping[Hashable, Tensor]) -> None:
-        """Take in one case: its truth and every estimate of it, volumes ``[B, 1, U, V, W]`` in [-1, 1], by any keys.
+        """Add one case: its truth and every estimate of it, volumes ``[B, 1, U, V, W]`` in [-1, 1], by any keys.
 
-        Give the same keys for every case, and only cases of which all estimates exist, so that all sets hold the same
-        cases.
+        Use the same keys for every case, and add only cases for which all estimates exist, so that all sets hold the
+        same cases.
         """
         truth, features = self._features(target), {key: self._features(volume) for key, volume in estimates.items()}
         self.truth.append(truth)
@@ -189,7 +190,7 @@ class SliceFeatures:
             self.estimates.setdefault(key, []).append(of_axes)
 
     def finish(self) -> dict[Hashable, dict[str, float]]:
-        """The columns ``fid_u``, ``fid_v``, ``fid_w`` of every estimate, by its key."""
+        """Return the columns ``fid_u``, ``fid_v``, ``fid_w`` of every estimate by its key."""
         return {
             key: {f"fid_{name}": self._distance(cases, axis) for axis, name in enumerate(AXES)}
             for key, cases in self.estimates.items()
@@ -202,7 +203,7 @@ class SliceFeatures:
         return frechet_distance(estimate, truth).item()
 
     def _features(self, volume: Tensor) -> list[Tensor]:
-        """One ``[n, D]`` per axis; nothing without a backbone."""
+        """Return one array ``[n, D]`` per axis; empty without a backbone."""
         backbone = self.backbone
         if backbone is None:
             return []
@@ -211,7 +212,7 @@ class SliceFeatures:
 
 
 def _vectors(features: list[Tensor]) -> Tensor:
-    """``[N, D]``, of the features of N slices: vectors, or one map."""
+    """Return the features of N slices, vectors or one map, as vectors ``[N, D]``."""
     if len(features) != 1 or features[0].ndim not in (2, 4):
         raise ValueError(
             "fid: the backbone must give one vector [N, D] or one map [N, D, h, w] per slice, got shapes "
@@ -221,19 +222,19 @@ def _vectors(features: list[Tensor]) -> Tensor:
 
 
 def frechet_distance(features_a: Tensor, features_b: Tensor) -> Tensor:
-    """Squared Fréchet distance between the Gaussians with the means and covariances of two sets, scalar, in float64.
+    """Return the squared Fréchet distance between Gaussians fitted to two sets, a float64 scalar.
 
     ``|m_a - m_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^(1/2))``. With the centred features as factors, ``C_a = X^T X`` and
-    ``C_b = Y^T Y``, the trace of the root is the sum of the singular values of ``X Y^T``: no root of a matrix is taken,
-    and sets smaller than D, whose covariances are singular, are as exact as large ones.
+    ``C_b = Y^T Y``, the trace of the root is the sum of the singular values of ``X Y^T``: no matrix root is needed, and
+    sets smaller than D, which have singular covariances, are as exact as large ones.
 
-    MONAI's ``get_fid_score`` is not used: where the covariances are singular it adds 1e-6 to their diagonals, prints
-    that it does, and is then 0.1 to 0.4 % off for 20 sparse vectors of 64 features; with 192 of 512 it takes 100 times
-    as long.
+    MONAI's ``get_fid_score`` is not used: if the covariances are singular it adds 1e-6 to their diagonals, prints that
+    it does, and is then 0.1 to 0.4 % off for 20 sparse vectors of 64 features; with 192 of 512 it takes 100 times as
+    long.
 
     Args:
         features_a: ``[N, D]``, N at least 2.
-        features_b: ``[M, D]``, likewise.
+        features_b: ``[M, D]``, M at least 2.
     """
     if features_a.ndim != 2 or features_b.ndim != 2 or features_a.shape[1] != features_b.shape[1]:
         raise ValueError(
@@ -251,6 +252,6 @@ def frechet_distance(features_a: Tensor, features_b: Tensor) -> Tensor:
 
 
 def _mean_and_factor(features: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean ``[D]``, and a factor ``X [min(N, D), D]`` of the sample covariance ``X^T X``."""
+    """Return the mean ``[D]`` and a factor ``X [min(N, D), D]`` of the sample covariance ``X^T X``."""
     mean = features.mean(0)
     return mean, torch.linalg.qr((features - mean) / math.sqrt(len(features) - 1), mode="r").R

@@ -1,4 +1,4 @@
-"""What is measured on every reconstruction, so that all methods are measured alike (see docs: evaluation protocol)."""
+"""The measurements made on every reconstruction, the same for all methods (see docs: evaluation protocol)."""
 
 from __future__ import annotations
 
@@ -24,53 +24,53 @@ from scripts.metrics.volume import (
 )
 
 DATA_RANGE = 2.0
-"""Of volumes in the network's range, [-1, 1]."""
+"""Data range of volumes in the network's range, [-1, 1]."""
 BONE_HU = TISSUES_HU["bone"][0]
-"""From here on a voxel is bone, in the truth and in the prediction."""
+"""HU from which a voxel counts as bone, in the truth and in the prediction."""
 NOTES = (
-    "A method's own column is a single volume per case (of several samples the first); their mean is a column of its "
-    "own.",
+    "A method's own column measures a single volume per case (the first of several samples); the mean of the samples "
+    "has a separate column.",
     "`psnr3d_db`, `ssim3d`: over the whole volume in the network's range, [-1, 1], with data range "
     f"{DATA_RANGE:g}; SSIM with a 3D Gaussian window of {SSIM_WINDOW} voxels, sigma {SSIM_SIGMA}.",
-    "`psnr2d_u_db`, `psnr2d_v_db`, `psnr2d_w_db`, `ssim2d_u`, `_v`, `_w`: the same of every slice across the axis "
+    "`psnr2d_u_db`, `psnr2d_v_db`, `psnr2d_w_db`, `ssim2d_u`, `_v`, `_w`: the same for every slice across the axis "
     "(sagittal, coronal, axial; 2D window), averaged over the slices; `psnr2d_db`, `ssim2d`: the mean of the three, as "
-    f"papers report it. A slice counts with {LARGEST_SLICE_PSNR:g} dB at most, also one without error, so that empty "
+    f"papers report it. The PSNR of a slice is capped at {LARGEST_SLICE_PSNR:g} dB, even without any error, so empty "
     "slices raise the mean.",
-    "`x2ct_compat_psnr_db`, `x2ct_compat_ssim`: as X2CT-GAN's test script has them, for comparison with the literature "
+    "`x2ct_compat_psnr_db`, `x2ct_compat_ssim`: as in X2CT-GAN's test script, for comparison with the literature "
     "only: HU + 1000 clipped to [0, 2500]; PSNR of integers with peak 4095 (which adds 4.29 dB), 100 dB for a slice "
     "without error; SSIM with a uniform window of 7 pixels; means over the slices of the three axes.",
     "`mae_hu`, `bias_hu` (prediction minus truth): over all voxels, and by tissue, chosen by the true HU: "
     + "; ".join(f"{name} [{low:g}, {high:g})" for name, (low, high) in TISSUES_HU.items())
     + ". The truth is clipped to [{:g}, {:g}] HU.".format(*NETWORK_HU_RANGE),
-    f"`bone_dice`: of the voxels of at least {BONE_HU:g} HU in prediction and truth, both clipped to the same range. "
-    "`bone_precision`: share of the prediction's with one of the truth's within one voxel, diagonals included; "
-    "`bone_recall`: share of the truth's with one of the prediction's as near; `bone_volume_ratio`: their number over "
-    "the truth's, below 1 is lost bone. Metal and dense contrast medium count as bone. Each is left out where there is "
-    "no bone to count: a method that finds none in a case has no precision there, and its mean speaks for fewer cases "
-    "(n).",
-    "`gradient_ratio_u`, `_v`, `_w`: mean absolute difference of neighbouring voxels along the axis, of the prediction "
-    "over the truth's; below 1 is blur.",
-    "`reprojection`: relative L2 between the projected prediction and the input line integrals, "
-    "of the views together and of each; one that was not given has none. Small is necessary, not sufficient. Metal, "
-    "which the clipped range cannot hold, leaves an error even to the truth.",
+    f"`bone_dice`: Dice of the voxels of at least {BONE_HU:g} HU in prediction and truth, both clipped to that range. "
+    "`bone_precision`: share of predicted bone voxels with a true one within one voxel, diagonals included; "
+    "`bone_recall`: share of true bone voxels with a predicted one as near; `bone_volume_ratio`: number of predicted "
+    "over true bone voxels, below 1 is lost bone. Metal and dense contrast medium count as bone. Each is omitted where "
+    "there is no bone to count: a method that finds none in a case has no precision there, and its mean covers fewer "
+    "cases (n).",
+    "`gradient_ratio_u`, `_v`, `_w`: mean absolute difference between neighbouring voxels along the axis, prediction "
+    "over truth; below 1 is blur.",
+    "`reprojection`: relative L2 error between the projected prediction and the input line integrals, for both views "
+    "together and for each view that was given. A small error is necessary, not sufficient. Metal exceeds the clipped "
+    "range, so it leaves an error even for the truth.",
     "`seconds`: wall time to make the volume.",
 )
-"""What the columns mean, for the reader of a table."""
+"""Explanations of the columns, for readers of a table."""
 
 
 def measure(
     prediction: Tensor, target: Tensor, line_integrals: Tensor, projector: Callable[[Tensor], Tensor]
 ) -> dict[str, float]:
-    """All metrics of one reconstruction, by column name; NaN for a tissue or view that is not there.
+    """Return all metrics of one reconstruction by column name; NaN for an absent tissue or view.
 
     Args:
         prediction: ``[1, 1, U, V, W]`` in the network's range.
-        target: the true volume, likewise.
-        line_integrals: the input radiographs ``[1, 2, N, N]``, dimensionless; one that was not given is 0.
-        projector: attenuation in 1/mm to line integrals.
+        target: the true volume, same shape and range.
+        line_integrals: the input radiographs ``[1, 2, N, N]``, dimensionless; a missing view is 0.
+        projector: maps attenuation in 1/mm to line integrals.
 
     Raises:
-        ValueError: the prediction holds NaN or infinity, or has another shape than the target.
+        ValueError: the prediction holds NaN or infinity, or its shape differs from the target's.
     """
     broken = int((~torch.isfinite(prediction)).sum())
     if broken:

@@ -11,14 +11,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 KEYS = ("case", "method", "estimate")
-"""Columns that say what was measured; all others are metrics."""
+"""Columns that identify the measured volume; all others are metrics."""
 SINGLE = "single"
-"""The estimate that is one volume as the method made it."""
+"""Name of the estimate that is a single volume of the method, not a mean of samples."""
 Row = Mapping[str, Any]
 
 
 class Statistic(NamedTuple):
-    """Mean and sample standard deviation over the ``n`` cases that have a value; NaN where there are too few."""
+    """Mean and sample standard deviation over the ``n`` cases that have a value; NaN if there are too few."""
 
     mean: float
     std: float
@@ -30,7 +30,7 @@ Summary = dict[tuple[str, str], dict[str, Statistic]]
 
 
 def summarise(rows: Sequence[Row]) -> Summary:
-    """Statistics of every metric over the cases, for each method and estimate."""
+    """Return statistics of every metric over the cases, for each method and estimate."""
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         groups.setdefault((row["method"], row["estimate"]), []).append(row)
@@ -41,7 +41,7 @@ def summarise(rows: Sequence[Row]) -> Summary:
 
 
 def to_csv(rows: Sequence[Row]) -> str:
-    """CSV with the columns of the first row; numbers to six digits, one that is NaN or infinite left empty."""
+    """Format rows as CSV with the columns of the first row; numbers have six digits, NaN and infinity are empty."""
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
@@ -50,7 +50,7 @@ def to_csv(rows: Sequence[Row]) -> str:
 
 
 def summary_rows(summary: Summary) -> list[dict[str, Any]]:
-    """One row per method, estimate and metric, with mean, std and n."""
+    """Return one row per method, estimate and metric, with mean, std and n."""
     return [
         {"method": method, "estimate": estimate, "metric": metric, **statistic._asdict()}
         for (method, estimate), statistics in summary.items()
@@ -59,7 +59,7 @@ def summary_rows(summary: Summary) -> list[dict[str, Any]]:
 
 
 def summary_json(summary: Summary) -> list[dict[str, Any]]:
-    """JSON-ready: one object per method and estimate; a value that is not finite becomes None."""
+    """Return one JSON-ready object per method and estimate; values that are not finite become None."""
     return [
         {
             "method": method,
@@ -74,7 +74,7 @@ def summary_json(summary: Summary) -> list[dict[str, Any]]:
 
 
 def to_markdown(summary: Summary) -> str:
-    """One line per metric, one column per method and estimate: mean ± standard deviation over cases."""
+    """Format one line per metric and one column per method and estimate: mean ± standard deviation over cases."""
     columns = list(summary.values())
     heads = [method if estimate == SINGLE else f"{method}, {estimate}" for method, estimate in summary]
     most = max(statistic.n for column in columns for statistic in column.values())
@@ -98,7 +98,7 @@ def _cell(statistic: Statistic, most: int) -> str:
 
 
 def _number(value: float) -> str:
-    """Four digits or so, never an exponent."""
+    """Format a number to about four digits, never with an exponent."""
     decimals = 1 if abs(value) >= 100 else 2 if abs(value) >= 10 else 3
     return f"{value:.{decimals}f}"
 

@@ -1,1 +1,1 @@
-"""Networks: DiffuX2CT's conditioner, denoiser and their union, one file per baseline."""
+"""Networks: DiffuX2CT's conditioner, its denoiser and their combination, and one file per baseline."""

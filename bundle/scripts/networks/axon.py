@@ -2,12 +2,12 @@
 
 Only the abstract is published: "a Brownian Bridge diffusion model-based initial stage for global structural synthesis,
 followed by a ControlNet-based refinement stage for local intensity optimization", bi-planar input, and "a
-super-resolution network ... to upscale the generated volumes". The rest is our reading: how the radiographs are
-lifted, the networks, what the ControlNet is shown, and the losses.
+super-resolution network ... to upscale the generated volumes". The rest is our interpretation: the lifting of the
+radiographs, the networks, the ControlNet's hint, and the losses.
 
-The three stages are nested: each holds the one before, frozen, and is trained and run by the same workflows. Stages 1
-and 2 are diffusion networks with the interface of :class:`~scripts.networks.diffux2ct.DiffuX2CT`; stage 3 draws its
-volume from theirs.
+The three stages are nested: each contains the previous one, frozen, and is trained and run by the same workflows.
+Stages 1 and 2 are diffusion networks with the interface of :class:`~scripts.networks.diffux2ct.DiffuX2CT`; stage 3
+refines their volume.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ MakesLifting = Callable[[BiplanarGeometry, list[tuple[int, int, int]], tuple[int
 
 
 class VolumeEncoder(Levels):
-    """Volumes ``[B, C, U, V, W]`` to features ``[B, C_i, *grid_i]`` on the denoiser's grids, finest first."""
+    """Encoder of volumes ``[B, C, U, V, W]`` to features ``[B, C_i, *grid_i]`` on the denoiser grids, finest first."""
 
     def __init__(self, in_channels: int, patch: int, channels: tuple[int, ...], dropout: float) -> None:
         first = nn.Sequential(SpaceToDepth(patch), convolution(3, in_channels * patch**3, channels[0]))
@@ -47,7 +47,7 @@ class VolumeEncoder(Levels):
 
 
 class AttenuationLifting(nn.Module):
-    """Derives y from physics alone: the mean attenuation along the rays that meet in a voxel.
+    """Lifting that derives y from physics alone: the mean attenuation along the rays that meet in a voxel.
 
     A single view gives the mean along its own ray. The denoiser sees y and both views' parts of it.
 
@@ -80,13 +80,13 @@ class AttenuationLifting(nn.Module):
 
 
 class TriplaneLifting(nn.Module):
-    """Computes y by a convolution of the implicit conditioning mechanism's field, learned along with the bridge.
+    """Lifting that computes y by a convolution of the ICM's field, learned together with the bridge.
 
-    Only the bridge's own objective trains it. At the end of the bridge x_t = y, so y must be the best guess there is.
+    It is trained only by the bridge's own objective. At the end of the bridge x_t = y, so y must be the best estimate.
 
     Args:
         geometry, grid_shapes, condition_channels, dropout: as for :class:`AttenuationLifting`.
-        plane_channels, stem_stride, blocks: of :class:`~scripts.networks.triplane.TriplaneConditioner`.
+        plane_channels, stem_stride, blocks: as for :class:`~scripts.networks.triplane.TriplaneConditioner`.
     """
 
     def __init__(
@@ -113,19 +113,19 @@ class TriplaneLifting(nn.Module):
 
 
 def _patch(geometry: BiplanarGeometry, grid_shapes: list[tuple[int, int, int]]) -> int:
-    """Voxels along each side of a cell of the finest grid."""
+    """Return the number of voxels along each side of a cell of the finest grid."""
     return geometry.volume_shape[0] // grid_shapes[0][0]
 
 
 class BridgeDenoiser(nn.Module):
     """A denoiser on the Brownian bridge, which reads x_t and predicts x_0 - y, the displacement from y.
 
-    BBDM's own objective is :class:`DisplacementDenoiser`, whose output has to cancel the noise in x_t voxel by voxel.
-    After few iterations that noise stays in the volumes, see docs/axon.md, so this class is the default.
+    BBDM's own objective is :class:`DisplacementDenoiser`: its output has to cancel the noise in x_t voxel by voxel.
+    After few training iterations, that noise remains in the volumes (see docs/axon.md), so this class is the default.
 
     Args:
         denoiser: the U-Net.
-        bridge: between the samplers' coordinates and x_t.
+        bridge: maps the samplers' coordinates to x_t.
     """
 
     def __init__(self, denoiser: Denoiser, bridge: BrownianBridge) -> None:
@@ -133,7 +133,7 @@ class BridgeDenoiser(nn.Module):
         self.denoiser, self.bridge = denoiser, bridge
 
     def project_condition(self, h: list[Tensor]) -> list[Tensor]:
-        """Return y, and what the denoiser computes once from the other conditions."""
+        """Return y and the denoiser's projections of the other conditions, which are computed once."""
         return [h[0].float()] + self.denoiser.project_condition(h[1:])
 
     def forward(self, u: Tensor, timesteps: Tensor, condition: list[Tensor]) -> Tensor:
@@ -142,7 +142,7 @@ class BridgeDenoiser(nn.Module):
         return self.at(torch.cat([x_t, u[:, 1:]], dim=1), timesteps, condition, None)
 
     def at(self, x_t: Tensor, timesteps: Tensor, condition: list[Tensor], control: list[Tensor] | None) -> Tensor:
-        """Predict x_0 from ``x_t``, with what a ControlNet adds."""
+        """Predict x_0 from ``x_t``, with a ControlNet's additions if given."""
         y, maps = condition[0], condition[1:]
         return self.origin(x_t, y) + self.denoiser(x_t, timesteps, maps, control).float()
 
@@ -152,7 +152,7 @@ class BridgeDenoiser(nn.Module):
 
 
 class CorrectionDenoiser(BridgeDenoiser):
-    """Adds its output to nothing, for a network that carries an estimate and adds the output to that."""
+    """Bridge denoiser that returns its bare output, for a network that adds it to its own estimate."""
 
     def origin(self, x_t: Tensor, y: Tensor) -> Tensor:
         """Return zeros."""
@@ -160,14 +160,14 @@ class CorrectionDenoiser(BridgeDenoiser):
 
 
 class DisplacementDenoiser(BridgeDenoiser):
-    """BBDM's objective: the network predicts x_0 - x_t. The paper has the opposite sign.
+    """BBDM's objective: the network predicts x_0 - x_t, with the sign opposite to the paper's.
 
-    The output differs from its target as the estimate differs from x_0, so losses and parametrisation are those of
+    The error of the output equals the error of the estimate of x_0, so losses and parametrisation are those of
     x_0-prediction.
     """
 
     def origin(self, x_t: Tensor, y: Tensor) -> Tensor:
-        """Return the bridge's present state, x_t."""
+        """Return the current state of the bridge, x_t."""
         return x_t
 
 
@@ -190,14 +190,14 @@ def axon_bridge(
     """Build stage 1 with DiffuX2CT's denoiser and interface; see the classes for the arguments.
 
     Args:
-        alphas_cumprod: of :func:`~scripts.diffusion.bridge.bridge_alphas_cumprod`.
+        alphas_cumprod: schedule from :func:`~scripts.diffusion.bridge.bridge_alphas_cumprod`.
         lifting: makes y and the conditions: :class:`AttenuationLifting` or :class:`TriplaneLifting`.
         objective: :class:`BridgeDenoiser` or, as published for the bridge, :class:`DisplacementDenoiser`; for a
             network that carries an estimate, :class:`CorrectionDenoiser`.
         network: :class:`~scripts.networks.correcting.SelfCorrecting` carries an estimate along.
 
     Raises:
-        ValueError: sizes that do not fit together, or another schedule; the message names them.
+        ValueError: sizes do not fit together, or the schedule is not a bridge's; the message names them.
     """
     shapes = stage_shapes(geometry.volume_shape, patch, len(channels))
     lift = lifting(geometry, shapes, condition_channels, dropout)
@@ -209,11 +209,11 @@ def axon_bridge(
 
 
 class StageOne(Upon):
-    """Tells stage 2 what stage 1 knows: its conditions, its volume, and what that volume leaves unexplained.
+    """Conditioner of stage 2: the conditions of stage 1, its volume, and the residual that its volume leaves.
 
-    The last is the back-projected difference between the radiographs and the volume's own. It says where attenuation
-    is missing or too high, and is zero for a missing view. The ControlNet sees it instead of the bare radiographs,
-    which the conditions hold already; that is our choice.
+    The residual is the back-projected difference between the radiographs and the volume's projections. It shows where
+    attenuation is missing or too high, and is zero for a missing view. It is our choice to give it to the ControlNet
+    instead of the radiographs, which the conditions contain already.
 
     Args:
         base: stage 1, which is frozen.
@@ -234,19 +234,19 @@ class StageOne(Upon):
 
 
 class ControlledBridge(DiffuX2CT):
-    """Stage 2: a ControlNet that knows stage 1's volume steers the frozen bridge of stage 1.
+    """Stage 2: a ControlNet that sees stage 1's volume steers the frozen bridge of stage 1.
 
-    It starts from the same y and visits the same timesteps as stage 1, so an untrained one reconstructs the same
+    It starts from the same y and visits the same timesteps as stage 1, so an untrained stage 2 reconstructs the same
     volume.
 
     Args:
         base: stage 1.
         geometry: the exam.
         steps: timesteps of the built-in reconstruction.
-        power: how they are spaced.
+        power: their spacing; see :func:`~scripts.diffusion.schedules.respaced_timesteps`.
 
     Raises:
-        ValueError: a base that is no bridge.
+        ValueError: the base is not a bridge.
     """
 
     def __init__(self, base: DiffuX2CT, geometry: BiplanarGeometry, steps: int = 8, power: float = 1.0) -> None:

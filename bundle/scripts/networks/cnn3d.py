@@ -1,8 +1,8 @@
 """3DCNN (Kasten et al. 2020): radiographs copied along their rays into a two-channel volume, then a 3D U-Net.
 
-Descriptions of the original tell of the replication, and of a V-Net with 3x3x3 convolutions and max pooling instead of
-its 5x5x5 and strided ones. MONAI's BasicUNet is that, without V-Net's additions inside a level. Channels, group
-normalisation and the geometry's magnification in the replication are ours, and so is the output, a CT instead of
+Descriptions of the original mention the replication, and a V-Net with 3x3x3 convolutions and max pooling instead of
+5x5x5 and strided convolutions. MONAI's BasicUNet matches this, except for V-Net's additions inside a level. Our choices
+are the channels, group normalisation, the geometry's magnification in the replication, and the output, a CT instead of
 classes of bone.
 """
 
@@ -19,19 +19,19 @@ GROUPS, HALVINGS = 4, 4
 
 
 class CNN3D(GeometryBound):
-    """Radiographs to a volume by a 3D U-Net that sees them replicated along their rays.
+    """Reconstruction by a 3D U-Net from radiographs that are replicated along their rays.
 
-    Group normalisation over several channels, unlike instance normalisation, lets absolute attenuation through.
+    Unlike instance normalisation, group normalisation over several channels preserves absolute attenuation.
 
     Args:
         geometry: the exam; only its magnification at the isocentre counts, see
             :class:`~scripts.networks.lifting.RayReplication`.
-        channels: of the five levels, finest first, then of the features behind the last upsampling.
+        channels: channels of the five levels, finest first, then of the features after the last upsampling.
 
     Shapes: images ``[B, 2, N, N]`` and volumes ``[B, 1, U, V, W]`` in network units; the output is not clipped.
 
     Raises:
-        ValueError: a volume that does not halve four times, or channels that do not fit.
+        ValueError: the volume cannot be halved four times, or the channels do not fit.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class CNN3D(GeometryBound):
             )
         if len(channels) != HALVINGS + 2 or any(c % GROUPS or c < GROUPS for c in channels):
             raise ValueError(
-                f"CNN3D: channels are {HALVINGS + 2} multiples of {GROUPS}, one for each level and one for the last "
+                f"CNN3D: channels must be {HALVINGS + 2} multiples of {GROUPS}, one per level and one for the last "
                 f"features, got {tuple(channels)}; choose such counts"
             )
         self.replicate = RayReplication(geometry)
@@ -57,6 +57,6 @@ class CNN3D(GeometryBound):
         """Reconstruct ``[B, 1, U, V, W]`` from ``image [B, 2, N, N]``.
 
         Raises:
-            ValueError: an image of another shape than the geometry's.
+            ValueError: the image's shape does not match the geometry.
         """
         return self.unet(self.replicate(image))

@@ -1,4 +1,4 @@
-"""What every network promises its callers, and what binds its weights to the geometry it was trained for."""
+"""The interface of all networks, and the check that weights fit the geometry they were trained for."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scripts.geometry import BiplanarGeometry
 
 
 class Conditioner(Protocol):
-    """The part of a network that turns radiographs into conditions h^(i), whatever x_t and t are."""
+    """Part of a network that turns radiographs into conditions h^(i), independent of x_t and t."""
 
     def __call__(self, image: Tensor, z: Tensor | None = None) -> list[Tensor]:
         """Map ``image [B, 2, N, N]`` to h^(i) ``[B, C_i, *grid_i]``, finest first; ``z`` disturbs eq (5)."""
@@ -20,7 +20,7 @@ class Conditioner(Protocol):
 
 
 class MakesConditioner(Protocol):
-    """How a network builds the conditioner that its configuration names."""
+    """Factory of the conditioner named in a network's configuration."""
 
     def __call__(
         self,
@@ -32,15 +32,15 @@ class MakesConditioner(Protocol):
         blocks: int,
         dropout: float,
     ) -> Conditioner:
-        """Build it; see :class:`~scripts.networks.triplane.TriplaneConditioner` for the arguments."""
+        """Build the conditioner; see :class:`~scripts.networks.triplane.TriplaneConditioner` for the arguments."""
         ...
 
 
 class Denoising(Protocol):
-    """The part of a network that reads x_t, t and the conditions."""
+    """Part of a network that reads x_t, t and the conditions."""
 
     def project_condition(self, h: list[Tensor]) -> list[Tensor]:
-        """Compute all that depends on the conditions ``h`` alone, once before the first step."""
+        """Compute everything that depends only on the conditions ``h``, once before the first step."""
         ...
 
     def __call__(self, x: Tensor, timesteps: Tensor, condition: list[Tensor]) -> Tensor:
@@ -49,16 +49,16 @@ class Denoising(Protocol):
 
 
 class GeometryBound(nn.Module):
-    """A network that is trained for one geometry. Its weights carry that geometry and load into no other.
+    """Base class of networks trained for one geometry, which is stored in the weights and checked on loading.
 
     Args:
-        geometry: the exam; it gives the shapes and travels in the weights.
+        geometry: the exam; it defines the shapes and is saved with the weights.
 
     Attributes:
-        exam: that geometry.
+        exam: the geometry.
         image_shape: ``[2, N, N]``.
         volume_shape: ``[1, U, V, W]``.
-        geometry: its fingerprint, a buffer.
+        geometry: fingerprint of the geometry, a buffer.
     """
 
     def __init__(self, geometry: BiplanarGeometry) -> None:
@@ -69,10 +69,10 @@ class GeometryBound(nn.Module):
         self.geometry = nn.Buffer(geometry_fingerprint(geometry))
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """Load all weights or none, whatever ``strict`` says, so that no server reconstructs with untrained ones.
+        """Load all weights or none, regardless of ``strict``, so that no server reconstructs with untrained ones.
 
         Raises:
-            RuntimeError: weights of another network or geometry; this network keeps those it had.
+            RuntimeError: the weights are of another network or geometry; the present weights are kept.
         """
         # PyTorch copies whatever fits before it raises.
         before = {name: value.clone() for name, value in self.state_dict().items()}
@@ -97,7 +97,7 @@ class GeometryBound(nn.Module):
 
 
 def geometry_fingerprint(geometry: BiplanarGeometry) -> Tensor:
-    """Return the geometry as numbers, float64 ``[10]``, in the order in which the refusal above lists them."""
+    """Return the geometry as numbers, float64 ``[10]``, in the order of the error message above."""
     sign = {"anterior": 1, "posterior": -1, "right": 1, "left": -1}
     return torch.tensor(
         [

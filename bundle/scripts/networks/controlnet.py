@@ -1,8 +1,7 @@
 """ControlNet (Zhang et al. 2023, arXiv:2302.05543) for the denoiser of this bundle.
 
-MONAI's ControlNet copies the encoder of MONAI's diffusion U-Net and can steer no other one. This one copies the
-encoder of :class:`~scripts.networks.denoiser.Denoiser`, folded voxels, cached conditions and windowed attention
-included.
+MONAI's ControlNet works only with MONAI's diffusion U-Net, whose encoder it copies. This one copies the encoder of
+:class:`~scripts.networks.denoiser.Denoiser`, including folded voxels, cached conditions and windowed attention.
 """
 
 from __future__ import annotations
@@ -24,12 +23,12 @@ def _trainable_copy(part: Part) -> Part:
 
 
 class ControlNet(nn.Module):
-    """A trainable copy of a denoiser's encoder that reads a hint and corrects what the encoder hands to the decoder.
+    """Trainable copy of a denoiser's encoder that reads a hint and corrects the features passed to the decoder.
 
-    Everything it adds goes through convolutions that start at zero: untrained, it changes nothing.
+    All corrections pass through convolutions initialised to zero: untrained, it changes nothing.
 
     Args:
-        denoiser: the one to steer; copied, not kept.
+        denoiser: denoiser to steer; copied, not kept.
         hint_channels: channels of the hint on the voxel grid.
     """
 
@@ -46,16 +45,16 @@ class ControlNet(nn.Module):
         self.outputs = nn.ModuleList(zeroed(convolution(3, c, c, kernel_size=1)) for c in channels)
 
     def forward(self, x: Tensor, timesteps: Tensor, condition: list[Tensor], hint: Tensor) -> list[Tensor]:
-        """Compute what to add to the encoder's features at ``x [B, 1, U, V, W]`` and ``timesteps [B]``.
+        """Compute the corrections of the encoder's features at ``x [B, 1, U, V, W]`` and ``timesteps [B]``.
 
         Args:
-            x: as the denoiser gets it.
-            timesteps: as the denoiser gets them.
-            condition: the maps of :meth:`~scripts.networks.denoiser.Denoiser.project_condition`.
-            hint: of :meth:`project_condition`.
+            x: input of the denoiser.
+            timesteps: timesteps of the denoiser.
+            condition: maps from :meth:`~scripts.networks.denoiser.Denoiser.project_condition`.
+            hint: features from :meth:`project_condition`.
 
         Returns:
-            Features per stage, finest first; those of the coarsest stage are the bottom's.
+            Features per stage, finest first; the last ones are the bottom's.
         """
         embedding = self.time(timesteps)
         f = self.stem(self.fold(x)) + hint
@@ -71,7 +70,7 @@ class ControlNet(nn.Module):
 
     @torch.jit.export
     def project_condition(self, h: list[Tensor]) -> list[Tensor]:
-        """Replace the last condition, the hint ``[B, C, U, V, W]``, by its features; leave the denoiser's as they are.
+        """Replace the last condition, the hint ``[B, C, U, V, W]``, by its features; keep the denoiser's conditions.
 
         The features do not depend on t and are computed once per reconstruction.
         """

@@ -1,14 +1,14 @@
-"""A diffusion network that corrects its own estimate by what the estimate leaves unexplained of the radiographs.
+"""A diffusion network that corrects its own estimate using the estimate's residuals in the radiographs.
 
-The paper's denoiser sees the radiographs only through features that are computed before the first step; it never
-learns where its volume contradicts them. This one reads, beside x_t,
+The paper's denoiser sees the radiographs only through features that are computed before the first step; it is never
+shown where its volume contradicts them. This one reads, in addition to x_t,
 
-- x̂, its answer at the step before (self-conditioning, Chen et al. 2022, arXiv:2208.04202), which starts as the mean of
+- x̂, its prediction at the previous step (self-conditioning, Chen et al. 2022, arXiv:2208.04202), initially the mean of
   both views' back-projections, and
-- for each view the back-projected rest A_i^T (p_i - A_i x̂) / A_i^T A_i 1, as learned iterative reconstruction does
+- for each view the back-projected residual A_i^T (p_i - A_i x̂) / A_i^T A_i 1, as in learned iterative reconstruction
   (Adler & Oktem 2018, arXiv:1707.06474),
 
-and adds its output to x̂. The design is ours; it takes any conditioning mechanism and any denoiser.
+and adds its output to x̂. The design is ours; it works with any conditioning mechanism and any denoiser.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from scripts.networks.diffux2ct import DiffuX2CT
 from scripts.networks.lifting import Unexplained
 
 REST_GAIN = 4.0
-"""Brings the rest, whose standard deviation in a body is about 0.1 in network range, nearer to that of x_t."""
+"""Factor that brings the residual (standard deviation in a body about 0.1 in network range) closer to x_t's scale."""
 
 
 class SelfCorrecting(DiffuX2CT):
-    """DiffuX2CT whose denoiser carries its estimate along and reads what the estimate leaves unexplained.
+    """DiffuX2CT with a denoiser that carries its estimate along and reads the estimate's residuals.
 
     Args:
-        arguments: of :class:`~scripts.networks.diffux2ct.DiffuX2CT`; the denoiser takes ``reads`` volumes.
+        arguments: arguments of :class:`~scripts.networks.diffux2ct.DiffuX2CT`; the denoiser takes ``reads`` volumes.
 
     Raises:
-        ValueError: a parametrisation other than x_0.
+        ValueError: the parametrisation is not x_0.
     """
 
     reads = 4
@@ -42,7 +42,7 @@ class SelfCorrecting(DiffuX2CT):
         super().__init__(*arguments, **named)
         if not isinstance(self.parametrisation, X0):
             raise ValueError(
-                "a network that corrects its estimate of x_0 predicts x_0, got the parametrisation "
+                "a network that corrects its estimate must predict x_0, got the parametrisation "
                 f"{type(self.parametrisation).__name__}; use X0"
             )
         self.unexplained, self.rest_gain = Unexplained(self.exam), REST_GAIN
@@ -58,5 +58,5 @@ class SelfCorrecting(DiffuX2CT):
     def _output(self, x: Tensor, timesteps: Tensor, condition: list[Tensor], estimate: Tensor) -> Tensor:
         rest = self.rest_gain * self.unexplained(condition[0], estimate)
         correction = self.denoiser(torch.cat([x, estimate, rest], dim=1), timesteps, condition[1:]).float()
-        # An untrained network, whose last layer is zero, must not pass a back-projection off as a reconstruction.
+        # An untrained network, with a last layer of zeros, must not present a back-projection as a reconstruction.
         return torch.where(correction.abs().amax() > 0, estimate, 0.0) + correction

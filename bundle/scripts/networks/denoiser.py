@@ -23,7 +23,7 @@ def stage_shapes(volume_shape: tuple[int, int, int], patch: int, stages: int) ->
     """Return the grid shapes of the U-Net's stages, finest first.
 
     Raises:
-        ValueError: the volume does not divide by ``patch * 2**(stages - 1)``.
+        ValueError: the volume is not divisible by ``patch * 2**(stages - 1)``.
     """
     divisor = patch * 2 ** (stages - 1)
     if any(n % divisor or n < divisor for n in volume_shape):
@@ -36,7 +36,7 @@ def stage_shapes(volume_shape: tuple[int, int, int], patch: int, stages: int) ->
 
 
 class Stage(nn.Module):
-    """Residual blocks on one grid after an entry that changes resolution; the condition joins the first block.
+    """Residual blocks on one grid after an entry that changes the resolution; the first block reads the condition.
 
     Args:
         entry: module applied to the incoming features.
@@ -67,11 +67,11 @@ class Stage(nn.Module):
 
 
 class Denoiser(nn.Module):
-    """3D U-Net over N stages that joins the condition h^(i) at both sides of every stage.
+    """3D U-Net over N stages that reads the condition h^(i) on both sides of every stage.
 
     The condition is concatenated to the features of the encoder and of the decoder (f_down, f_up in the paper). The
-    convolutions that read it are linear in it and free of t, so :meth:`project_condition` computes them once per
-    reconstruction; see :class:`~scripts.blocks.residual.ResidualBlock`.
+    convolutions that read it are linear in it and do not depend on t, so :meth:`project_condition` computes them once
+    per reconstruction; see :class:`~scripts.blocks.residual.ResidualBlock`.
 
     Args:
         volume_shape: voxels (U, V, W).
@@ -82,8 +82,8 @@ class Denoiser(nn.Module):
         heads: attention heads in the last stage.
         window: attention window in cells.
         dropout: rate inside the residual blocks.
-        in_channels: how many volumes it reads, x_t included.
-        condition_kernel: side of the convolutions that read h.
+        in_channels: number of volumes it reads, including x_t.
+        condition_kernel: kernel size of the convolutions that read h.
 
     Raises:
         ValueError: the volume does not divide into the stages or the windows, or the conditions do not match.
@@ -131,11 +131,11 @@ class Denoiser(nn.Module):
         self.condition_up = nn.ModuleList(convolution(3, h, c, condition_kernel) for h, c in pairs)
 
     def draws_nothing(self) -> bool:
-        """Tell whether the last layer is still in its initial state, in which the output is always zero."""
+        """Return whether the last layer is still in its initial state, in which the output is always zero."""
         return not any(parameter.any() for parameter in self.head[-1].parameters())
 
     def project_condition(self, h: list[Tensor]) -> list[Tensor]:
-        """Map the conditions h^(i) to what each stage adds: N maps for the encoder, then N for the decoder."""
+        """Map the conditions h^(i) to each stage's additive terms: N for the encoder, then N for the decoder."""
         down: list[Tensor] = []
         up: list[Tensor] = []
         for i, (to_down, to_up) in enumerate(zip(self.condition_down, self.condition_up)):  # noqa: B905 (TorchScript)
@@ -149,8 +149,8 @@ class Denoiser(nn.Module):
     ) -> Tensor:
         """Predict ``[B, 1, U, V, W]`` from ``x [B, in_channels, U, V, W]`` at ``timesteps [B]``.
 
-        ``condition`` holds the maps of :meth:`project_condition`. The encoder adds ``control``, if given, to what it
-        hands to the decoder, finest first, the bottom last (:class:`~scripts.networks.controlnet.ControlNet`).
+        ``condition`` holds the maps from :meth:`project_condition`. If given, ``control`` is added to the features that
+        the encoder passes to the decoder, finest first, bottom last (:class:`~scripts.networks.controlnet.ControlNet`).
         """
         embedding = self.time(timesteps)
         f = self.stem(self.fold(x))

@@ -1,4 +1,4 @@
-"""Diff2CT (see papers in the docs): X2NoiseNet lifts the radiographs, and a 3D diffusion U-Net reads them beside x_t.
+"""Diff2CT (see papers in the docs): X2NoiseNet lifts the radiographs, and a 3D diffusion U-Net reads them with x_t.
 
 Only the outline of X2NoiseNet is known: two 2D encoders, replication along the rays, a sum, a 3D convolution, and a
 concatenation with x_t. Depths, widths and normalisation are our reading.
@@ -22,14 +22,14 @@ from scripts.networks.lifting import RayReplication
 
 
 class X2NoiseNet(nn.Module):
-    """Radiographs ``[B, 2, N, N]`` to one condition on the denoiser's grid.
+    """Conditioner that maps radiographs ``[B, 2, N, N]`` to one condition on the denoiser's grid.
 
     Args:
         geometry: the exam.
         grid: shape of the condition.
-        channels: of the encoders and of the condition.
+        channels: channels of the encoders and of the condition.
         blocks: residual blocks per encoder.
-        dropout: rate inside them.
+        dropout: rate inside the residual blocks.
     """
 
     def __init__(
@@ -67,13 +67,13 @@ class X2NoiseNet(nn.Module):
 
 
 class ConcatenatedDenoiser(Denoiser):
-    """DiffuX2CT's U-Net, but with a single condition, which its first block reads beside the features of x_t.
+    """DiffuX2CT's U-Net with a single condition, which its first block reads together with the features of x_t.
 
-    The backbone being the same, a comparison with DiffuX2CT compares the conditioning mechanisms.
+    Since the backbone is the same, a comparison with DiffuX2CT compares the conditioning mechanisms.
 
     Args:
         volume_shape: voxels (U, V, W).
-        channels: of each stage, finest first.
+        channels: channels of each stage, finest first.
         condition_channels: channels of the condition.
         sizes: further arguments of :class:`~scripts.networks.denoiser.Denoiser`.
     """
@@ -85,7 +85,7 @@ class ConcatenatedDenoiser(Denoiser):
         self.condition_down, self.condition_up = self.condition_down[:1], self.condition_up[:0]
 
     def project_condition(self, h: list[Tensor]) -> list[Tensor]:
-        """Return what each stage adds: the condition's map for the first, nothing for the others."""
+        """Return each stage's additive term: the condition's map for the first, zeros for the others."""
         maps: list[Tensor] = []
         for to_down in self.condition_down:
             maps.append(to_down(F.silu(h[0])))

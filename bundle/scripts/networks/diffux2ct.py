@@ -18,25 +18,25 @@ from scripts.physics.tensor_shapes import require_image, require_volume
 class DiffuX2CT(GeometryBound):
     """Radiographs to CT by conditional diffusion.
 
-    ``forward(image)`` is a whole reconstruction by a deterministic few-step sampler from a fixed noise volume, so that
-    an exported network is a complete X-rays-to-CT program. ``forward(image, x, timesteps)`` is one evaluation of the
-    denoising model, which is what training needs. Samplers call :meth:`condition` and :meth:`first_estimate` once, and
-    :meth:`predict_x0` at every step with its own answer of the step before. This network ignores that estimate;
+    ``forward(image)`` is a complete reconstruction by a deterministic few-step sampler from a fixed noise volume, so
+    that an exported network is a complete X-rays-to-CT program. ``forward(image, x, timesteps)`` is one evaluation of
+    the denoising model, as needed in training. Samplers call :meth:`condition` and :meth:`first_estimate` once, and
+    :meth:`predict_x0` at every step with its result of the previous step. This network ignores that estimate;
     :class:`~scripts.networks.correcting.SelfCorrecting` uses it.
 
     Args:
-        conditioner: radiographs ``[B, 2, N, N]`` (and a disturbance, or None) to conditions h^(i).
+        conditioner: maps radiographs ``[B, 2, N, N]`` (and a disturbance, or None) to conditions h^(i).
         denoiser: predicts from x_t, t and the projected conditions.
-        parametrisation: what that prediction means.
+        parametrisation: meaning of that prediction.
         alphas_cumprod: the noise schedule of training, float64 ``[T]``.
         geometry: the exam the network is trained for.
         steps: timesteps of the built-in reconstruction.
-        power: how they are spaced; see :func:`~scripts.diffusion.schedules.respaced_timesteps`.
+        power: their spacing; see :func:`~scripts.diffusion.schedules.respaced_timesteps`.
 
     Shapes: images ``[B, 2, N, N]`` in network units, volumes ``[B, 1, U, V, W]`` in [-1, 1].
 
     Attributes:
-        reads: how many volumes the denoiser sees, x_t included.
+        reads: number of volumes the denoiser reads, including x_t.
     """
 
     reads = 1
@@ -70,25 +70,25 @@ class DiffuX2CT(GeometryBound):
         Without an ``estimate``, the evaluation uses the first one.
 
         Raises:
-            ValueError: an image or volume of another shape than the geometry's, or only one of x and timesteps.
+            ValueError: a shape does not match the geometry, or only one of x and timesteps is given.
         """
         condition = self.condition(image, None)
         if x is None and timesteps is None:
             return self.reconstruct(condition)
         if x is None or timesteps is None:
-            raise ValueError("the network takes both x and timesteps or neither, got only one; give the other too")
+            raise ValueError("the network takes both x and timesteps or neither, got only one; give both")
         if estimate is None:
             estimate = self.first_estimate(condition)
         return self.denoise(x, timesteps, condition, estimate)
 
     @torch.jit.export
     def condition(self, image: Tensor, z: Tensor | None = None) -> list[Tensor]:
-        """Return all that the denoiser needs to know of ``image``; it does not depend on x and t.
+        """Return everything the denoiser needs from ``image``, independent of x and t.
 
-        ``z`` disturbs eq (5); without it the conditioner draws its own while training.
+        ``z`` disturbs eq (5); without it the conditioner draws its own in training.
 
         Raises:
-            ValueError: an image of another shape than the geometry's.
+            ValueError: the image's shape does not match the geometry.
         """
         require_image(image, self.image_shape)
         return self._condition(image, z)
@@ -98,7 +98,7 @@ class DiffuX2CT(GeometryBound):
 
     @torch.jit.export
     def first_estimate(self, condition: list[Tensor]) -> Tensor:
-        """Return the estimate ``[B, 1, U, V, W]`` that the first step gets, here zeros."""
+        """Return the estimate ``[B, 1, U, V, W]`` for the first step, here zeros."""
         return torch.zeros_like(self.noise).expand(condition[0].shape[0], -1, -1, -1, -1)
 
     @torch.jit.export
@@ -106,7 +106,7 @@ class DiffuX2CT(GeometryBound):
         """Evaluate the denoising model at ``x [B, 1, U, V, W]``, ``timesteps [B]`` and an ``estimate``.
 
         Raises:
-            ValueError: a volume of another shape than the geometry's.
+            ValueError: the volume's shape does not match the geometry.
         """
         require_volume(x, self.volume_shape)
         return self._output(x, timesteps, condition, estimate)
@@ -116,7 +116,7 @@ class DiffuX2CT(GeometryBound):
 
     @torch.jit.export
     def predict_x0(self, x: Tensor, timesteps: Tensor, condition: list[Tensor], estimate: Tensor) -> Tensor:
-        """Predict the clean volume from ``x``, clipped to [-1, 1]. This is all that samplers see of the model."""
+        """Predict the clean volume from ``x``, clipped to [-1, 1]; the only part of the model that samplers see."""
         alpha, sigma = marginal(self.alphas_cumprod, timesteps, x.ndim)
         output = self.denoise(x, timesteps, condition, estimate)
         return self.parametrisation.to_x0(output.float(), x, alpha, sigma).clamp(-1.0, 1.0)
@@ -168,7 +168,7 @@ def diffux2ct(
         network: :class:`DiffuX2CT`, or :class:`~scripts.networks.correcting.SelfCorrecting`.
 
     Raises:
-        ValueError: sizes that do not fit together; the message names them.
+        ValueError: sizes do not fit together; the message names them.
     """
     shapes = stage_shapes(geometry.volume_shape, patch, len(channels))
     condition = conditioner(geometry, shapes, plane_channels, condition_channels, stem_stride, plane_blocks, dropout)

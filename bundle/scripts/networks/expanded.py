@@ -14,9 +14,10 @@ from scripts.networks.triplane import PlaneEncoder, check_planes
 
 
 class ExpandedConditioner(nn.Module):
-    """Radiographs to conditions h^(1..N) by "a 2D encoder with expanding and pixel-wise addition operations like
-    X2CT-GAN" (section 4.3). One encoder for both views, after a stem of each, and the 1x1 convolutions before the
-    expansion are our reading.
+    """Conditions h^(1..N) by "a 2D encoder with expanding and pixel-wise addition operations like X2CT-GAN".
+
+    The quotation is all that section 4.3 says. The shared encoder after one stem per view, and the 1x1 convolutions
+    before the expansion, are our interpretation.
 
     Args:
         geometry: the exam; only its magnification at the isocentre counts, see
@@ -29,7 +30,7 @@ class ExpandedConditioner(nn.Module):
         dropout: rate inside the residual blocks.
 
     Raises:
-        ValueError: levels, grids or image size that do not fit together.
+        ValueError: levels, grids or image size do not fit together.
     """
 
     def __init__(
@@ -73,7 +74,7 @@ class ExpandedConditioner(nn.Module):
 
 
 def on_grid(geometry: BiplanarGeometry, pixels: int, shape: tuple[int, int, int]) -> BiplanarGeometry:
-    """Return the same exam with detector and volume sampled differently over the same extent."""
+    """Return the same exam with another sampling of detector and volume over the same extent."""
     return replace(
         geometry,
         detector_pixels=pixels,

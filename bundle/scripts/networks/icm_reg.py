@@ -1,4 +1,4 @@
-"""ICM-Reg (Liu et al. 2024, supplement C): DiffuX2CT's conditioning with a simple 3D decoder, a direct regression."""
+"""ICM-Reg (Liu et al. 2024, supplement C): direct regression by DiffuX2CT's conditioning and a simple 3D decoder."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from scripts.physics.tensor_shapes import require_image
 
 
 class VolumeDecoder(nn.Module):
-    """Draws a volume from 3D features at several resolutions.
+    """Decoder of 3D features at several resolutions to a volume.
 
-    "The 3D Decoder integrates h^(i) and upsamples them to obtain the final 3D CT" (supplement C); its layers are only
-    in a figure. Our reading is the decoder half of the denoiser's U-Net: residual blocks on every grid, coarse to fine,
-    each h^(i) concatenated where the denoiser has its skip.
+    "The 3D Decoder integrates h^(i) and upsamples them to obtain the final 3D CT" (supplement C); its layers appear
+    only in a figure. We interpret it as the decoder half of the denoiser's U-Net: residual blocks on every grid, coarse
+    to fine, with each h^(i) concatenated in place of the denoiser's skip.
 
     Args:
         channels: feature channels of each stage, finest first.
         condition_channels: channels of h^(i), one per stage.
-        patch: side of the voxel cubes that the finest stage holds in its channels; 1 for none.
+        patch: side of the voxel cubes folded into the channels of the finest stage; 1 for none.
         blocks: residual blocks per stage.
         dropout: rate inside the residual blocks.
 
     Raises:
-        ValueError: not as many channels as condition_channels.
+        ValueError: channels and condition_channels differ in length.
     """
 
     def __init__(
@@ -61,17 +61,17 @@ class VolumeDecoder(nn.Module):
 
 
 def _residual_blocks(in_channels: int, channels: int, blocks: int, dropout: float) -> nn.Sequential:
-    """Return blocks of which the first goes from ``in_channels`` to ``channels`` and the others stay there."""
+    """Return residual blocks; the first maps ``in_channels`` to ``channels``, the others keep them."""
     counts = [in_channels] + [channels] * blocks
     pairs = zip(counts[:-1], counts[1:], strict=True)
     return nn.Sequential(*(ResidualBlock(3, a, b, dropout=dropout) for a, b in pairs))
 
 
 class ICMReg(GeometryBound):
-    """Radiographs to a volume by the implicit conditioning mechanism and a 3D decoder.
+    """Reconstruction by the implicit conditioning mechanism and a 3D decoder.
 
-    The arguments are those of :func:`~scripts.networks.diffux2ct.diffux2ct`, without what only diffusion needs. As
-    there, the conditioner disturbs its learnable embedding in training and not in evaluation.
+    The arguments are those of :func:`~scripts.networks.diffux2ct.diffux2ct` except for those specific to diffusion. As
+    there, the conditioner disturbs its learnable embedding in training, but not in evaluation.
 
     Args:
         geometry: the exam the network is trained for.
@@ -88,7 +88,7 @@ class ICMReg(GeometryBound):
     Shapes: images ``[B, 2, N, N]`` and volumes ``[B, 1, U, V, W]`` in network units; the output is not clipped.
 
     Raises:
-        ValueError: sizes that do not fit together; the message names them.
+        ValueError: sizes do not fit together; the message names them.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class ICMReg(GeometryBound):
         """Reconstruct ``[B, 1, U, V, W]`` from ``image [B, 2, N, N]``.
 
         Raises:
-            ValueError: an image of another shape than the geometry's.
+            ValueError: the image's shape does not match the geometry.
         """
         require_image(image, self.image_shape)
         return self.decoder(self.conditioner(image))

@@ -1,7 +1,7 @@
-"""2D features of both radiographs, lifted to the volume along the X-rays: the plainest conditioning with a cone.
+"""2D features of both radiographs, lifted to the volume along the X-rays: the simplest cone-beam conditioning.
 
 The implicit conditioning mechanism (:mod:`~scripts.networks.triplane`) adds a third, modelled plane and sums the three;
-here the two planes that were seen stand side by side.
+here the features of the two seen planes are concatenated.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from scripts.networks.triplane import (
 
 
 class ViewLifting(RayQueries):
-    """Takes half of the channels of h^(i) from each view's plane, sampled where the ray through a voxel meets it.
+    """Lifting that takes half of the channels of h^(i) from each view's plane, sampled along the rays.
 
     Args:
         geometry: the exam, over the *full* volume grid.
@@ -46,7 +46,7 @@ class ViewLifting(RayQueries):
 
 
 class LiftedConditioner(nn.Module):
-    """Lifts radiographs ``[B, 2, N, N]`` to conditions h^(1..N): a 2D U-Net shared by both views, then the rays.
+    """Conditioner of radiographs ``[B, 2, N, N]`` to h^(1..N): a 2D U-Net shared by both views, then ray lifting.
 
     The views exchange their profiles along w before the U-Net (the paper's interleaved convolution).
 
@@ -56,7 +56,7 @@ class LiftedConditioner(nn.Module):
         per_view: channels of each view; those of the frontal one come first.
 
     Raises:
-        ValueError: levels, grids or image size that do not fit together.
+        ValueError: levels, grids or image size do not fit together.
     """
 
     def __init__(
@@ -101,10 +101,10 @@ class LiftedConditioner(nn.Module):
 
 
 class JointConditioner(nn.Module):
-    """Joins both conditionings: half of the channels of each h^(i) come from the ICM, the other half are lifted.
+    """Combination of both conditionings: half of the channels of each h^(i) come from the ICM, half are lifted.
 
     Args:
-        geometry, grid_shapes, plane_channels: for both.
+        geometry, grid_shapes, plane_channels: arguments for both.
         condition_channels: channels of h^(i), multiples of four.
         sizes, named: further arguments for both.
     """

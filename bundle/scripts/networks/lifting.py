@@ -1,7 +1,7 @@
-"""Spreads radiographs over the volume grid, by copying along parallel rays or by back-projection along the true ones,
-and finds what a volume leaves unexplained of them.
+"""Lifting of radiographs to the volume grid by replication or back-projection, and residuals of a volume.
 
-A missing view is an image channel of zeros, which no real radiograph is.
+Replication copies along parallel rays; back-projection follows the true ones. A missing view is an image channel of
+zeros, which no real radiograph is.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from scripts.physics.tensor_shapes import require_image
 
 
 class RayReplication(nn.Module):
-    """Copies each radiograph along its view's depth axis, as if the rays were parallel.
+    """Replication of each radiograph along its view's depth axis, as if the rays were parallel.
 
     Voxel (u, v, w) of channel 0 holds the frontal radiograph, bilinearly sampled at (u, w) mm times the magnification
-    of the isocentre plane (SDD / SOD; 1 for a parallel beam), whatever its depth v. Channel 1 holds the lateral one at
-    (v, w), whatever u. Positions beyond the outermost pixel centres take the border pixel's value.
+    of the isocentre plane (SDD / SOD; 1 for a parallel beam), for every depth v. Channel 1 holds the lateral one at
+    (v, w), for every u. Positions beyond the outermost pixel centres take the border pixel's value.
 
-    Anatomy at the isocentre's depth therefore lands where the volume has it. Anatomy nearer to the source or the
-    detector does not, because the cone is ignored; X2CT-GAN ignores it too and copies pixel to voxel. The magnification
-    is ours; it makes the copy right in one plane for every geometry and detector size.
+    Anatomy at the isocentre's depth is therefore placed correctly. Anatomy closer to the source or the detector is not,
+    because the cone is ignored; X2CT-GAN ignores it too and copies pixel to voxel. The magnification is our addition;
+    it makes the copy correct in one plane for every geometry and detector size.
 
     Args:
         geometry: the exam.
@@ -41,7 +41,7 @@ class RayReplication(nn.Module):
         """Map ``image [B, 2, N, N]`` to ``[B, 2, U, V, W]``.
 
         Raises:
-            ValueError: an image of another shape than the geometry's.
+            ValueError: the image's shape does not match the geometry.
         """
         require_image(image, self.image_shape)
         u, v, w = self.along_u.to(image.dtype), self.along_v.to(image.dtype), self.along_w.to(image.dtype)
@@ -51,7 +51,7 @@ class RayReplication(nn.Module):
 
 
 def _at_isocentre(geometry: BiplanarGeometry, count: int) -> Tensor:
-    """Return the pixels' weights ``[count, N]`` where ``count`` voxels in the isocentre plane cast their shadows."""
+    """Return the pixel weights ``[count, N]`` that sample the shadows of ``count`` voxels in the isocentre plane."""
     last = geometry.detector_pixels - 1
     magnification = geometry.magnification(torch.zeros(1, dtype=torch.float64), source_sign=1.0)
     position_mm = magnification * centred_coordinates_mm(count, geometry.volume_spacing_mm)
@@ -60,15 +60,15 @@ def _at_isocentre(geometry: BiplanarGeometry, count: int) -> Tensor:
 
 
 def views_present(image: Tensor) -> Tensor:
-    """Tell which views of ``image [B, 2, N, N]`` are present: ``[B, 2]`` in its dtype, 1 or 0. TorchScript-able."""
+    """Return which views of ``image [B, 2, N, N]`` are present: ``[B, 2]`` in its dtype, 1 or 0. TorchScript-able."""
     return (image != 0).flatten(2).any(dim=2).to(image.dtype)
 
 
 class ReplicatedAttenuation(nn.Module):
-    """Copies each ray's mean attenuation along it, as :class:`RayReplication` does.
+    """Replication of each ray's mean attenuation, as by :class:`RayReplication`.
 
     Args:
-        geometry: the exam; every ray counts as long as the volume is deep.
+        geometry: the exam; the length of every ray is taken as the depth of the volume.
     """
 
     def __init__(self, geometry: BiplanarGeometry) -> None:
@@ -83,10 +83,10 @@ class ReplicatedAttenuation(nn.Module):
 
 
 class BackProjectedAttenuation(nn.Module):
-    """Spreads each ray's mean attenuation by the adjoint of the cone-beam projector: A_i^T p_i / A_i^T A_i 1.
+    """Back-projection of each ray's mean attenuation by the projector's adjoint: A_i^T p_i / A_i^T A_i 1.
 
-    Radiographs of a homogeneous volume give its attenuation back wherever a ray passes. This is the first iterate of
-    SIRT, view by view. It is computed in float64, which autocast leaves alone, because bfloat16 would drown the small
+    Radiographs of a homogeneous volume yield its attenuation wherever a ray passes. This is the first iterate of SIRT,
+    view by view. It is computed in float64, which autocast does not touch, because bfloat16 would lose the small
     differences between radiographs.
 
     Args:
@@ -106,12 +106,12 @@ class BackProjectedAttenuation(nn.Module):
 
     @torch.jit.export
     def project(self, volume: Tensor) -> Tensor:
-        """Apply the projector itself: ``[B, 1, U, V, W]`` per mm to ``[B, 2, N, N]``."""
+        """Project ``[B, 1, U, V, W]`` per mm to ``[B, 2, N, N]``."""
         return self.projector(volume.double()).to(volume.dtype)
 
 
 class AttenuationScale(nn.Module):
-    """The affine map between attenuation, in a radiograph's network units per mm, and a volume's network range."""
+    """Affine map between attenuation, in a radiograph's network units per mm, and a volume's network range."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -119,20 +119,20 @@ class AttenuationScale(nn.Module):
         self.low, self.slope = low, (water - low) / (MU_WATER_PER_MM * RADIOGRAPH_SCALE)
 
     def forward(self, attenuation: Tensor) -> Tensor:
-        """Map attenuation to network range and clip it there."""
+        """Map attenuation to network range and clip it."""
         return (self.low + self.slope * attenuation).clamp(-1.0, 1.0)
 
     @torch.jit.export
     def inverse(self, volume: Tensor) -> Tensor:
-        """Map network range to attenuation, which is never negative."""
+        """Map network range to attenuation, clipped to be non-negative."""
         return ((volume - self.low) / self.slope).clamp(min=0.0)
 
 
 class Unexplained(nn.Module):
-    """Back-projects what a volume leaves unexplained of the radiographs: A_i^T (p_i - A_i x) / A_i^T A_i 1.
+    """Back-projected residual of the radiographs given a volume: A_i^T (p_i - A_i x) / A_i^T A_i 1.
 
-    The result says, ray by ray, how much attenuation is missing (positive) or too much (negative). It is a gradient of
-    the data term, normalised to the volume's own units.
+    The result shows, ray by ray, how much attenuation is missing (positive) or in excess (negative). It is the negative
+    gradient of the data term, normalised to the volume's units.
 
     Args:
         geometry: the exam.

@@ -1,4 +1,4 @@
-"""The mean training volume as a network: the baseline that any use of the radiographs must beat."""
+"""The mean training volume as a network: a baseline that every use of the radiographs must beat."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 
 class MeanVolume(nn.Module):
-    """Reconstructs the same volume from every exam, without looking at it.
+    """Network that returns the same volume for every exam.
 
     Args:
         volume: ``[1, U, V, W]`` in the network's range.
@@ -17,5 +17,5 @@ class MeanVolume(nn.Module):
         self.volume = nn.Buffer(volume.unsqueeze(0))
 
     def forward(self, image: Tensor) -> Tensor:
-        """Return the volume as ``[B, 1, U, V, W]``, once for each image of ``[B, 2, N, N]``."""
+        """Return the volume as ``[B, 1, U, V, W]`` for images ``[B, 2, N, N]``."""
         return self.volume.expand(len(image), -1, -1, -1, -1)

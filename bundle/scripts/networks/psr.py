@@ -1,8 +1,8 @@
-"""PSR, also PatRecon (Shen et al. 2019): radiographs as channels of one 2D image, squeezed and redrawn as a volume.
+"""PSR, also PatRecon (Shen et al. 2019): radiographs as channels of one 2D image, compressed and decoded to a volume.
 
-The layers, their channels, their batch normalisation and initialisation are published. Ours are the rule for other
-shapes than the published one, the width, and the last layer, which draws the volume from 64 channels where the authors'
-rectifies it and then mixes its slices.
+The layers with their channels, batch normalisation and initialisation are published. Our additions are the rule for
+other shapes than the published one, the width, and the last layer, which maps 64 channels to the volume, whereas the
+authors' rectifies it and then mixes its slices.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ BOTTLENECK_CHANNELS = 4096
 
 
 class HalvingStage(nn.Module):
-    """A 4x4 convolution halves the image, then a 3x3 one adds to it; the first stage's 4x4 is linear."""
+    """4x4 convolution that halves the image, then a residual 3x3 one; the 4x4 of the first stage is linear."""
 
     def __init__(self, in_channels: int, channels: int, is_first: bool) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class HalvingStage(nn.Module):
 
 
 class Transformation(nn.Module):
-    """Turns channels into the depth that an image lacks: cell (i, j) becomes the column (i, all v, j)."""
+    """Reshaping of channels to the depth that an image lacks: cell (i, j) becomes the column (i, all v, j)."""
 
     def __init__(self, in_channels: int, channels: int, depth: int) -> None:
         super().__init__()
@@ -51,29 +51,29 @@ class Transformation(nn.Module):
 
 
 def doubling_stage(in_channels: int, channels: int, is_first: bool) -> nn.Sequential:
-    """A transposed 4x4x4 convolution doubles the volume; after the first stage, a 3x3x3 one refines it."""
+    """Return a transposed 4x4x4 convolution that doubles the volume and, after the first stage, a 3x3x3 one."""
     layers: list[nn.Module] = [nn.ConvTranspose3d(in_channels, channels, 4, stride=2, padding=1, bias=False)]
     if not is_first:
-        # Where the authors transpose it: at stride 1 that is the same convolution with its kernel turned round.
+        # Transposed by the authors; at stride 1 that is the same convolution with its kernel flipped.
         refine = nn.Conv3d(channels, channels, 3, padding=1, bias=False)
         layers += [nn.BatchNorm3d(channels), nn.ReLU(), refine]
     return nn.Sequential(*layers, nn.BatchNorm3d(channels), nn.ReLU())
 
 
 class PSR(GeometryBound):
-    """Radiographs to a volume through a bottleneck of few cells.
+    """Reconstruction through a bottleneck of few cells.
 
-    Both views are channels of one image, so a pixel pairs the frontal (u, w) with the lateral (v, w) though u and v are
-    different axes: the network has to learn to part them, and its bottleneck lets it.
+    Both views are channels of one image, so a pixel pairs the frontal (u, w) with the lateral (v, w) although u and v
+    are different axes: the network has to learn to separate them, which its bottleneck permits.
 
-    The bottleneck is the published one: 4096 channels on 4 cells a side, turned into 2048 channels in 3D. From there
+    The bottleneck is the published one: 4096 channels on 4 cells per side, reshaped to 2048 channels in 3D. From there
     the channels halve with each stage, towards the image and towards the volume, and there are as many stages as the
     shapes need; so 128 pixels and 128 voxels along u and w give the published 256 / 512 / 1024 / 2048 / 4096 and
-    2048 / 1024 / 512 / 256 / 128 / 64. A shape that is no power of two is halved to 5, 6 or 7 cells instead of 4. The
-    bottleneck's depth along v is what the same halvings leave of the volume, for the published 64 voxels 2.
+    2048 / 1024 / 512 / 256 / 128 / 64. A shape that is not a power of two is halved to 5, 6 or 7 cells instead of 4.
+    The same halvings of the volume give the bottleneck's depth along v, 2 for the published 64 voxels.
 
     At width 1 the published shape, 128 pixels and 128 x 64 x 128 voxels, has 588,587,329 parameters, and 128 pixels and
-    64 voxels a side have 604,729,473; width 1/4 has 1/16 of them.
+    64 voxels per side have 604,729,473; width 1/4 has 1/16 of them.
 
     Args:
         geometry: the exam; only its shapes matter.
@@ -82,7 +82,7 @@ class PSR(GeometryBound):
     Shapes: images ``[B, 2, N, N]`` and volumes ``[B, 1, U, V, W]`` in network units; the output is not clipped.
 
     Raises:
-        ValueError: shapes that do not halve to one bottleneck, or a width that does not leave whole channels.
+        ValueError: the shapes do not halve to one bottleneck, or the width does not leave whole channels.
     """
 
     def __init__(self, geometry: BiplanarGeometry, width: float = 1.0) -> None:
@@ -111,7 +111,7 @@ class PSR(GeometryBound):
         """Reconstruct ``[B, 1, U, V, W]`` from ``image [B, 2, N, N]``.
 
         Raises:
-            ValueError: an image of another shape than the geometry's.
+            ValueError: the image's shape does not match the geometry.
         """
         require_image(image, self.image_shape)
         return self.head(self.decoder(self.transformation(self.encoder(image))))
@@ -120,18 +120,18 @@ class PSR(GeometryBound):
 def _initialise(module: nn.Module) -> None:
     """Draw a convolution's weights from N(0, 2 / (kernel cells x output channels))."""
     if isinstance(module, nn.ConvTranspose3d):
-        nn.init.kaiming_normal_(module.weight, mode="fan_in")  # PyTorch's name for it where weights are transposed
+        nn.init.kaiming_normal_(module.weight, mode="fan_in")  # PyTorch's name for fan-out of transposed weights
     elif isinstance(module, nn.Conv2d | nn.Conv3d):
         nn.init.kaiming_normal_(module.weight, mode="fan_out")
 
 
 def _halvings(count: int) -> int:
-    """How often ``count`` cells can be halved until fewer than 8 are left."""
+    """Return how often ``count`` cells can be halved until fewer than 8 are left."""
     return (count // 4).bit_length() - 1
 
 
 def _stages(geometry: BiplanarGeometry) -> tuple[int, int]:
-    """Halvings of the image to the bottleneck, and doublings from there to the volume."""
+    """Return the halvings from the image to the bottleneck, and the doublings from there to the volume."""
     pixels, (u, v, w) = geometry.detector_pixels, geometry.volume_shape
     down, up = _halvings(pixels), _halvings(w)
     if min(down, up) < 1 or u != w or pixels % 2**down or w % 2**up or v % 2**up or pixels >> down != w >> up:

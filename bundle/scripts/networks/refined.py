@@ -1,14 +1,14 @@
-"""The refining stage: a coarse volume drawn on a grid twice as fine, with another look at the radiographs.
+"""The refining stage: super-resolution of a coarse volume that looks at the radiographs again.
 
-A cascade (Ho et al. 2021, arXiv:2106.15282) usually refines without its condition. Here the radiographs hold detail
-that the coarse stage never saw, so every pass reads, on the fine grid,
+Cascades of diffusion models (Ho et al. 2021, arXiv:2106.15282) usually refine without a further condition. Here, the
+radiographs contain detail that the coarse stage never saw. On the fine grid, each pass therefore reads
 
-- the volume so far, at first the coarse one interpolated,
-- for each view the back-projected rest, as :mod:`~scripts.networks.correcting` does on the coarse grid, and
-- 2D features of the radiographs and of their rests, lifted along the rays.
+- the current volume, at first the interpolated coarse one,
+- the back-projected residual of each view, as :mod:`~scripts.networks.correcting` does on the coarse grid, and
+- 2D features of the radiographs and of their residuals, lifted along the rays.
 
-All of it is folded onto the cells of the coarse grid, where a small 3D U-Net without normalisation computes eight fine
-voxels per cell. It depends on nothing beyond its halo, so it is trained on random tiles and may be run in tiles.
+The input is folded onto the cells of the coarse grid, where a small 3D U-Net without normalisation computes the eight
+fine voxels of each cell. Its receptive field is finite, so it is trained on random tiles and can be run in tiles.
 """
 
 from __future__ import annotations
@@ -28,25 +28,25 @@ from scripts.networks.upsampler import PlainBlock
 from scripts.physics.tensor_shapes import require_image
 
 DETECTOR_GAIN = 16.0
-"""Brings the rest on the detectors, whose standard deviation is about 0.04 in network units, near to 1."""
+"""Factor on the residual in the radiographs, whose standard deviation is about 0.02 in network units."""
 _VOXELS = 8
 
 
 class Refiner(nn.Module):
-    """A U-Net of two levels from evidence on cells of 2 x 2 x 2 voxels to those voxels.
+    """U-Net with two levels from evidence on cells of 2 x 2 x 2 voxels to those voxels.
 
-    Without normalisation, an output depends on the ``halo`` cells around it alone. Its last layer starts as zero:
-    untrained, it returns the volume that it reads.
+    Without normalisation, an output depends only on the ``halo`` cells around it. The last layer starts at zero, so
+    an untrained network returns the volume that it reads.
 
     Args:
-        in_channels: of the evidence; the first eight are the voxels of each cell so far.
-        channels: of both levels.
+        in_channels: channels of the evidence; the first eight are the current voxels of each cell.
+        channels: channels of the two levels.
         blocks: residual blocks on each side of the first level, and on the second level.
 
     Attributes:
         factor: 2.
-        stride: tiles and halo are multiples of so many cells.
-        halo: an output voxel depends on the cells up to this many away from its own.
+        stride: 2; tiles and halo must be multiples of it.
+        halo: distance in cells up to which the input affects an output voxel.
     """
 
     def __init__(
@@ -62,8 +62,8 @@ class Refiner(nn.Module):
         self.up = nn.Sequential(*(PlainBlock(fine) for _ in range(blocks[0])))
         self.head = zeroed(convolution(3, fine, _VOXELS))
         self.factor, self.stride, self.voxels, self.unfold = 2, 2, _VOXELS, DepthToSpace(2)
-        # Stem, head and two convolutions per block on the first level; on the second, whose cells are two wide, two per
-        # block; and two more cells for the way down and up again.
+        # The first level has a stem, a head and two convolutions per block on either side. On the second level, whose
+        # cells are twice as wide, there are two convolutions per block. Down- and upsampling add two cells.
         self.halo = 2 + 4 * blocks[0] + 4 * blocks[1] + 2
 
     def forward(self, evidence: Tensor) -> Tensor:
@@ -74,16 +74,16 @@ class Refiner(nn.Module):
 
 
 class Refined(SuperResolved):
-    """A coarse diffusion network and a refining stage that reads the radiographs again.
+    """Coarse diffusion network with a refining stage that reads the radiographs again.
 
     ``forward(image, volume, corners, side)`` computes tiles of one pass, for training.
 
     Args:
         base: the coarse network.
-        refiner: computes each pass.
-        lifting: 2D features ``[B, F, U, V, W]`` on the coarse grid's cells, of four channels: each view and its rest.
+        refiner: network that computes each pass.
+        lifting: lifts 2D features of each view and its residual to the cells of the coarse grid.
         geometry: the exam on the fine grid.
-        passes: how often the refiner runs, each time with the rest that the pass before left.
+        passes: how often the refiner runs, each time with the residual of the previous pass.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class Refined(SuperResolved):
 
     @torch.jit.export
     def evidence(self, image: Tensor, volume: Tensor) -> Tensor:
-        """Return what the refiner reads of ``image [B, 2, N, N]`` and ``volume [B, 1, 2U, 2V, 2W]``."""
+        """Return the refiner's input for ``image [B, 2, N, N]`` and ``volume [B, 1, 2U, 2V, 2W]``."""
         volume = volume.clamp(-1.0, 1.0)
         rest = self.unexplained.rest(image, volume)
         back_projected = self.rest_gain * self.unexplained.back_project(rest)
@@ -111,19 +111,19 @@ class Refined(SuperResolved):
     def forward(
         self, image: Tensor, volume: Tensor | None = None, corners: Tensor | None = None, side: int = 0
     ) -> Tensor:
-        """Reconstruct from ``image`` alone, or compute tiles of the pass that improves ``volume``.
+        """Reconstruct from ``image`` alone, or compute tiles of the pass that refines ``volume``.
 
         Args:
             image: ``[B, 2, N, N]`` in network units.
             volume: ``[B, 1, 2U, 2V, 2W]``.
             corners: the lowest cell of each tile ``[K, 3]``.
-            side: of the tiles, in cells.
+            side: side of the tiles, in cells.
 
         Returns:
             ``[B, 1, 2U, 2V, 2W]``, or tiles ``[K B, 1, 2 side, 2 side, 2 side]``.
 
         Raises:
-            ValueError: an image of another shape than the geometry's.
+            ValueError: the image's shape does not match the geometry.
         """
         if volume is None or corners is None:
             return self._reconstruct(image)
@@ -132,7 +132,7 @@ class Refined(SuperResolved):
 
 
 def crop(volume: Tensor, corners: Tensor, side: int) -> Tensor:
-    """Cut the same K cubes out of every volume ``[B, C, U, V, W]``: ``[K B, C, side, side, side]``."""
+    """Crop the same K cubes from every volume ``[B, C, U, V, W]``: ``[K B, C, side, side, side]``."""
     tiles: list[Tensor] = []
     for corner in corners:
         u, v, w = int(corner[0]), int(corner[1]), int(corner[2])
@@ -150,10 +150,10 @@ def refined(
     stem_stride: int = 2,
     passes: int = 1,
 ) -> Refined:
-    """Build the refining stage upon ``base``; see the classes for the arguments.
+    """Build the refining stage on top of ``base``; see the classes for the arguments.
 
     Raises:
-        ValueError: sizes that do not fit together; the message names them.
+        ValueError: sizes do not fit together; the message names them.
     """
     u, v, w = geometry.volume_shape
     lifting = LiftedConditioner(

@@ -1,8 +1,8 @@
 """The implicit conditioning mechanism (ICM) of DiffuX2CT (section 3.2): two radiographs to 3D features h^(i).
 
 A tri-plane decoupling generator makes feature planes uw (frontal), vw (lateral) and uv (absent, so modelled), which an
-implicit neural decoder queries at every voxel: along the X-ray cone on the two planes that were seen, and orthogonally
-on the one that was not.
+implicit neural decoder queries at every voxel: along the X-ray cone on the two seen planes, and orthogonally on the
+third.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from scripts.physics.separable import interpolation_matrix
 
 
 class InterleavedConvolution(nn.Module):
-    """Lets each view see the other's profile along the shared w axis (section 3.2, "Interleaved Convolution")."""
+    """Exchange of both views' profiles along the shared w axis (section 3.2, "Interleaved Convolution")."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class PlaneEncoder(Levels):
 
 
 class ViewModulators(nn.Module):
-    """Fuses the two seen planes into the raw uv plane, weighted per channel by the views' embeddings, eqs (3)-(4).
+    """Fusion of the two seen planes to the raw uv plane, weighted per channel by the views' embeddings, eqs (3)-(4).
 
     As printed, the sum adds a (u, w) to a (v, w) plane cell by cell; only later layers can make that a (u, v) plane.
     """
@@ -93,9 +93,9 @@ class ResidualFusion(nn.Module):
 
 
 def sine_encoding(channels: int, side: int) -> Tensor:
-    """Fixed sinusoids ``[1, channels, side, side]`` of both plane coordinates, octaves apart; the paper's **sine**.
+    """Return sinusoids ``[1, channels, side, side]`` of both plane coordinates, octaves apart; the paper's **sine**.
 
-    The octaves end where a plane of ``side`` cells cannot show them; further channels repeat them.
+    The octaves end where a plane of ``side`` cells cannot represent them; further channels repeat them.
     """
     coordinate = (torch.arange(side, dtype=torch.float32) + 0.5) / side
     count = max(1, min(channels // 4, math.ceil(math.log2(side))))
@@ -113,7 +113,7 @@ class LearnableEmbedding(nn.Module):
 
     def __init__(self, channels: int, side: int) -> None:
         super().__init__()
-        # A persistent buffer, because the weights mean nothing with another table.
+        # A persistent buffer, because the weights are meaningless with another table.
         self.sine = nn.Buffer(sine_encoding(channels, side))
         self.conv = nn.Sequential(convolution(2, channels, channels), nn.SiLU())
 
@@ -124,7 +124,7 @@ class LearnableEmbedding(nn.Module):
 
 
 class NoEmbedding(nn.Module):
-    """Ablation "w/o l^uv": the raw uv plane is used as it is."""
+    """Ablation "w/o l^uv": the raw uv plane is used unchanged."""
 
     def __init__(self, channels: int, side: int) -> None:
         super().__init__()
@@ -135,11 +135,11 @@ class NoEmbedding(nn.Module):
 
 
 class PlaneDecoder(nn.Module):
-    """2D decoder with skips; run with the same weights on all three planes.
+    """2D decoder with skips, applied with the same weights to all three planes.
 
     Args:
         channels: channels of the encoder's levels, finest first.
-        stages: how many of the finest levels are returned as tri-plane features.
+        stages: number of finest levels returned as tri-plane features.
     """
 
     def __init__(self, channels: tuple[int, ...], stages: int, dropout: float) -> None:
@@ -163,26 +163,26 @@ class PlaneDecoder(nn.Module):
 
 
 def _axis_indices(position_mm: Tensor, side: int, size_mm: float) -> Tensor:
-    """Fractional indices on a plane axis of ``side`` cells over ``size_mm``; beyond the outer centres they clamp."""
+    """Return fractional indices on a plane axis of ``side`` cells over ``size_mm``, clamped to the outer centres."""
     return (position_mm * (side / size_mm) + (side - 1) / 2).clamp(0, side - 1)
 
 
 def _sample(plane: Tensor, column: Tensor, row: Tensor) -> Tensor:
-    """Bilinear ``[B, C, M]`` of a plane ``[B, C, P, P]`` at M positions in fractions of its size around its centre."""
+    """Sample planes ``[B, C, P, P]`` bilinearly at M positions, as fractions of their size, to ``[B, C, M]``."""
     grid = 2 * torch.stack([row, column], dim=-1).to(plane.dtype)
     grid = grid.expand(plane.shape[0], 1, -1, -1)
     return F.grid_sample(plane, grid, mode="bilinear", padding_mode="border", align_corners=False)[:, :, 0]
 
 
 class RayQueries(nn.Module):
-    """Asks feature planes of both views where the X-ray through a voxel hits their detectors.
+    """Queries of both views' feature planes at the points where the X-ray through a voxel hits the detectors.
 
     The queries are separable, so each is a pair of matrix products, and on an aligned grid (parallel rays, planes as
     fine as the volume) the matrices are identities.
 
     Args:
         geometry: the exam, over the *full* volume grid.
-        grid_shape: cells (U, V, W) that ask, which cover the same volume more coarsely.
+        grid_shape: cells (U, V, W) that query, which cover the same volume more coarsely.
         side: cells along each side of the planes.
     """
 
@@ -221,16 +221,16 @@ class RayQueries(nn.Module):
 
 
 class ImplicitDecoder(RayQueries):
-    """Queries the three planes at every voxel, sums, and maps the sum by a two-layer MLP to h^(i), eq (6).
+    """Query of the three planes at every voxel, their sum, and a two-layer MLP that maps it to h^(i), eq (6).
 
-    A voxel asks the frontal plane where the X-ray through it hits the frontal detector, and the lateral plane
+    A voxel queries the frontal plane where the X-ray through it hits the frontal detector, and the lateral plane
     likewise; only the uv plane is orthographic. The first layer of the MLP runs in 2D, before the planes are spread
-    over the volume; because it is linear, as the queries are, that is exact and far cheaper. The coordinates are not an
+    over the volume; because layer and queries are linear, this is exact and far cheaper. The coordinates are not an
     input of the MLP. Group normalisation between the two layers is our addition.
 
     Args:
         geometry: the exam, over the *full* volume grid.
-        grid_shape: cells (U, V, W) of h^(i), which covers the same volume more coarsely.
+        grid_shape: cells (U, V, W) of h^(i), which cover the same volume more coarsely.
         side: cells along each side of the planes.
         in_channels: channels of the planes.
         channels: channels of h^(i).
@@ -253,8 +253,8 @@ class ImplicitDecoder(RayQueries):
     def at(self, u_uv: Tensor, u_uw: Tensor, u_vw: Tensor, points_mm: Tensor) -> Tensor:
         """Map the planes to h ``[B, C, M]`` at any ``points_mm [M, 3]``, (u, v, w) from the isocentre; eager mode only.
 
-        Off the grid as on it: at a grid point the answer is :meth:`forward`'s. The group normalisation between the two
-        layers therefore takes its statistics from the grid, not from the points, which may be few.
+        At a grid point the result equals that of :meth:`forward`. The group normalisation between the two layers
+        therefore takes its statistics from the grid, not from the points, which may be few.
         """
         u, v, w = points_mm.unbind(dim=-1)
         frontal = self.geometry.magnification(v, self.geometry.view("frontal").source_sign)
@@ -290,7 +290,7 @@ def check_planes(geometry: BiplanarGeometry, stem_stride: int, levels: int) -> N
 
 
 class TriplaneConditioner(nn.Module):
-    """The whole ICM: radiographs ``[B, 2, N, N]`` to conditions h^(1..N).
+    """The complete ICM: maps radiographs ``[B, 2, N, N]`` to conditions h^(1..N).
 
     Args:
         geometry: the exam the features are lifted through.
@@ -304,7 +304,7 @@ class TriplaneConditioner(nn.Module):
         embedding: class of the module that completes it (the paper's: :class:`LearnableEmbedding`).
 
     Raises:
-        ValueError: levels, grids or image size that do not fit together.
+        ValueError: levels, grids or image size do not fit together.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Networks upon a trained one: stages that are trained one after the other, and volumes drawn on a finer grid."""
+"""Networks on top of a trained one: stages that are trained one after another, and super-resolution."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from scripts.physics.tensor_shapes import require_image
 
 
 class Upon(nn.Module):
-    """A network upon a trained stage, which it freezes: no gradients, and evaluation mode for good.
+    """Network on top of a trained stage, which stays frozen: no gradients, always in evaluation mode.
 
     Args:
         base: the trained stage.
@@ -27,15 +27,15 @@ class Upon(nn.Module):
         self.base = base.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> Upon:
-        """Put all but the base into training mode.
+        """Set the mode of everything except the base.
 
         Raises:
-            ValueError: the base is still in its initial state, in which a denoiser draws nothing.
+            ValueError: the base is still in its initial state, in which a denoiser outputs zeros.
         """
         if mode and any(isinstance(module, Denoiser) and module.draws_nothing() for module in self.base.modules()):
             raise ValueError(
-                f"{type(self).__name__}: a stage is trained upon the one before it, which is untrained; train that "
-                "first and give its weights by --stage1_weights, --stage2_weights or --coarse_weights"
+                f"{type(self).__name__}: each stage is trained on top of the previous one, which is untrained; train that "
+                "first and give its weights by --stage1_weights or --stage2_weights"
             )
         super().train(mode)
         self.base.eval()
@@ -43,21 +43,21 @@ class Upon(nn.Module):
 
 
 class SuperResolved(Upon, GeometryBound):
-    """Draws the volume of a frozen diffusion network on a grid twice as fine.
+    """Super-resolution of a frozen diffusion network's volume to a grid twice as fine.
 
-    The finer volume starts as :meth:`start`. In each of ``passes`` passes, ``upsampler`` reads :meth:`evidence` and
-    computes the next volume. Here one pass reads the coarse volume alone; this is AXON's third stage.
+    The volume starts as :meth:`start`. In each of ``passes`` passes, ``upsampler`` reads :meth:`evidence` and computes
+    the next volume. In this class, :meth:`evidence` is the coarse volume; this is AXON's third stage.
     :class:`~scripts.networks.refined.Refined` also reads the radiographs.
 
     Args:
-        base: on the coarse grid, for the same detectors with as many pixels or whole multiples fewer.
+        base: network on the coarse grid; its detectors have the same size, and a whole fraction of the pixels.
         upsampler: maps evidence to volumes ``[B, 1, 2U, 2V, 2W]``, U, V and W counting coarse voxels.
         geometry: the exam on the fine grid.
 
         passes: how often the upsampler runs.
 
     Raises:
-        ValueError: grids or detectors that do not fit, or no pass.
+        ValueError: the grids or detectors do not fit, or there is no pass.
     """
 
     def __init__(self, base: DiffuX2CT, upsampler: nn.Module, geometry: BiplanarGeometry, passes: int = 1) -> None:
@@ -79,24 +79,24 @@ class SuperResolved(Upon, GeometryBound):
 
     @torch.jit.export
     def coarse_image(self, image: Tensor) -> Tensor:
-        """Return the radiographs as the base's detectors see them: means of ``image``'s pixels."""
+        """Average the pixels of ``image`` to the base's detectors."""
         return self.pool(image)
 
     @torch.jit.export
     def start(self, coarse: Tensor) -> Tensor:
-        """Return the volume that the first pass improves, here ``coarse`` itself."""
+        """Return the volume that the first pass refines, here ``coarse`` itself."""
         return coarse
 
     @torch.jit.export
     def evidence(self, image: Tensor, volume: Tensor) -> Tensor:
-        """Return what the upsampler reads ``[B, C, U, V, W]``, here the volume alone."""
+        """Return the upsampler's input ``[B, C, U, V, W]``, here the volume itself."""
         return volume
 
     def forward(self, image: Tensor) -> Tensor:
         """Reconstruct ``[B, 1, 2U, 2V, 2W]`` from ``image [B, 2, N, N]`` by the base's built-in sampler.
 
         Raises:
-            ValueError: an image of another shape than the geometry's.
+            ValueError: the image's shape does not match the geometry.
         """
         return self._reconstruct(image)
 

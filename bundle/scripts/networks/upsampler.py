@@ -1,4 +1,4 @@
-"""AXON's third stage: 3D super-resolution by two, in our reading, since only the paper's abstract is public."""
+"""AXON's third stage: 3D super-resolution by two, our interpretation, since only the paper's abstract is public."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ class PlainBlock(nn.Module):
 
 
 class Upsampler(nn.Module):
-    """Trilinear interpolation to half the voxel spacing, plus the detail that a convolutional network adds.
+    """Trilinear interpolation to half the voxel spacing, plus detail from a convolutional network.
 
     The residual network is EDSR's (Lim et al. 2017, arXiv:1707.02921) in 3D: all its convolutions run on the coarse
     grid, and the last one computes the eight fine voxels of every coarse voxel (sub-pixel convolution, Shi et al. 2016,
-    arXiv:1609.05158). It starts as zero: untrained, this is trilinear interpolation. Left out of EDSR are the skip
-    around all blocks, whose place the interpolation takes, and the convolutions on the fine grid.
+    arXiv:1609.05158). It is initialised to zero: untrained, this is trilinear interpolation. Two parts of EDSR are
+    omitted: the skip around all blocks, which the interpolation replaces, and the convolutions on the fine grid.
 
-    Both grids cover the same field, see :meth:`~scripts.geometry.BiplanarGeometry.volume_affine`. There is
-    no normalisation, which would depend on all of the volume: only ``halo`` voxels around count, so that a large volume
-    can be done in tiles (:func:`~scripts.inference.tiles.in_tiles`).
+    Both grids cover the same field, see :meth:`~scripts.geometry.BiplanarGeometry.volume_affine`. There is no
+    normalisation, which would depend on the whole volume: an output depends only on ``halo`` voxels around it, so a
+    large volume can be processed in tiles (:func:`~scripts.inference.tiles.in_tiles`).
 
     Args:
-        channels: of every convolution but the last.
+        channels: channels of every convolution but the last.
         blocks: residual blocks.
 
     Attributes:
         factor: 2.
         stride: 1.
-        halo: an output voxel depends on the input voxels up to this many away from the one that it lies in.
+        halo: distance in input voxels up to which the input affects an output voxel.
 
     Shapes: ``[B, 1, U, V, W]`` to ``[B, 1, 2U, 2V, 2W]``, both in network units; any U, V and W. Not clipped.
     """
@@ -54,10 +54,10 @@ class Upsampler(nn.Module):
         self.halo = sum(m.kernel_size[0] // 2 for m in self.modules() if isinstance(m, nn.Conv3d))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Volumes at half the spacing of ``x``.
+        """Return volumes at half the spacing of ``x``.
 
         Raises:
-            ValueError: ``x`` is no batch of volumes with one channel.
+            ValueError: ``x`` is not a batch of volumes with one channel.
         """
         if x.ndim != 5 or x.shape[1] != 1:
             raise ValueError(

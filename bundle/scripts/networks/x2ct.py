@@ -2,11 +2,11 @@
 
 The paper and the authors' released settings publish the layers and their sizes, the connections A, B and C, the
 averaged features that both view decoders continue from, instance normalisation without weights, and the initialisation.
-The docstrings below say what is ours. X2CT-CNN is the same generator trained without the discriminator.
+The docstrings below state our own choices. X2CT-CNN is the same generator trained without the discriminator.
 
-The network is blind in two ways, both published. It takes pixel for voxel: only the geometry's shapes matter, not the
-cone and its magnification. And because a normalisation follows the first convolution, each radiograph counts only up to
-scale and offset: absolute attenuation does not reach the network.
+The published network ignores two things. It maps pixels to voxels: only the geometry's shapes matter, not the cone and
+its magnification. And because a normalisation follows the first convolution, each radiograph matters only up to scale
+and offset: absolute attenuation does not reach the network.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ def initialise(module: nn.Module) -> None:
 def normalised_convolution(
     spatial_dims: int, in_channels: int, out_channels: int, kernel_size: int = 3, upsample: bool = False
 ) -> nn.Module:
-    """Convolution, or transposed convolution that doubles the grid; instance normalisation; ReLU.
+    """Return a convolution, or a transposed one that doubles the grid, with instance normalisation and ReLU.
 
-    The authors' convolutions have biases, which the normalisation takes away again; ours have none, here and below.
+    The authors' convolutions have biases, which the normalisation cancels; ours have none, here and below.
     """
     return Convolution(
         spatial_dims,
@@ -50,14 +50,14 @@ def normalised_convolution(
 
 
 def preactivated_convolution(in_channels: int, out_channels: int, kernel_size: int, stride: int = 1) -> nn.Sequential:
-    """Instance normalisation, ReLU, 2D convolution."""
+    """Return instance normalisation, ReLU and a 2D convolution."""
     padding = kernel_size // 2
     conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, bias=False)
     return nn.Sequential(nn.InstanceNorm2d(in_channels), nn.ReLU(), conv)
 
 
 class DenseLayer(nn.Module):
-    """Appends ``growth`` channels, made from all it is given through a ``bottleneck``."""
+    """Dense layer that appends ``growth`` channels, computed from all its input through a ``bottleneck``."""
 
     def __init__(self, in_channels: int, growth: int, bottleneck: int) -> None:
         super().__init__()
@@ -71,11 +71,11 @@ class DenseLayer(nn.Module):
 
 
 class DenseEncoder(nn.Module):
-    """A radiograph's features at every level, finest first; each stage halves the grid.
+    """Encoder of a radiograph to features at every level, finest first; each stage halves the grid.
 
     Args:
         channels: channels of the finest level.
-        dense_layers: dense layers of each stage; the stages but the last end by halving their channels.
+        dense_layers: dense layers of each stage; all stages but the last end by halving their channels.
         growth: channels that each dense layer appends.
         bottleneck: channels inside a dense layer.
         stem_stride: pixels per cell of the finest level.
@@ -112,7 +112,7 @@ class DenseEncoder(nn.Module):
 
 
 class PooledLift(nn.Module):
-    """Connection-A: a fully connected layer draws the coarsest volume from the view's pooled features."""
+    """Connection-A: a fully connected layer maps the view's pooled features to the coarsest volume."""
 
     def __init__(self, in_channels: int, channels: int, side: int, dropout: float) -> None:
         super().__init__()
@@ -139,7 +139,7 @@ class ReplicatedLift(nn.Module):
 
 
 class ViewBranch(nn.Module):
-    """Encodes one radiograph and lifts every level of it to 3D.
+    """Encoder of one radiograph that lifts every level to 3D.
 
     Args:
         side: cells along each side of the coarsest volume.
@@ -174,7 +174,7 @@ class ViewBranch(nn.Module):
 
 
 class DecoderLevel(nn.Module):
-    """Refines the features of one level, doubles their grid and merges them with those of the next finer level."""
+    """Decoder level that refines features, doubles their grid and merges them with the next finer level."""
 
     def __init__(self, in_channels: int, channels: int, convolutions: int) -> None:
         super().__init__()
@@ -188,40 +188,40 @@ class DecoderLevel(nn.Module):
 
 
 def frontal_to_volume_axes(x: Tensor) -> Tensor:
-    """Turn the frontal branch's axes (v, u, w), its depth first, into the volume's (u, v, w); its own inverse.
+    """Permute the frontal branch's axes (v, u, w), depth first, to the volume's (u, v, w); its own inverse.
 
-    The lateral branch has its depth u first too, so (u, v, w): the volume's axes already.
+    The axes of the lateral branch, also depth first, are (u, v, w), like the volume's.
     """
     return x.transpose(2, 3)
 
 
 class X2CTGenerator(GeometryBound):
-    """X2CT-GAN's generator: radiographs to a volume, the defaults being the paper's sizes for 128 pixels and voxels.
+    """X2CT-GAN's generator; the defaults are the paper's sizes for 128 pixels and voxels.
 
-    Each view's branch lifts its features along its own depth axis. At every level both views' decoders are turned into
-    the volume's axes and averaged (connection C): both continue from the average, and a third decoder collects the
-    averages of all levels into the volume.
+    Each view's branch lifts its features along its own depth axis. At every level the features of both views' decoders
+    are permuted to the volume's axes and averaged (connection C): both continue from the average, and a third decoder
+    merges the averages of all levels to the volume.
 
-    Our choices: the output's floor is air, -1, where the authors end in a ReLU on data whose air is 0. We leave out the
-    view decoders' own outputs, since no published loss reads them. The first convolution halves a detector that is
-    twice as fine as the volume. Instance normalisation uses the image's own statistics in training and evaluation, as
-    the authors' programs force it to.
+    Our choices: the lower bound of the output is air, -1, whereas the authors end with a ReLU on data with air at 0. We
+    omit the view decoders' own outputs, since no published loss reads them. The first convolution halves a detector
+    that is twice as fine as the volume. As in the authors' programs, instance normalisation uses the image's own
+    statistics both in training and in evaluation.
 
     Args:
-        geometry: the exam; its volume is a cube whose side is the detector's pixels or half of them.
+        geometry: the exam; its volume must be a cube with as many voxels per side as the detector has pixels, or half.
         channels: channels of the first convolution.
         dense_layers: dense layers of the encoders' stages, each of which halves the grid.
         growth: channels that each dense layer appends.
         bottleneck: channels inside a dense layer.
         decoder_channels: channels of the decoders' levels, finest first; one level more than there are stages.
         view_convolutions: convolutions per level of the view decoders between merging and upsampling.
-        fused_convolutions: the same of the decoder that collects the averages.
+        fused_convolutions: convolutions per level of the decoder that merges the averages.
         dropout: rate in connection A.
 
     Shapes: images ``[B, 2, N, N]`` in network units, volumes ``[B, 1, U, V, W]`` in network units, at least -1.
 
     Raises:
-        ValueError: a geometry or level count that does not fit the network.
+        ValueError: the geometry or the number of levels does not fit the network.
     """
 
     def __init__(
@@ -258,7 +258,7 @@ class X2CTGenerator(GeometryBound):
         """Reconstruct ``[B, 1, U, V, W]`` from ``image [B, 2, N, N]``.
 
         Raises:
-            ValueError: an image of another shape than the geometry's.
+            ValueError: the image's shape does not match the geometry.
         """
         require_image(image, self.image_shape)
         frontal, lateral = self.frontal(image[:, :1]), self.lateral(image[:, 1:])
@@ -274,17 +274,17 @@ class X2CTGenerator(GeometryBound):
 
 
 def _decoder(channels: tuple[int, ...], convolutions: int) -> nn.ModuleList:
-    """Levels from the coarsest, which is not refined; ``channels`` are finest first."""
+    """Return decoder levels from the coarsest, which is not refined; ``channels`` are finest first."""
     pairs = reversed(list(zip(channels[1:], channels[:-1], strict=True)))
     return nn.ModuleList(DecoderLevel(*pair, convolutions if i else 0) for i, pair in enumerate(pairs))
 
 
 def _fit(geometry: BiplanarGeometry, stages: int) -> tuple[int, int]:
-    """Pixels per cell of the finest level, and cells along each side of the coarsest volume."""
+    """Return pixels per cell of the finest level, and cells along each side of the coarsest volume."""
     shape, pixels = geometry.volume_shape, geometry.detector_pixels
     if len(set(shape)) > 1 or pixels not in (shape[0], 2 * shape[0]):
         raise ValueError(
-            f"X2CT: the volume must be a cube and its side the detector's pixels or half of them, got volume_shape "
+            f"X2CT: the volume must be a cube with as many voxels per side as pixels, or half, got volume_shape "
             f"{shape} and detector_pixels {pixels}; choose a geometry with such shapes"
         )
     if shape[0] % 2**stages or shape[0] < 2 ** (stages + 1):
@@ -296,11 +296,11 @@ def _fit(geometry: BiplanarGeometry, stages: int) -> tuple[int, int]:
 
 
 class PatchDiscriminator(nn.Module):
-    """X2CT-GAN's discriminator: judges patches of a volume beside the radiographs replicated along their rays.
+    """X2CT-GAN's discriminator: judges patches of a volume together with the replicated radiographs.
 
     MONAI's patch discriminator with the published sizes as defaults: kernel 4, 64 / 128 / 256 channels at stride 2, 512
     at stride 1, then the logits; instance normalisation, LeakyReLU 0.2, weights from N(0, 0.02). MONAI pads the last
-    convolution by one cell where the authors pad by two, so the logits lack their outermost layer of patches.
+    convolution by one cell instead of the authors' two, so the logits lack their outermost layer of patches.
 
     Args:
         geometry: the exam.
@@ -315,10 +315,10 @@ class PatchDiscriminator(nn.Module):
         self.patches = PatchLayers(3, channels, in_channels=3, num_layers_d=layers, norm="INSTANCE", padding=2)
 
     def forward(self, volume: Tensor, image: Tensor) -> Tensor:
-        """Judge ``volume [B, 1, U, V, W]`` as the CT behind ``image [B, 2, N, N]``: one logit per patch, ``[B, 1, *]``.
+        """Return one logit per patch ``[B, 1, *]`` for ``volume [B, 1, U, V, W]`` as the CT of ``image [B, 2, N, N]``.
 
         Raises:
-            ValueError: a volume or image of another shape than the geometry's.
+            ValueError: the shape of the volume or image does not match the geometry.
         """
         require_volume(volume, self.volume_shape)
         return self.patches(torch.cat([volume, self.replicate(image)], dim=1))[-1]

@@ -1,8 +1,8 @@
-"""X-CTRSNet's reconstruction branch SPaDRNet (Ge et al. 2022), in our reading: its code is not public.
+"""X-CTRSNet's reconstruction branch SPaDRNet (Ge et al. 2022), our interpretation, since its code is not public.
 
-We know only that it has 2D encoders per view, whose features are lifted to 3D and fused, and a 3D decoder. How it
-lifts and fuses, and all depths, widths and normalisations, are ours; this network's results say little about the
-original.
+We know only that it has a 2D encoder per view, lifts their features to 3D and fuses them, and has a 3D decoder. The
+lifting, the fusion, and all depths, widths and normalisations are ours; the results of this network say little about
+the original.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from scripts.physics.tensor_shapes import require_image
 
 
 class LiftedFusion(nn.Module):
-    """Copies both views' features along their rays and fuses them by a 3D convolution.
+    """Replication of both views' features along their rays, fused by a 3D convolution.
 
     Args:
         geometry: the exam.
         side: cells along each side of the feature planes, which cover the detectors.
         grid: shape of the 3D features, which cover the volume.
-        channels: of the planes and of the fused features.
+        channels: channels of the planes and of the fused features.
     """
 
     def __init__(self, geometry: BiplanarGeometry, side: int, grid: tuple[int, int, int], channels: int) -> None:
@@ -37,23 +37,23 @@ class LiftedFusion(nn.Module):
         self.fuse = convolution(3, 2 * channels, channels)
 
     def lift(self, frontal: Tensor, lateral: Tensor) -> Tensor:
-        """Planes ``[B, C, P, P]`` to ``[B, 2C, *grid]``: the frontal channels, then the lateral ones."""
+        """Map planes ``[B, C, P, P]`` to ``[B, 2C, *grid]``: the frontal channels, then the lateral ones."""
         b, c, _, _ = frontal.shape
         views = self.replicate(torch.stack([frontal, lateral], dim=2).flatten(0, 1))
         return views.unflatten(0, (b, c)).transpose(1, 2).flatten(1, 2)
 
     def forward(self, frontal: Tensor, lateral: Tensor) -> Tensor:
-        """Planes ``[B, C, P, P]`` to fused features ``[B, C, *grid]``."""
+        """Map planes ``[B, C, P, P]`` to fused features ``[B, C, *grid]``."""
         return self.fuse(self.lift(frontal, lateral))
 
 
 class XCTRSNet(GeometryBound):
-    """Radiographs to a volume: an encoder for each view, features lifted and fused at every level, one 3D decoder.
+    """Reconstruction by one encoder per view, lifting and fusion at every level, and one 3D decoder.
 
     Args:
         geometry: the exam; only its magnification at the isocentre counts, see
             :class:`~scripts.networks.lifting.RayReplication`.
-        channels: of the levels, finest first, in 2D and in 3D; each halves the grid, the first has the volume's.
+        channels: channels of the levels in 2D and 3D, finest first; the first has the volume's grid, each next half.
         plane_blocks: residual blocks per level of the encoders.
         blocks: residual blocks per level of the decoder.
         dropout: rate inside the residual blocks.
@@ -61,7 +61,7 @@ class XCTRSNet(GeometryBound):
     Shapes: images ``[B, 2, N, N]`` and volumes ``[B, 1, U, V, W]`` in network units; the output is not clipped.
 
     Raises:
-        ValueError: a volume or detector that does not divide into the levels.
+        ValueError: the volume or detector does not divide into the levels.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class XCTRSNet(GeometryBound):
         """Reconstruct ``[B, 1, U, V, W]`` from ``image [B, 2, N, N]``.
 
         Raises:
-            ValueError: an image of another shape than the geometry's.
+            ValueError: the image's shape does not match the geometry.
         """
         require_image(image, self.image_shape)
         planes: list[list[Tensor]] = []

@@ -1,4 +1,4 @@
-"""Everything below the diaphragm that is not bone."""
+"""Soft tissue below the diaphragm."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _ABDOMEN_TOP_MM = 130.0  # above the highest diaphragm
 
 
 def paint_abdomen(canvas: Canvas, patient: Patient, fields: Fields, draw: Draw) -> None:
-    """Bowel, psoas, stomach, kidneys, spleen, liver with its gallbladder, and urinary bladder."""
+    """Paint bowel, psoas, stomach, kidneys, spleen, liver with its gallbladder, and urinary bladder."""
     below = canvas.heights(-math.inf, _ABDOMEN_TOP_MM)
     canvas, fields = canvas.slab(below), fields.slab(below)
     inside = smooth_max(fields.cavity + 2, canvas.z - fields.diaphragm + 4, 8)
@@ -35,7 +35,7 @@ def paint_abdomen(canvas: Canvas, patient: Patient, fields: Fields, draw: Draw) 
 
 
 def _paint_small_bowel(canvas: Canvas, patient: Patient, inside: Tensor, draw: Draw) -> None:
-    """Loops cut from noise, some with gas or oral contrast medium."""
+    """Paint loops cut from noise, some with gas or oral contrast medium."""
     loops, content = (noise(draw.normal(24, 24, 24), 22.0, canvas) for _ in range(2))
     front = torch.maximum(inside + 6, -canvas.y - 15)
     filled, gassy = draw.uniform(-0.1, 0.35), draw.uniform(1.2, 2.2)
@@ -48,7 +48,7 @@ def _paint_small_bowel(canvas: Canvas, patient: Patient, inside: Tensor, draw: D
 
 
 def _paint_colon(canvas: Canvas, patient: Patient, draw: Draw) -> None:
-    """The frame of the small bowel: every stretch holds fluid, gas, faeces or contrast medium."""
+    """Paint the colon around the small bowel; every segment holds fluid, gas, faeces or contrast medium."""
     course = [(78, -8, -150), (86, 2, -60), (78, 30, -25), (0, 62, -55), (-72, 35, -5), (-92, -8, -40),
               (-90, -12, -140), (-62, 5, -190), (-10, -15, -225), (0, -38, -270)]  # fmt: skip
     points = [draw.near(point, 12) for point in course]
@@ -70,7 +70,7 @@ def _paint_colon(canvas: Canvas, patient: Patient, draw: Draw) -> None:
 
 
 def _paint_stomach(canvas: Canvas, patient: Patient, inside: Tensor, draw: Draw) -> None:
-    """The stomach under the left dome, with its gas bubble in front."""
+    """Paint the stomach under the left dome, with its gas bubble in front."""
     centre = draw.near((-55, 28, 30), 8)
     stomach = torch.maximum(ovoid(canvas, centre, (-0.5, -0.4, 1), draw.uniform(48, 72), draw.uniform(22, 40)), inside)
     content, gas_y = draw.uniform(5, 50), centre[1] + draw.uniform(-8, 30)
@@ -80,7 +80,7 @@ def _paint_stomach(canvas: Canvas, patient: Patient, inside: Tensor, draw: Draw)
 
 
 def _paint_kidney(canvas: Canvas, patient: Patient, inside: Tensor, side: int, draw: Draw) -> None:
-    """A bean whose hilum, towards the spine, holds fat and the renal pelvis."""
+    """Paint a bean; its hilum, towards the spine, holds fat and the renal pelvis."""
     x, _, z = draw.near((side * 56, 0, -38 - 8 * side), 8)
     y = patient.spine.at(z)[1] - 8
     axis, half_length, radius = (-0.25 * side, 0.2, 1), draw.uniform(46, 60), draw.uniform(24, 29)
@@ -93,7 +93,7 @@ def _paint_kidney(canvas: Canvas, patient: Patient, inside: Tensor, side: int, d
 
 
 def _paint_liver(canvas: Canvas, patient: Patient, fields: Fields, inside: Tensor, draw: Draw) -> None:
-    """The liver fills the right dome; its lower edge rises to the left, and the gallbladder hangs from it."""
+    """Paint the liver, which fills the right dome; its lower edge rises to the left and carries the gallbladder."""
     rise, low = draw.uniform(0.45, 0.8), draw.uniform(-85, -40)
     edge = (low - canvas.z + rise * (115 - canvas.x)) * 0.85 + 4 * fields.wobble
     liver = smooth_max(smooth_max(inside, edge, 25), -canvas.x - draw.uniform(15, 60), 20)
@@ -106,7 +106,7 @@ def _paint_liver(canvas: Canvas, patient: Patient, fields: Fields, inside: Tenso
 
 
 def _paint_bladder(canvas: Canvas, patient: Patient, draw: Draw) -> None:
-    """The urinary bladder; what the kidneys excrete sinks to its back."""
+    """Paint the urinary bladder; excreted contrast medium sinks to its back."""
     centre = draw.near((0, 22, -280), 5)
     bladder = ovoid(canvas, centre, (1, 0, 0), draw.uniform(28, 48), draw.uniform(20, 36))
     canvas.paint(bladder, 8.0, Label.BLADDER)
@@ -115,7 +115,7 @@ def _paint_bladder(canvas: Canvas, patient: Patient, draw: Draw) -> None:
 
 
 def _paint_psoas(canvas: Canvas, patient: Patient) -> None:
-    """The muscles on both sides of the lumbar spine, down to the hips."""
+    """Paint the muscles on both sides of the lumbar spine, down to the hips."""
     top, low = patient.spine.at(-20), patient.spine.at(-160)
     psoas = [(24.0, top[1] - 4, -20.0), (40.0, low[1] + 6, -130.0), (62.0, 12.0, -220.0), (85.0, 30.0, -290.0)]
     for points in mirrored(psoas):

@@ -1,4 +1,4 @@
-"""Arms that hang beside the trunk."""
+"""Arms that hang at the sides of the trunk."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ _SHOULDER, _ELBOW, _WRIST = (166.0, -12.0, 248.0), (194.0, -22.0, -30.0), (206.0
 
 
 def arms_distance(canvas: Canvas) -> Tensor:
-    """Distance to the muscles of both arms, which touch the trunk."""
+    """Return the distance to the muscles of both arms, which touch the trunk."""
     half = canvas.folded()
     return torch.minimum(capsule(half, _SHOULDER, _ELBOW, 38.0), capsule(half, _ELBOW, _WRIST, 30.0))
 
 
 def paint_arms(canvas: Canvas, patient: Patient) -> None:
-    """Humeri with their heads, radii and ulnae."""
+    """Paint humeri with their heads, radii and ulnae."""
     shaft = ((168.0, -12.0, 225.0), (194.0, -22.0, -22.0))
     for side in (1, -1):
         corners = [(side * x, y, z) for x, y, z in (_SHOULDER, _ELBOW, _WRIST)]

@@ -1,4 +1,4 @@
-"""Bone: a cortical shell about spongy bone, of one patient's density."""
+"""Bone: a cortical shell around spongy bone, with one patient's density."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class Bone:
     """Density of a skeleton.
 
     Attributes:
-        cortical_hu: of the shell.
-        spongy_hu: of what it encloses.
-        thickness: of the shell, relative to the average adult's.
+        cortical_hu: HU of the shell.
+        spongy_hu: HU of the bone inside it.
+        thickness: thickness of the shell, relative to the average adult.
     """
 
     cortical_hu: float
@@ -26,7 +26,7 @@ class Bone:
 
     @classmethod
     def drawn(cls, draw: Draw, age_years: float, wide: bool) -> Bone:
-        """Bone that thins with age, from dense to osteoporotic; a `wide` one is denser or thinner than any."""
+        """Draw bone that thins with age, from dense to osteoporotic; `wide` bone exceeds any patient's range."""
         loss = (age_years - 20) / 70
         factor = draw.uniform(0.6, 1.6) if wide else 1.0
         return cls(
@@ -36,11 +36,11 @@ class Bone:
         )
 
     def paint(self, canvas: Canvas, distance: Tensor, label: Label, shell_mm: float = 1.3) -> None:
-        """Paint a shell of `shell_mm` in the average adult, and its filling."""
+        """Paint a shell, `shell_mm` thick in the average adult, and its filling."""
         self.paint_filled(canvas, distance, distance + shell_mm * self.thickness, label)
 
     def paint_filled(self, canvas: Canvas, distance: Tensor, inner: Tensor, label: Label) -> None:
         """Paint bone with its spongy part where `inner` is negative."""
         canvas.paint(distance, self.cortical_hu, label)
-        # In a voxel that holds background, shell and filling, the filling takes the place of the shell alone.
+        # In a voxel that holds background, shell and filling, the filling replaces only the shell.
         canvas.hu.add_(canvas.cover(inner).mul_(self.spongy_hu - self.cortical_hu))

@@ -13,7 +13,7 @@ from scripts.phantom.patient import Patient
 from scripts.phantom.shapes import angle_about, mirrored, noise, profile
 from scripts.phantom.trunk import CAGE_DEPTH, CAGE_WIDTH, CAGE_Y, Fields
 
-# For ribs 1…13, where bone ends and where cartilage ends, in turns of half a circle from the spine to the sternum.
+# Ends of bone and cartilage of ribs 1…13, as fractions of the half circle from the spine to the sternum.
 _BONE_END = (0.80, 0.82, 0.80, 0.78, 0.75, 0.73, 0.70, 0.66, 0.62, 0.56, 0.42, 0.30, 0.18)
 _CARTILAGE_END = (0.96, 0.96, 0.96, 0.96, 0.96, 0.94, 0.92, 0.86, 0.78, 0.70, 0.0, 0.0, 0.0)
 _RIB_START = 0.075
@@ -24,12 +24,12 @@ _STERNUM_WIDTH = ((90, 8), (120, 18), (195, 15), (225, 24), (250, 28))
 
 
 def paint_cage(canvas: Canvas, patient: Patient, fields: Fields, draw: Draw) -> None:
-    """Everything that hangs on the thoracic spine, in the coordinates in which the trunk is straight."""
+    """Paint everything attached to the thoracic spine, in the coordinates in which the trunk is straight."""
     chalk = draw.normal(24, 24, 24)
     turn, breadth = draw.uniform(0.8, 1.05), draw.uniform(0.32, 0.4)
     above = canvas.heights(_CAGE_LOW_MM, math.inf)
     straight, cage = fields.bent.slab(above), fields.cage[..., above]
-    # All of it lies in a thin layer about the surface of the cage, and only there is it worth computing.
+    # All of it lies in a thin layer around the surface of the cage, so only that layer is computed.
     layer = (cage > _LAYER_MM[0]) & (cage < _LAYER_MM[1])
 
     def pick(values: Tensor) -> Tensor:
@@ -48,7 +48,7 @@ def paint_cage(canvas: Canvas, patient: Patient, fields: Fields, draw: Draw) -> 
 
 
 def _fall(turn: Tensor) -> Tensor:
-    """How far a rib has fallen at `turn`, as a share of the fall from back to front.
+    """Return how far a rib has descended at `turn`, as a fraction of its descent from back to front.
 
     A rib lies nearly in a plane that leans forward; towards the sternum the cartilage rises again.
     """
@@ -56,10 +56,10 @@ def _fall(turn: Tensor) -> Tensor:
 
 
 def _paint_ribs(canvas: Canvas, patient: Patient, cage: Tensor, angle: Tensor, chalk: Tensor) -> None:
-    """All ribs at once, in the unrolled cage: depth below its surface, angle about it, and height at the spine.
+    """Paint all ribs at once, in the unrolled cage: depth below its surface, angle about it, and height at the spine.
 
-    A rib that leaves the spine at height p has at turn t the height z = p - (c0 - c1 p) fall(t), since lower ribs fall
-    more; this is solved for p, and the nearest level tells which rib it is.
+    At turn t, a rib that leaves the spine at height p has the height z = p - (c0 - c1 p) fall(t), since lower ribs
+    descend more; this is solved for p, and the nearest level identifies the rib.
     """
     shape = patient.cage
     bearing = [v for v in patient.spine.vertebrae if v.thoracic or v.lumbar][: shape.pairs]
@@ -84,14 +84,14 @@ def _paint_ribs(canvas: Canvas, patient: Patient, cage: Tensor, angle: Tensor, c
 
 
 def _paint_sternum(canvas: Canvas, patient: Patient, cage: Tensor, half_width: Tensor) -> None:
-    """A plate in the front of the cage, wider at the manubrium."""
+    """Paint a plate in the front of the cage, wider at the manubrium."""
     height = torch.maximum(canvas.z - 252, 92 - canvas.z)
     plate = torch.maximum((cage + 4).abs() - 5.5, torch.maximum(canvas.x.abs() - half_width, height))
     patient.bone.paint(canvas, torch.maximum(plate, -canvas.y), Label.STERNUM, 1.0)
 
 
 def _paint_scapulae(canvas: Canvas, patient: Patient, cage: Tensor, angle: Tensor, turn: float, breadth: float) -> None:
-    """Thin triangular plates behind the ribs, with thicker rims and the spine of the scapula."""
+    """Paint thin triangular plates behind the ribs, with thicker rims and the spine of the scapula."""
     half = breadth * ((canvas.z - 140) / 115).clamp(0, 1)
     outline = torch.maximum(((angle - turn).abs() - half) * 100, torch.maximum(canvas.z - 262, 140 - canvas.z))
     rim_mm = 2.2 * (1 + outline / 12).clamp(0, 1)
@@ -99,7 +99,7 @@ def _paint_scapulae(canvas: Canvas, patient: Patient, cage: Tensor, angle: Tenso
 
 
 def _paint_girdle(canvas: Canvas, patient: Patient) -> None:
-    """Spines of the scapulae with their glenoids, and clavicles."""
+    """Paint the spines of the scapulae with their glenoids, and the clavicles."""
     spine = [(82.0, -78.0, 226.0), (125.0, -58.0, 244.0), (150.0, -24.0, 266.0)]
     for points in mirrored(spine):
         canvas.tube(points, 6.0, 0.45 * patient.bone.cortical_hu, Label.SCAPULA)

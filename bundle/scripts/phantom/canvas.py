@@ -13,7 +13,7 @@ from torch import Tensor
 from scripts.phantom.draw import Point
 
 AIR_HU = -1000.0
-_SCANNER_BLUR_MM = 2.4  # of a soft kernel and a slice of usual thickness
+_SCANNER_BLUR_MM = 2.4  # soft kernel and usual slice thickness
 
 
 class Label(enum.IntEnum):
@@ -49,7 +49,7 @@ class Label(enum.IntEnum):
 
 
 class Canvas(NamedTuple):
-    """A grid to paint on. `x`, `y`, `z` broadcast to [U, V, W]; `edge_mm` is the width of a soft boundary."""
+    """Grid to paint on; `x`, `y`, `z` broadcast to [U, V, W], and `edge_mm` is the width of a soft boundary."""
 
     hu: Tensor
     labels: Tensor
@@ -61,7 +61,7 @@ class Canvas(NamedTuple):
 
     @classmethod
     def blank(cls, shape: Sequence[int], spacing_mm: float, scale: Point, isocentre: Point) -> Canvas:
-        """Air, with the coordinates of the voxels in the frame of the anatomy; `scale` is the patient's."""
+        """Return a canvas of air with voxel coordinates in the frame of the anatomy; `scale` is the patient's."""
         grid = [(torch.arange(n, dtype=torch.float64) - (n - 1) / 2) * spacing_mm for n in shape]
         x, y, z = ((g / s + c).float() for g, s, c in zip(grid, scale, isocentre, strict=True))
         hu, labels = torch.full(tuple(shape), AIR_HU), torch.full(tuple(shape), int(Label.AIR), dtype=torch.uint8)
@@ -75,7 +75,7 @@ class Canvas(NamedTuple):
         return self.hu.numel() == 0
 
     def window(self, *points: Point, margin: float) -> tuple[slice, slice, slice]:
-        """The voxels within `margin` mm of the box around `points`, on a canvas that is not turned."""
+        """Return the voxels within `margin` mm of the box around `points`; the canvas must not be turned."""
         margin += self.edge_mm
         x, y, z = (
             _span(axis, step, min(values) - margin, max(values) + margin)
@@ -84,43 +84,43 @@ class Canvas(NamedTuple):
         return x, y, z
 
     def near(self, *points: Point, margin: float) -> Canvas:
-        """The part of this canvas in :meth:`window`; shares memory."""
+        """Return the part of this canvas in :meth:`window`; shares memory."""
         u, v, w = self.window(*points, margin=margin)
         x, y, z = self.x[u], self.y[:, v], self.z[:, :, w]
         return self._replace(hu=self.hu[u, v, w], labels=self.labels[u, v, w], x=x, y=y, z=z)
 
     def slab(self, w: slice) -> Canvas:
-        """A range of heights of this canvas, bent or not; shares memory."""
+        """Return a range of heights of this canvas, bent or not; shares memory."""
         x, y, z = (axis if axis.shape[2] == 1 else axis[..., w] for axis in (self.x, self.y, self.z))
         return self._replace(hu=self.hu[..., w], labels=self.labels[..., w], x=x, y=y, z=z)
 
     def heights(self, low: float, high: float) -> slice:
-        """The indices along w of the heights from `low` to `high` mm."""
+        """Return the indices along w of the heights from `low` to `high` mm."""
         return _span(self.z, self.steps[2], low, high)
 
     def turned(self, centre: Point, axes: Tensor) -> Canvas:
-        """This canvas in the local frame of `centre` with the given axes (rows)."""
+        """Return this canvas in the local frame of `centre` with the given axes (rows)."""
         dx, dy, dz = self.x - centre[0], self.y - centre[1], self.z - centre[2]
         x, y, z = (a * dx + b * dy + c * dz for a, b, c in axes.tolist())
         return self._replace(x=x, y=y, z=z)
 
     def folded(self) -> Canvas:
-        """This canvas with x as the distance from the sagittal plane, to paint both sides at once."""
+        """Return this canvas with x as the distance from the sagittal plane, to paint both sides at once."""
         return self._replace(x=self.x.abs())
 
     def cover(self, distance: Tensor, most: float = 1.0) -> Tensor:
-        """The share of each voxel inside the structure, at most `most`."""
+        """Return the fraction of each voxel inside the structure, at most `most`."""
         return (distance * (-1 / self.edge_mm)).add_(0.5).clamp_(0, most)
 
     def paint(self, distance: Tensor, hu: float | Tensor, label: Label, most: float = 1.0) -> None:
-        """Mix `hu` in where `distance` is negative; `most` caps the share of structures thinner than a voxel."""
+        """Blend in `hu` where `distance` is negative; `most` caps the share of structures thinner than a voxel."""
         cover = self.cover(distance, most)
         self.hu.add_((hu - self.hu).mul_(cover))
         self.labels.masked_fill_(cover > 0.5, int(label))
 
     def tube(self, points: Sequence[Point], radius: float, hu: float, label: Label) -> None:
         """Paint the polyline through `points`, thickened by `radius`."""
-        # The cap is the area of the tube over that of a voxel: a thin tube stays faint on a coarse grid.
+        # The cap is the tube's area over the voxel's, so that a thin tube stays faint on a coarse grid.
         most = min(1.0, math.pi * (radius / self.edge_mm) ** 2)
         for start, end in zip(points, points[1:], strict=False):
             part = self.near(start, end, margin=radius)
@@ -129,7 +129,7 @@ class Canvas(NamedTuple):
 
 
 def _span(axis: Tensor, step: float, low: float, high: float) -> slice:
-    """The indices of the evenly spaced `axis` from `low` to `high`."""
+    """Return the indices of the evenly spaced `axis` from `low` to `high`."""
     count = axis.numel()
     if not count:
         return slice(0, 0)
@@ -140,7 +140,7 @@ def _span(axis: Tensor, step: float, low: float, high: float) -> slice:
 
 
 def capsule(canvas: Canvas, start: Point, end: Point, radius: float) -> Tensor:
-    """Distance to the segment from `start` to `end`, thickened by `radius`."""
+    """Return the distance to the segment from `start` to `end`, thickened by `radius`."""
     a, b, c = (e - s for s, e in zip(start, end, strict=True))
     square = max(a * a + b * b + c * c, 1e-6)
     x, y, z = canvas.x - start[0], canvas.y - start[1], canvas.z - start[2]

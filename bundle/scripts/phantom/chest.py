@@ -20,12 +20,12 @@ _RECESS_MM = -120.0  # below the deepest recess of the lungs
 
 
 def paint_lungs(canvas: Canvas, patient: Patient, fields: Fields, draw: Draw) -> None:
-    """Two lungs between ribs, diaphragm and mediastinum, denser at the back, with their vessels and ailments."""
+    """Paint two lungs between ribs, diaphragm and mediastinum, denser at the back, with vessels and pathologies."""
     lungs = patient.lungs
     above = canvas.heights(_RECESS_MM, math.inf)
     canvas, fields = canvas.slab(above), fields.slab(above)
     half_width = profile(_MEDIASTINUM, canvas.z)
-    # In front of the great vessels the lungs come close to each other.
+    # In front of the great vessels the lungs nearly meet.
     half_width = half_width * (1 - 0.6 * ((canvas.y - 15) / 45).clamp(0, 1))
     lung = smooth_max(fields.cavity, fields.diaphragm - canvas.z, 4)
     lung = smooth_max(lung, half_width - canvas.x.abs() + 3 * fields.wobble, 10)
@@ -38,7 +38,7 @@ def paint_lungs(canvas: Canvas, patient: Patient, fields: Fields, draw: Draw) ->
 
 
 def _paint_emphysema(canvas: Canvas, patient: Patient, lung: Tensor, lattice: Tensor) -> None:
-    """Holes of nearly air, more of them towards the apices."""
+    """Paint holes of almost pure air, more of them towards the apices."""
     if not patient.lungs.emphysema:
         return
     holes = (1.6 - 3 * patient.lungs.emphysema - 0.004 * (canvas.z - 150) - noise(lattice, 14.0, canvas)) * 8
@@ -46,7 +46,7 @@ def _paint_emphysema(canvas: Canvas, patient: Patient, lung: Tensor, lattice: Te
 
 
 def _paint_opacities(canvas: Canvas, patient: Patient, lung: Tensor, draw: Draw) -> None:
-    """Nodules, and now and then a consolidation, wherever they hit the lungs."""
+    """Paint nodules and occasional consolidations where they fall inside the lungs."""
     for _ in range(patient.lungs.opacities):
         centre = draw.near((draw.side() * 75, -5, 140), 45)
         large = draw.chance(0.3)
@@ -60,7 +60,7 @@ def _paint_opacities(canvas: Canvas, patient: Patient, lung: Tensor, draw: Draw)
 
 
 def _paint_effusions(canvas: Canvas, patient: Patient, lung: Tensor, draw: Draw) -> None:
-    """Fluid behind a lung that lies on its back: a crescent that thins upwards."""
+    """Paint fluid behind a lung in a supine patient: a crescent that thins upwards."""
     for side, depth_mm in zip((1, -1), patient.lungs.effusion_mm, strict=True):
         hu = draw.uniform(0, 25)
         if depth_mm:
@@ -69,7 +69,7 @@ def _paint_effusions(canvas: Canvas, patient: Patient, lung: Tensor, draw: Draw)
 
 
 def paint_mediastinum(canvas: Canvas, patient: Patient, draw: Draw) -> None:
-    """The heart, the great vessels and the airways."""
+    """Paint the heart, the great vessels and the airways."""
     _paint_heart(canvas, patient, draw)
     _paint_great_vessels(canvas, patient, draw)
     carina = (2.0, patient.spine.at(190)[1] + 36, 192.0)
@@ -86,7 +86,7 @@ def paint_mediastinum(canvas: Canvas, patient: Patient, draw: Draw) -> None:
 
 
 def _paint_heart(canvas: Canvas, patient: Patient, draw: Draw) -> None:
-    """An ovoid that points to the left, forward and down, with its two blood pools; it rests on the diaphragm."""
+    """Paint an ovoid on the diaphragm that points left, forward and down, with its two blood pools."""
     tissue = patient.tissue
     size = draw.uniform(0.85, 1.2)
     centre = draw.near((-20, 25, 121 - 0.6 * patient.inspiration_mm), 4)
@@ -103,7 +103,7 @@ def _paint_heart(canvas: Canvas, patient: Patient, draw: Draw) -> None:
 
 
 def _paint_great_vessels(canvas: Canvas, patient: Patient, draw: Draw) -> None:
-    """Aorta with its plaques, venae cavae and pulmonary arteries."""
+    """Paint the aorta with its plaques, the venae cavae and the pulmonary arteries."""
     artery, vein = patient.tissue.artery_hu, patient.tissue.vein_hu
     descending = [patient.spine.at(z) for z in (190, 140, 90, 40, -10, -60, -110)]
     lateral, forward = (-24, -25, -24, -19, -12, -8, -5), (14, 12, 13, 20, 27, 29, 30)
@@ -127,7 +127,7 @@ def _paint_great_vessels(canvas: Canvas, patient: Patient, draw: Draw) -> None:
 
 
 def _paint_plaques(canvas: Canvas, patient: Patient, aorta: list[Point], radius: float, draw: Draw) -> None:
-    """Chalk in the wall of the aorta, upright."""
+    """Paint upright calcifications in the wall of the aorta."""
     for _ in range(patient.plaques):
         below = draw.whole(1, len(aorta) - 1)
         share, turn = draw.uniform(0, 1), draw.uniform(0, 2 * math.pi)

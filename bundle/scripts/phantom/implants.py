@@ -1,4 +1,4 @@
-"""Metal and plastic in the patient: spinal instrumentation, and the devices that he carries anyway."""
+"""Metal and plastic in the patient: spinal instrumentation and other devices."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ATRIUM, _VENTRICLE = (26.0, 14.0, 140.0), (-20.0, 45.0, 100.0)
 
 
 def paint_spinal_metal(canvas: Canvas, patient: Patient, draw: Draw) -> None:
-    """Pedicle screws on both sides of two to five neighbouring vertebrae near the isocentre, and the two rods."""
+    """Paint pedicle screws on both sides of two to five neighbouring vertebrae near the isocentre, and two rods."""
     levels = [v for v in patient.spine.vertebrae if v.thoracic > 2 or v.lumbar]
     count = draw.whole(2, 5)
     target = patient.isocentre[2] + draw.uniform(-50, 50)
@@ -40,14 +40,14 @@ def paint_spinal_metal(canvas: Canvas, patient: Patient, draw: Draw) -> None:
 
 
 def paint_devices(canvas: Canvas, patient: Patient, draw: Draw) -> None:
-    """Whatever the patient carries."""
+    """Paint all of the patient's devices."""
     for device in Device:
         if device in patient.devices:
             _PAINTERS[device](canvas, patient, draw)
 
 
 def _paint_disc(canvas: Canvas, centre: Point, radius: float, half_thickness: float, hu: float) -> None:
-    """A flat body that lies along the chest."""
+    """Paint a flat disc parallel to the front of the chest."""
     part = canvas.near(centre, margin=radius)
     if not part.is_empty:
         axis = (math.copysign(0.25, centre[0]), 1, 0.2)
@@ -55,7 +55,7 @@ def _paint_disc(canvas: Canvas, centre: Point, radius: float, half_thickness: fl
 
 
 def _paint_port(canvas: Canvas, patient: Patient, draw: Draw) -> None:
-    """A titanium chamber before the upper ribs, whose catheter goes over the clavicle to the right atrium."""
+    """Paint a titanium chamber in front of the upper ribs, with a catheter over the clavicle to the right atrium."""
     side = draw.side()
     chamber = front(patient, side * draw.uniform(65, 85), draw.uniform(200, 225), 2.0)
     _paint_disc(canvas, chamber, 13.0, 6.5, _TITANIUM_HU)
@@ -63,7 +63,7 @@ def _paint_port(canvas: Canvas, patient: Patient, draw: Draw) -> None:
 
 
 def _paint_pacemaker(canvas: Canvas, patient: Patient, draw: Draw) -> None:
-    """A generator below the clavicle and its lead to the right ventricle, with or without one to the atrium."""
+    """Paint a generator below the clavicle with a lead to the right ventricle and, optionally, one to the atrium."""
     side = draw.side()
     generator = front(patient, side * draw.uniform(70, 88), draw.uniform(195, 215), -3.0)
     _paint_disc(canvas, generator, draw.uniform(22, 27), 6.0, draw.uniform(2200, 3071))
@@ -74,7 +74,7 @@ def _paint_pacemaker(canvas: Canvas, patient: Patient, draw: Draw) -> None:
 
 
 def _paint_sternal_wires(canvas: Canvas, patient: Patient, draw: Draw) -> None:
-    """Loops of steel about the sternum."""
+    """Paint loops of steel around the sternum."""
     for i in range(draw.whole(5, 7)):
         x, y, z = front(patient, draw.uniform(-3, 3), 232.0 - 20 * i + draw.uniform(-3, 3), -12.0)
         turns = [2 * math.pi * k / 8 for k in range(9)]
@@ -82,7 +82,7 @@ def _paint_sternal_wires(canvas: Canvas, patient: Patient, draw: Draw) -> None:
 
 
 def _paint_central_line(canvas: Canvas, patient: Patient, draw: Draw) -> None:
-    """A catheter from the neck or the armpit to the superior vena cava."""
+    """Paint a catheter from the neck or the armpit to the superior vena cava."""
     side = draw.side()
     start = (side * 32.0, 14.0, 400.0) if draw.chance(0.5) else (side * 160.0, 5.0, 235.0)
     tip = (26.0, 10.0, draw.uniform(145, 200))
@@ -90,20 +90,20 @@ def _paint_central_line(canvas: Canvas, patient: Patient, draw: Draw) -> None:
 
 
 def _paint_gastric_tube(canvas: Canvas, patient: Patient, draw: Draw) -> None:
-    """From the throat along the oesophagus, before the spine, to the stomach."""
+    """Paint a tube from the throat along the oesophagus, in front of the spine, to the stomach."""
     course = [(x - 4, y + 22, z) for x, y, z in (patient.spine.at(z) for z in (420, 330, 260, 190, 120, 80))]
     canvas.tube([*course, draw.near((-50, 25, 40), 12)], 2.2, draw.uniform(500, 1200), Label.DEVICE)
 
 
 def _paint_electrodes(canvas: Canvas, patient: Patient, draw: Draw) -> None:
-    """Discs on the skin of the chest."""
+    """Paint discs on the skin of the chest."""
     for _ in range(draw.whole(2, 5)):
         x, z = draw.uniform(-100, 100), draw.uniform(60, 245)
         _paint_disc(canvas, front(patient, x, z, skin_mm(patient, z)), 6.0, 3.0, 2000.0)
 
 
 def _paint_clips(canvas: Canvas, patient: Patient, draw: Draw) -> None:
-    """Titanium clips where an organ was removed: the gallbladder, or elsewhere."""
+    """Paint titanium clips where an organ was removed: the gallbladder, or elsewhere."""
     place = draw.one([(30.0, 15.0, 5.0), (-75.0, -5.0, 20.0), (70.0, 20.0, -40.0), (30.0, 0.0, 175.0)], [3, 1, 1, 1])
     for _ in range(draw.whole(2, 6)):
         start = draw.near(place, 12)
@@ -111,7 +111,7 @@ def _paint_clips(canvas: Canvas, patient: Patient, draw: Draw) -> None:
 
 
 def _paint_hip_prosthesis(canvas: Canvas, patient: Patient, draw: Draw) -> None:
-    """Cup, head, neck and stem, in place of the head of a femur."""
+    """Paint cup, head, neck and stem in place of the head of a femur."""
     side, hu = draw.side(), draw.uniform(*METAL_HU)
     x, y, z = (side * patient.pelvis_width * HIP[0], *HIP[1:])
     part = canvas.near((x, y, z), (side * 128.0, -8.0, -450.0), margin=30.0)

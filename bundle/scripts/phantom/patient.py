@@ -1,4 +1,4 @@
-"""The patient: everything that is drawn before a grid exists."""
+"""The patient: all parameters drawn before a grid exists."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RIB_PAIRS_MOST = 13
 
 
 class Device(enum.Enum):
-    """What a patient may carry that is not anatomy, apart from spinal screws."""
+    """Devices that a patient may carry, apart from spinal screws."""
 
     PORT = "port"
     PACEMAKER = "pacemaker"
@@ -45,10 +45,11 @@ class Cage:
     """Shape of the ribs.
 
     Attributes:
-        slope: how steeply they fall, relative to the average adult's; thickness likewise.
-        pairs: of ribs, 12 in most.
-        shift_mm: of every rib along the spine, [2, RIB_PAIRS_MOST], the left side first.
-        calcified_hu: what calcification adds to the costal cartilage.
+        slope: steepness of the ribs, relative to the average adult.
+        thickness: thickness of the ribs, relative to the average adult.
+        pairs: number of pairs of ribs, usually 12.
+        shift_mm: shift of every rib along the spine, [2, RIB_PAIRS_MOST], the left side first.
+        calcified_hu: HU that calcification adds to the costal cartilage.
     """
 
     slope: float
@@ -59,7 +60,7 @@ class Cage:
 
     @classmethod
     def drawn(cls, draw: Draw, age_years: float) -> Cage:
-        """Ribs at random; cartilage calcifies with age."""
+        """Draw ribs at random; cartilage calcifies with age."""
         return cls(
             slope=draw.uniform(0.75, 1.25),
             thickness=draw.uniform(0.85, 1.2),
@@ -74,8 +75,8 @@ class Lungs:
     """State of the lungs.
 
     Attributes:
-        hu: of the parenchyma at mid-depth, and how much it grows by each mm to the back.
-        emphysema: share of the lungs that is destroyed.
+        hu: HU of the parenchyma at mid-depth, and its increase per mm towards the back.
+        emphysema: fraction of the lungs that is destroyed.
         effusion_mm: depth of the fluid behind the right and the left lung.
         opacities: number of nodules and consolidations.
     """
@@ -88,7 +89,7 @@ class Lungs:
 
     @classmethod
     def drawn(cls, draw: Draw, wide: bool) -> Lungs:
-        """Lungs at random: clear in most; `wide` ones are denser or emptier than any patient's."""
+        """Draw lungs at random, usually clear; `wide` lungs exceed any patient's range of density."""
         return cls(
             hu=draw.uniform(-950, -550) if wide else draw.uniform(-880, -740),
             gradient_hu_per_mm=draw.uniform(0.1, 0.8),
@@ -109,9 +110,9 @@ class Patient:
     Attributes:
         scale: size relative to the average adult along x, y and z.
         isocentre: centre of the field of view in the frame of the anatomy.
-        wide: whether tissues have HU beyond what patients have, so that a network does not rely on them.
-        pelvis_width: relative to the average adult's.
-        muscle_mm: how much thicker the abdominal wall is than the average adult's.
+        wide: whether tissues have HU beyond those of patients, so that a network does not rely on them.
+        pelvis_width: width of the pelvis, relative to the average adult.
+        muscle_mm: extra thickness of the abdominal wall, compared with the average adult.
         plaques: number of calcifications of the aorta.
     """
 
@@ -137,7 +138,7 @@ class Patient:
 
     @classmethod
     def drawn(cls, draw: Draw, centre_mm: float | None) -> Patient:
-        """A patient at random; a given `centre_mm` changes the positioning alone."""
+        """Draw a patient at random; `centre_mm`, if given, changes only the positioning."""
         female = draw.chance(0.5)
         age = draw.uniform(18, 90)
         wide = draw.chance(0.2)

@@ -15,7 +15,7 @@ HIP = (87.0, -2.0, -282.0)
 
 
 def paint_pelvis(canvas: Canvas, patient: Patient) -> None:
-    """Iliac wings, sacrum, the ring of pubis and ischium, and the femora."""
+    """Paint iliac wings, sacrum, the ring of pubis and ischium, and the femora."""
     canvas = canvas.near((-200, -140, -470), (200, 130, -85), margin=0)
     if canvas.is_empty:
         return
@@ -28,7 +28,7 @@ def paint_pelvis(canvas: Canvas, patient: Patient) -> None:
 
 
 def _paint_ring(half: Canvas, patient: Patient) -> None:
-    """Acetabulum, pubis and ischium, and the femur in its socket."""
+    """Paint acetabulum, pubis and ischium, and the femur in its socket."""
     ring = [
         ((84, 6, -258), (86, -8, -290), 20),
         ((72, 18, -285), (14, 46, -312), 8),
@@ -49,14 +49,14 @@ def _paint_ring(half: Canvas, patient: Patient) -> None:
 
 
 def _paint_iliac_wings(canvas: Canvas, patient: Patient) -> None:
-    """Plates in the surface of a bowl, from the sacrum to the anterior spine, under the arc of the crest.
+    """Paint plates in the surface of a bowl, from the sacrum to the anterior spine, under the arc of the crest.
 
     They are thick at their rims, at the sacrum and above the hip, and thin between.
     """
     bowl = trunk(canvas, _BOWL_WIDTH, _BOWL_DEPTH, _BOWL_Y, 2.2)
     angle = angle_about(canvas, _BOWL_WIDTH, _BOWL_DEPTH, _BOWL_Y)
     crest = -108 - 75 * (angle - 0.85) ** 2
-    # Behind, the lower edge rises to the greater sciatic notch.
+    # At the back, the lower edge rises to the greater sciatic notch.
     notch = -272 + 85 * (angle - 1.15) ** 2 + 40 * (0.95 - angle).clamp(0, 0.4)
     height = torch.maximum(canvas.z - crest, notch - canvas.z)
     outline = torch.maximum(height, ((angle - 1.2).abs() - 0.78) * 100)
@@ -67,7 +67,7 @@ def _paint_iliac_wings(canvas: Canvas, patient: Patient) -> None:
 
 
 def _paint_sacrum(canvas: Canvas, patient: Patient) -> None:
-    """A curved wedge that narrows towards the coccyx, with its foramina."""
+    """Paint a curved wedge that narrows towards the coccyx, with its foramina."""
     y = canvas.y - patient.spine.y(canvas.z) + 4
     half_width = profile(((-310, 6), (-285, 14), (-250, 32), (-200, 52), (-170, 54)), canvas.z)
     half_depth = profile(((-310, 4), (-285, 6), (-250, 10), (-200, 17), (-170, 20)), canvas.z)

@@ -1,4 +1,4 @@
-"""Implicit shapes on a canvas: distances in mm, negative inside, and the profiles and noise they are made of."""
+"""Implicit shapes on a canvas: distances in mm, negative inside, with the profiles and noise they are made from."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Knots = Sequence[tuple[float, float]]
 
 
 def profile(knots: Knots, z: Tensor) -> Tensor:
-    """The polyline through `knots` (position, value), smoothed over 40 mm and constant beyond its ends."""
+    """Evaluate the polyline through `knots` (position, value), smoothed over 40 mm and constant beyond its ends."""
     position, value = (torch.tensor(column, dtype=torch.float32) for column in zip(*knots, strict=True))
     at = (z[..., None] + torch.linspace(-20, 20, 9)).clamp(position[0], position[-1])
     right = torch.searchsorted(position, at).clamp(1, len(position) - 1)
@@ -24,25 +24,25 @@ def profile(knots: Knots, z: Tensor) -> Tensor:
 
 
 def trunk(canvas: Canvas, width: Knots, depth: Knots, centre: Knots, power: float) -> Tensor:
-    """Distance to a superellipse whose half width, half depth and centre vary with z."""
+    """Return the distance to a superellipse with half width, half depth and centre that vary with z."""
     a, b, y = profile(width, canvas.z), profile(depth, canvas.z), canvas.y - profile(centre, canvas.z)
     level = ((canvas.x.abs() / a) ** power + (y.abs() / b) ** power) ** (1 / power)
     radius = torch.sqrt(canvas.x**2 + y**2)
     # radius / level is the radius of the surface in this direction; the offsets keep the axis itself finite.
     distance = radius - (radius + 1e-3) / (level + 1e-5)
-    # Where the surface leans, the horizontal distance overstates the true one.
+    # On a slanted surface, the horizontal distance exceeds the true one.
     slope = (profile(width, canvas.z + 2) - profile(width, canvas.z - 2)) / 4
     return distance / torch.sqrt(1 + slope**2)
 
 
 def angle_about(canvas: Canvas, width: Knots, depth: Knots, centre: Knots) -> Tensor:
-    """Angle about the axis of a trunk, in radians: 0 at the back, pi at the front, on both sides alike."""
+    """Return the angle about the axis of a trunk, in radians: 0 at the back, pi at the front, equal on both sides."""
     across = canvas.x.abs() / profile(width, canvas.z)
     return torch.atan2(across, (profile(centre, canvas.z) - canvas.y) / profile(depth, canvas.z))
 
 
 def ovoid(canvas: Canvas, centre: Point, axis: Point, half_length: float, radius: float) -> Tensor:
-    """Distance (first order) to the ellipsoid of revolution about `axis`."""
+    """Return the distance (first order) to the ellipsoid of revolution about `axis`."""
     norm = math.hypot(*axis)
     x, y, z = canvas.x - centre[0], canvas.y - centre[1], canvas.z - centre[2]
     along = x * (axis[0] / norm) + y * (axis[1] / norm) + z * (axis[2] / norm)
@@ -51,17 +51,17 @@ def ovoid(canvas: Canvas, centre: Point, axis: Point, half_length: float, radius
 
 
 def smooth_max(a: Tensor, b: Tensor, width: float) -> Tensor:
-    """The maximum of two distances, with the crease rounded over `width` mm."""
+    """Return the maximum of two distances, with the crease rounded over `width` mm."""
     return torch.maximum(a, b) + (width - (a - b).abs()).clamp_(min=0).square_() / (4 * width)
 
 
 def mirrored(points: Sequence[Point]) -> list[list[Point]]:
-    """The points on the patient's right, as given, and on the left."""
+    """Return the points as given, on the patient's right, and mirrored to the left."""
     return [[(side * x, y, z) for x, y, z in points] for side in (1, -1)]
 
 
 def noise(lattice: Tensor, cell_mm: float, canvas: Canvas) -> Tensor:
-    """Smooth noise of about unit variance: a periodic lattice of normals, spread by a Gaussian of 0.6 cells.
+    """Return smooth noise of about unit variance: a periodic lattice of normals, spread by a Gaussian of 0.6 cells.
 
     The lattice is fixed in mm, so the field does not depend on the grid. The Gaussian is separable: three products.
     """

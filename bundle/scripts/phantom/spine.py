@@ -1,4 +1,4 @@
-"""The curve of the vertebral column, and the place and size of every vertebra."""
+"""The curve of the vertebral column, and the position and size of every vertebra."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ _Y = (
 )
 _MEAN_Y = -34.0
 
-# Half the width and half the depth of the vertebral bodies over z.
+# Half width and half depth of the vertebral bodies over z.
 _HALF_WIDTH = ((-180, 26), (-20, 21.5), (150, 16), (280, 14), (320, 11))
 _HALF_DEPTH = ((-180, 18), (-20, 16), (150, 13.5), (280, 9.5), (320, 8))
 
 
 @dataclass(frozen=True)
 class Vertebra:
-    """One vertebra: where it stands, and its sizes in mm. `thoracic` is 1…12 from the top, 0 elsewhere.
+    """Position and sizes in mm of one vertebra; `thoracic` is 1…12 from the top, 0 elsewhere.
 
     Attributes:
-        wedge: share of its height that the front has lost.
-        osteophyte: how far the rims of its body stick out, relative to its radius.
+        wedge: fraction of its height that the front has lost.
+        osteophyte: protrusion of the rims of its body, relative to its radius.
     """
 
     centre: Point
@@ -76,7 +76,7 @@ class Vertebra:
         return 0.22 * self.half_width
 
     def to_anatomy(self, point: Point) -> Point:
-        """A local point in the frame of the anatomy."""
+        """Convert a local point to the frame of the anatomy."""
         return tuple((torch.tensor(self.centre) + torch.tensor(point) @ self.axes).tolist())
 
 
@@ -85,10 +85,10 @@ class Spine:
     """The curve and the wear of a vertebral column.
 
     Attributes:
-        kyphosis: of the chest, relative to the average adult's; lordosis likewise, of the loins.
-        scoliosis_mm: largest lateral offset, with the phase and the length of its wave.
-        width: of the vertebral bodies, relative to the average adult's; disc likewise, the height of the discs.
-        wedges: of every vertebra from C4 down; osteophytes likewise.
+        kyphosis: kyphosis of the chest, and lordosis of the lumbar spine, relative to the average adult.
+        scoliosis_mm: largest lateral offset, with the phase and length of its wave.
+        width: width of the vertebral bodies, and disc height, relative to the average adult.
+        wedges: wedge, and likewise osteophyte, of every vertebra from C4 down.
     """
 
     kyphosis: float
@@ -103,7 +103,7 @@ class Spine:
 
     @classmethod
     def drawn(cls, draw: Draw, age_years: float) -> Spine:
-        """Most are nearly straight; some are scoliotic, and age bends, wears and breaks them."""
+        """Draw a spine, usually nearly straight, sometimes scoliotic; age bends, wears and breaks it."""
         wear = max(age_years - 40, 0) / 50
         count = len(_UPWARD_MM) + len(_DOWNWARD_MM)
         curved = draw.chance(0.15)
@@ -124,31 +124,31 @@ class Spine:
         )
 
     def x(self, z: Tensor) -> Tensor:
-        """Lateral offset: a sine that dies away at the sacrum."""
+        """Return the lateral offset: a sine that decays towards the sacrum."""
         wave = torch.sin(2 * math.pi * z / self.scoliosis_length_mm + self.scoliosis_phase)
         return self.scoliosis_mm * wave * ((z + 185) / 120).clamp(0, 1)
 
     def y(self, z: Tensor) -> Tensor:
-        """Depth: the average curve, flattened or exaggerated about its mean between pelvis and neck."""
+        """Return the depth: the average curve, flattened or exaggerated about its mean between pelvis and neck."""
         bend = ((-260, 1), (-130, self.lordosis), (-30, self.lordosis), (70, self.kyphosis), (290, self.kyphosis))
         return _MEAN_Y + profile((*bend, (400, 1)), z) * (profile(_Y, z) - _MEAN_Y)
 
     def sway(self, z: Tensor) -> Tensor:
-        """How far the curve lies before the average adult's, in mm."""
+        """Return how far the curve lies in front of the average adult's, in mm."""
         return self.y(z) - profile(_Y, z)
 
     def twist(self, z: Tensor) -> Tensor:
-        """Turn of the vertebrae about their axis, in radians: the bodies turn to the convex side."""
+        """Return the rotation of the vertebrae about their axis, in radians: the bodies turn to the convex side."""
         return 0.011 * self.x(z)
 
     def at(self, z: float) -> Point:
-        """The point of the curve at height z."""
+        """Return the point of the curve at height z."""
         height = torch.tensor([float(z)])
         return self.x(height).item(), self.y(height).item(), float(z)
 
     @functools.cached_property
     def vertebrae(self) -> list[Vertebra]:
-        """From C4 down to L5."""
+        """Return the vertebrae from C4 down to L5."""
         top, low = sum(_UPWARD_MM), -sum(_DOWNWARD_MM)
         heights = (*_UPWARD_MM[::-1], *_DOWNWARD_MM)
         edges = torch.tensor([top - sum(heights[:i]) for i in range(len(heights))] + [low], dtype=torch.float32)
@@ -167,7 +167,7 @@ class Spine:
     def _vertebra(
         self, index: int, centre: list[float], superior: Tensor, twist: float, half_width: float, half_depth: float
     ) -> Vertebra:
-        """The level that is `index` levels below C4."""
+        """Build the vertebra `index` levels below C4."""
         x, y, z = centre
         lumbar = index >= len(_UPWARD_MM)
         thoracic = 0 if lumbar else max(index - (len(_UPWARD_MM) - _THORACIC_COUNT) + 1, 0)
@@ -188,7 +188,7 @@ class Spine:
 
 
 def _upright(superior: Tensor, twist: float) -> Tensor:
-    """The orthonormal axes (rows) whose third is `superior`, turned by `twist` about it."""
+    """Return orthonormal axes (rows) with `superior` as the third, turned by `twist` about it."""
     superior = superior / superior.norm()
     anterior = torch.tensor([math.sin(twist), math.cos(twist), 0.0])
     anterior = anterior - (anterior @ superior) * superior

@@ -22,7 +22,7 @@ _GRAINS = {
 
 
 def add_texture(canvas: Canvas, patient: Patient, fields: Fields, draw: Draw) -> None:
-    """Add the noise; its strength depends on the tissue and on the patient."""
+    """Add noise with a strength that depends on the tissue and the patient."""
     grains = torch.tensor([_GRAINS.get(label, _GRAIN_HU) for label in Label]) * patient.tissue.grain
     fine = noise(draw.normal(32, 32, 32), 7.0, canvas)
     texture = fine.mul_(grains[canvas.labels.int()]).add_(fields.wobble, alpha=4)

@@ -1,4 +1,4 @@
-"""Hounsfield units of the soft tissues of one patient, by the phase of the contrast medium."""
+"""Hounsfield units of one patient's soft tissues, which depend on the contrast phase."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from scripts.phantom.draw import Draw, Interval
 
 
 class Phase(enum.Enum):
-    """When the scan was made after an injection; NATIVE is without one."""
+    """Contrast phase of the scan; NATIVE is without contrast medium."""
 
     NATIVE = "native"
     PULMONARY = "pulmonary"
@@ -20,7 +20,7 @@ class Phase(enum.Enum):
 
 @dataclass(frozen=True)
 class _Enhancement:
-    """What the contrast medium adds, in HU."""
+    """HU that the contrast medium adds."""
 
     artery: Interval = (0, 0)
     vein: Interval = (0, 0)
@@ -47,9 +47,9 @@ class Tissue:
     """Hounsfield units of the soft tissues.
 
     Attributes:
-        phase: of the contrast medium.
-        oral_hu: of stomach and bowel after oral contrast medium, None without it.
-        marbling: share of the muscles that is fat.
+        phase: contrast phase.
+        oral_hu: HU of stomach and bowel after oral contrast medium; None without it.
+        marbling: fraction of the muscles that is fat.
         grain: strength of the texture, relative to the average.
     """
 
@@ -70,7 +70,7 @@ class Tissue:
 
     @classmethod
     def drawn(cls, draw: Draw, age_years: float, wide: bool) -> Tissue:
-        """Values of a patient; `wide` ones stray further than any patient's."""
+        """Draw the values of a patient; `wide` ones exceed any patient's range."""
         phase = draw.one(list(_SHARES), list(_SHARES.values()))
         added = {name: draw.uniform(*interval) for name, interval in vars(_ENHANCEMENT[phase]).items()}
 
@@ -86,7 +86,7 @@ class Tissue:
             artery_hu=blood + added["artery"],
             vein_hu=blood + added["vein"],
             pulmonary_hu=blood + added["pulmonary"],
-            # A fatty liver is darker than the blood in it.
+            # A fatty liver is darker than its blood.
             liver_hu=around(54, 8) - (draw.uniform(10, 45) if draw.chance(0.15) else 0) + added["liver"],
             spleen_hu=around(48, 6) + added["spleen"],
             kidney_hu=around(33, 6) + added["kidney"],

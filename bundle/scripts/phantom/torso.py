@@ -28,7 +28,7 @@ from scripts.phantom.texture import add_texture
 from scripts.phantom.trunk import Fields, paint_wall
 from scripts.phantom.vertebrae import paint_vertebra
 
-# What twelve bits hold; a scanner saturates there, and metal with it.
+# Range of twelve bits, at which a scanner, and therefore metal, saturates.
 HU_RANGE = (-1024.0, 3071.0)
 
 
@@ -50,7 +50,7 @@ def torso(
 
     Axes are RAS+: u grows to the patient's right, v to anterior, w to superior; along each axis of n voxels, voxel i
     has its centre at (i - (n - 1) / 2) * spacing_mm. Beyond the torso the neck and the thighs continue; there is no
-    head. The arms hang beside the trunk in three of ten patients; the others have raised them out of the field.
+    head. The arms hang by the sides of the trunk in three of ten patients; the others have raised them out of view.
 
     Args:
         seed: non-negative integer that determines the patient, whatever the grid. Metal leaves the patient unchanged.
@@ -65,7 +65,7 @@ def torso(
         The phantom. Beyond the soft edge of the skin the air is exactly -1000 HU; all values lie in [-1024, 3071].
 
     Raises:
-        ValueError: for a seed, shape, spacing or centre out of range.
+        ValueError: the seed, shape, spacing or centre is out of range.
     """
     _check(seed, shape, spacing_mm, centre_mm)
     draw = Draw(seed)
@@ -92,8 +92,8 @@ def torso(
 
 
 def _check(seed: int, shape: Sequence[int], spacing_mm: float, centre_mm: float | None) -> None:
-    """Refuse arguments that have no meaning, naming the rule, the value and the remedy."""
-    if not _is_integer(seed) or not 0 <= seed < 2**32:  # a generator takes no more
+    """Raise ValueError for invalid arguments, with the rule, the value and the remedy."""
+    if not _is_integer(seed) or not 0 <= seed < 2**32:  # the limit of a generator
         raise ValueError(f"seed must be an integer in [0, 2**32), got {seed!r}; pass for instance 0.")
     if not isinstance(shape, Sequence) or len(shape) != 3 or not all(_is_integer(n) and n > 0 for n in shape):
         raise ValueError(f"shape must be three positive integers (U, V, W), got {shape!r}; pass e.g. (64, 64, 64).")

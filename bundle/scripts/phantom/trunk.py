@@ -1,4 +1,4 @@
-"""The trunk: skin, fat, muscles, the cavities, and the distances that its organs share."""
+"""The trunk: skin, fat, muscles, the cavities, and distances shared by its organs."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ SKIN_MM = 2.5
 
 
 class Fields(NamedTuple):
-    """What several organs share, on the whole grid: distances, noise, and the height of the diaphragm [U, V, 1].
+    """Fields shared by several organs, on the whole grid: distances, noise, and diaphragm height [U, V, 1].
 
-    `bent` is the canvas in coordinates in which the trunk is straight, whatever the spine and the belly do.
+    `bent` is the canvas in coordinates in which the trunk is straight, whatever the shape of spine and belly.
     """
 
     body: Tensor
@@ -49,14 +49,14 @@ class Fields(NamedTuple):
 
     @classmethod
     def of(cls, canvas: Canvas, patient: Patient, draw: Draw) -> Fields:
-        """The fields of one patient."""
+        """Compute the fields of one patient."""
         wobble = noise(draw.normal(20, 20, 20), 40.0, canvas)
         diaphragm = _diaphragm(canvas, patient, draw)
         bent = _bent(canvas, patient)
         back = _back(canvas, patient.spine)
-        # The wall bulges where the spine leaves it, so that a curved back shows and every process stays covered.
+        # The wall bulges where the spine leaves it, so that a curved back is visible and every process stays covered.
         wall = -smooth_max(-trunk(bent, _WALL_WIDTH, _WALL_DEPTH, _WALL_Y, _WALL_POWER) - wobble, -back, 25)
-        # Below the pelvis a wedge of air parts the thighs.
+        # Below the pelvis a wedge of air separates the thighs.
         legs = (-0.12 * (canvas.z + 385)).clamp(max=25) - canvas.x.abs()
         body = torch.maximum(_skin_line(canvas, patient, wall), legs)
         wall = torch.maximum(wall, legs + 8)
@@ -73,7 +73,7 @@ class Fields(NamedTuple):
         return cls(body, wall, cage, cavity, diaphragm, wobble, bent)
 
     def slab(self, w: slice) -> Fields:
-        """The fields in a range of heights."""
+        """Return the fields in a range of heights."""
         body, wall, cage, cavity, wobble = (
             f[..., w] for f in (self.body, self.wall, self.cage, self.cavity, self.wobble)
         )
@@ -81,7 +81,7 @@ class Fields(NamedTuple):
 
 
 def front(patient: Patient, x: float, z: float, depth_mm: float) -> Point:
-    """The point on the front of the chest that lies `depth_mm` before the muscles."""
+    """Return the point on the front of the chest that lies `depth_mm` in front of the muscles."""
     height = torch.tensor([float(z)])
     width, depth, y = (profile(knots, height).item() for knots in (_WALL_WIDTH, _WALL_DEPTH, _WALL_Y))
     straight_y = y + depth * max(1 - abs(x / width) ** _WALL_POWER, 0) ** (1 / _WALL_POWER)
@@ -89,28 +89,28 @@ def front(patient: Patient, x: float, z: float, depth_mm: float) -> Point:
 
 
 def skin_mm(patient: Patient, z: float) -> float:
-    """How far the skin lies over the muscles at a height, without the breasts."""
+    """Return the distance from muscles to skin at a height, without the breasts."""
     return _cover_mm(patient, torch.tensor([float(z)])).item()
 
 
 def _sway(patient: Patient, z: Tensor) -> Tensor:
-    """How far the trunk follows the spine forwards."""
+    """Return how far the trunk follows the spine forwards."""
     return patient.spine.sway(z) * profile(((-120, 0), (60, 0.7), (250, 0.7), (330, 1)), z)
 
 
 def _skew(patient: Patient, z: Tensor) -> Tensor:
-    """How far the right side of the chest lies behind the left, by mm of x: what a scoliosis does to the ribs."""
+    """Return how far the right side of the chest lies behind the left, per mm of x, due to scoliosis."""
     return torch.tan(patient.spine.twist(z)) * profile(((-60, 0), (80, 0.7)), z)
 
 
 def _cover_mm(patient: Patient, z: Tensor) -> Tensor:
-    """Thickness of fat and skin: more over the abdomen and the hips."""
+    """Return the thickness of fat and skin, which is larger over the abdomen and the hips."""
     share = profile(((-400, 0.9), (-220, 1.3), (-80, 1.2), (60, 0.8), (200, 0.55), (300, 0.4)), z)
     return patient.fat_mm * share + 4.0
 
 
 def _bent(canvas: Canvas, patient: Patient) -> Canvas:
-    """The canvas straightened: a scoliosis shifts and skews the cage, kyphosis draws it back, and the belly bulges."""
+    """Straighten the canvas: scoliosis shifts and skews the cage, kyphosis pulls it back, and the belly bulges."""
     spine, z = patient.spine, canvas.z
     belly = patient.belly_mm * profile(((-230, 0), (-100, 0.5), (0, 0.4), (90, 0.05), (130, 0)), z)
     skew = _skew(patient, z) * canvas.x
@@ -119,7 +119,7 @@ def _bent(canvas: Canvas, patient: Patient) -> Canvas:
 
 
 def _skin_line(canvas: Canvas, patient: Patient, wall: Tensor) -> Tensor:
-    """Distance to the skin: fat over the muscles, and the breasts."""
+    """Return the distance to the skin: fat over the muscles, and the breasts."""
     body = wall - _cover_mm(patient, canvas.z)
     if not patient.breast_mm:
         return body
@@ -128,27 +128,27 @@ def _skin_line(canvas: Canvas, patient: Patient, wall: Tensor) -> Tensor:
 
 
 def _back(canvas: Canvas, spine: Spine) -> Tensor:
-    """Distance to the column of muscle about the vertebral processes, which the sacrum lacks."""
+    """Return the distance to the column of muscle around the vertebral processes, which the sacrum lacks."""
     behind = profile(((-260, 2), (-180, 30)), canvas.z)
     x, y = canvas.x - spine.x(canvas.z), canvas.y - spine.y(canvas.z) + behind
     return (torch.sqrt((x / 32) ** 2 + (y / 31) ** 2 + 1e-9) - 1) * 31
 
 
 def _diaphragm(canvas: Canvas, patient: Patient, draw: Draw) -> Tensor:
-    """Height of the diaphragm [U, V, 1]: two domes, the right one higher, that fall to the recesses at the wall."""
+    """Return diaphragm heights [U, V, 1]: two domes, the right one higher, that descend to the recesses at the wall."""
     right = 88 - patient.inspiration_mm + draw.uniform(-4, 4)
     left = right - draw.uniform(6, 20)
     return smooth_max(_dome(canvas, 58, right), _dome(canvas, -62, left), 15)
 
 
 def _dome(canvas: Canvas, x: float, top: float) -> Tensor:
-    """Height [U, V, 1] of one dome of the diaphragm, whose top is at `x`."""
+    """Return heights [U, V, 1] of one dome of the diaphragm with its top at `x`."""
     square = ((canvas.x - x) / 82) ** 2 + ((canvas.y - 14) / 100) ** 2
     return top - 72 * square**1.5
 
 
 def paint_wall(canvas: Canvas, patient: Patient, fields: Fields, draw: Draw) -> None:
-    """Skin, subcutaneous fat, muscles with the fat between and within them, and the fat that fills the cavity."""
+    """Paint skin, subcutaneous fat, muscles with the fat between and within them, and the fat that fills the cavity."""
     tissue = patient.tissue
     canvas.paint(fields.body, tissue.skin_hu, Label.SKIN)
     canvas.paint(fields.body + SKIN_MM, tissue.fat_hu, Label.FAT)
@@ -158,9 +158,9 @@ def paint_wall(canvas: Canvas, patient: Patient, fields: Fields, draw: Draw) -> 
 
 
 def _paint_muscle_fat(canvas: Canvas, patient: Patient, fields: Fields, lattice: Tensor, plane_mm: float) -> None:
-    """The plane between the muscles of the cage and those over it, and streaks that run along the body."""
+    """Paint the fat plane between the muscles of the cage and those over it, and streaks along the body."""
     streaks = noise(lattice, 12.0, canvas._replace(z=0.4 * canvas.z))
     plane = (fields.cage - 11 - 2 * fields.wobble).abs() - plane_mm
-    # A normal exceeds 1.3 in one of ten places, 2 in one of fifty.
+    # A standard normal exceeds 1.3 with probability 1/10, 2 with probability 1/50.
     fat = torch.minimum(plane, (2.2 - 5 * patient.tissue.marbling - streaks) * 5)
     canvas.paint(torch.maximum(fat, fields.wall + 3), patient.tissue.fat_hu, Label.FAT, 0.8)

@@ -11,7 +11,7 @@ from scripts.phantom.spine import Vertebra
 
 
 def paint_vertebra(canvas: Canvas, patient: Patient, vertebra: Vertebra) -> None:
-    """One vertebra. The processes have a thicker cortex than the body."""
+    """Paint one vertebra; its processes have a thicker cortex than the body."""
     v, canal_y, bone = vertebra, vertebra.canal_y, patient.bone
     part = canvas.near(v.centre, margin=62.0)
     if part.is_empty:
@@ -23,7 +23,7 @@ def paint_vertebra(canvas: Canvas, patient: Patient, vertebra: Vertebra) -> None
     side = (radius / waist - 1) * v.half_depth
     disc = torch.maximum(side + 0.5, (half.z - v.half_height - v.half_disc).abs() - v.half_disc - 0.5)
     half.paint(disc, 85.0, Label.CARTILAGE)
-    # Endplates are hollow, and the front may have sunk.
+    # Endplates are concave, and the front may have collapsed.
     lost = 1 - v.wedge * (half.y / v.half_depth).clamp(-1, 1).add(1) / 2 - 0.1 * (1 - radius).clamp(min=0)
     body = torch.maximum(side, half.z.abs() - v.half_height * lost)
     processes = _posterior_elements(half, v)
@@ -38,7 +38,7 @@ def paint_vertebra(canvas: Canvas, patient: Patient, vertebra: Vertebra) -> None
 
 
 def _posterior_elements(half: Canvas, v: Vertebra) -> Tensor:
-    """Distance to pedicles, laminae, articular, transverse and spinous processes; `half` holds |x|."""
+    """Return the distance to pedicles, laminae, articular, transverse and spinous processes; `half` holds |x|."""
     x, y, z = v.pedicle
     pedicle = capsule(half, (x, -0.5 * v.half_depth, z), (x + 1, v.canal_y - 2, z), v.pedicle_radius)
     ring = (torch.sqrt((half.x / 1.15) ** 2 + (half.y - v.canal_y) ** 2) - 11).abs() - 3.0
@@ -47,7 +47,7 @@ def _posterior_elements(half: Canvas, v: Vertebra) -> Tensor:
     articular = capsule(half, (*facet, -v.half_height), (*facet, 1.1 * v.half_height), 5.0)
     reach = (1.75 * v.half_width, v.canal_y - 7.0) if v.lumbar else (1.3 * v.half_width + 9, v.canal_y - 15.0)
     transverse = capsule(half, (x, v.canal_y - 4, 0.3 * v.half_height), (*reach, 0.3 * v.half_height), 3.4)
-    # Lumbar spinous processes are tall blades, thoracic ones slope down: the height is squeezed, then drawn round.
+    # Lumbar spinous processes are tall blades, thoracic ones slope down: round capsules in a compressed height.
     squeeze, drop = (0.42, 5.0) if v.lumbar else (0.7, 22.0 if v.thoracic else 8.0)
     blade = half._replace(z=half.z * squeeze)
     spinous = capsule(blade, (0, v.canal_y - 11, 0), (0, v.canal_y - 31, -drop * squeeze), 3.5)

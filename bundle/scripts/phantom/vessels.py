@@ -1,4 +1,4 @@
-"""The vessels of the lungs: trees that fork from the hila, evaluated all at once."""
+"""The vessels of the lungs: trees that branch from the hila, evaluated all at once."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _GENERATIONS = 4
 
 
 def paint_lung_vessels(canvas: Canvas, patient: Patient, lung: Tensor, draw: Draw) -> None:
-    """Two sides' trees, of which the inside of the lungs is kept."""
+    """Paint the trees of both sides, restricted to the inside of the lungs."""
     share = torch.zeros_like(canvas.hu)
     starts, headings = _stems(draw)
     length, radius = _LENGTH_MM, _RADIUS_MM
@@ -35,7 +35,7 @@ def paint_lung_vessels(canvas: Canvas, patient: Patient, lung: Tensor, draw: Dra
 
 
 def _stems(draw: Draw) -> tuple[Tensor, Tensor]:
-    """Where the trees start and where they head: outwards, more of them down than up."""
+    """Return starting points and directions of the trees: outwards, more of them down than up."""
     count = draw.whole(10, 20)
     side = torch.tensor([1.0, -1.0]).repeat(count)[:, None]
     headings = draw.uniforms(2 * count, 3, reach=1.0) * torch.tensor([0.45, 0.9, 1.1]) + torch.tensor([0.55, 0.0, -0.2])
@@ -44,13 +44,13 @@ def _stems(draw: Draw) -> tuple[Tensor, Tensor]:
 
 
 def _raise_cover(share: Tensor, canvas: Canvas, starts: Tensor, ends: Tensor, radius: float) -> None:
-    """Raise `share` to the share of each voxel that lies inside one of the tubes of one radius.
+    """Raise `share` to the fraction of each voxel that lies inside any of the tubes of the same radius.
 
-    Every tube is evaluated on a box of voxels about it; all boxes have one size, so that this takes one pass.
+    Every tube is evaluated on a box of voxels around it; all boxes have the same size, so that this takes one pass.
     """
     if canvas.is_empty:
         return
-    # The cap is the area of the tube over that of a voxel: a thin tube stays faint on a coarse grid.
+    # The cap is the tube's area over the voxel's, so that a thin tube stays faint on a coarse grid.
     most = min(1.0, math.pi * (radius / canvas.edge_mm) ** 2)
     reach = radius + canvas.edge_mm / 2
     inside, offsets, index = torch.ones(()), [], torch.zeros((), dtype=torch.long)

@@ -1,4 +1,4 @@
-"""What detectors and their read-out do to line integrals: scatter, blur, exposure, contrast, collimation.
+"""Effects of detectors and their read-out on line integrals: scatter, blur, exposure, contrast, collimation.
 
 Images are line integrals p = -ln(I / I0), dimensionless, ``[..., N, N]``; parameters are tensors ``[...]``, one value
 per image. Lengths are millimetres in the detector's plane. At zero strength every function returns its image bit for
@@ -13,7 +13,7 @@ from torch import Tensor
 LARGEST = 80.0
 """Line integral beyond which no photon is left that float32 could count."""
 TOE = 0.05
-"""Share of its fixed point below which a contrast curve is straight: its power law would be infinitely steep at 0."""
+"""Fraction of its fixed point below which a contrast curve is straight, as a power law is infinitely steep at 0."""
 
 
 def add_scatter(line_integral: Tensor, ratio: Tensor, kernel_mm: float, spacing_mm: float) -> Tensor:
@@ -49,7 +49,7 @@ def blur(line_integral: Tensor, sigma_mm: Tensor, spacing_mm: float) -> Tensor:
 
 
 def gaussian_matrix(sigma: Tensor, count: int) -> Tensor:
-    """Return the Gaussian smoothing of ``count`` samples; mirroring at their ends keeps their sum.
+    """Return matrices that smooth ``count`` samples by a Gaussian; mirroring at the ends preserves the sum.
 
     Args:
         sigma: standard deviations in samples ``[...]``, each below count / 3; 0 gives the identity.

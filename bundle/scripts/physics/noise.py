@@ -14,9 +14,9 @@ def poisson_noise(
     """Return line integrals as measured with a finite number of photons.
 
     N ~ Poisson(N0 exp(-p)) photons arrive, the electronics add Gaussian noise, and -log(N / N0) is returned. To first
-    order its variance is (N0 exp(-p) + sigma^2) / (N0 exp(-p))^2, that is exp(p) / N0 without electronic noise; it is
-    biased upwards by half of that. At least one photon is counted, so that the logarithm exists: a starved pixel reads
-    log(N0).
+    order, the variance of the result is (N0 exp(-p) + sigma^2) / (N0 exp(-p))^2, or exp(p) / N0 without electronic
+    noise, and the result is biased upwards by half of that. At least one photon is counted, so that the logarithm
+    exists: a starved pixel reads log(N0).
 
     Args:
         line_integral: dimensionless line integrals p, any shape.

@@ -1,7 +1,7 @@
-"""Views that are slightly out of place, simulated by moving the volume instead of source and detector.
+"""Pose errors of views, simulated by moving the volume instead of source and detector.
 
 :class:`~scripts.physics.raymarch.RayMarchProjector` takes exact poses. Here a pose costs one trilinear sample per
-voxel, where the ray march takes one at every step of every ray: 8 times as many for 64 voxels and 128 pixels along each
+voxel, whereas the ray march takes one at every step of every ray: 8 times as many for 64 voxels and 128 pixels per
 side. The price is a little blur from the extra interpolation.
 """
 
@@ -19,7 +19,7 @@ from scripts.geometry import VIEWS, BiplanarGeometry, centred_coordinates_mm
 def seen_from(mu: Tensor, rotation: Tensor, shift_mm: Tensor, spacing_mm: float) -> Tensor:
     """Return volumes as seen by an apparatus that is turned about the isocentre and then shifted: mu(R x + t).
 
-    Outside the volume there is 0.
+    Values outside the volume are 0.
 
     Args:
         mu: attenuation ``[B, 1, U, V, W]``.
@@ -39,7 +39,7 @@ def seen_from(mu: Tensor, rotation: Tensor, shift_mm: Tensor, spacing_mm: float)
 
 
 class Projector(Protocol):
-    """Line integrals of an exam's views.
+    """Projector of a volume to the line integrals of an exam's views.
 
     Attributes:
         geometry: the exam.
@@ -61,11 +61,12 @@ class Poses(Protocol):
 
 
 class MisalignedProjector(nn.Module):
-    """Projects both views with pose errors of their own, which are drawn anew for every exam.
+    """Projector that gives each view its own pose error, drawn anew for every exam.
 
     Args:
-        projector: of the views as they should be.
-        poses: drawn from with the CPU's global generator, which the trainer seeds at every iteration.
+        projector: projector of the views without errors.
+        poses: distribution of pose errors, drawn with the CPU's global generator, which the trainer seeds at every
+            iteration.
     """
 
     def __init__(self, projector: Projector, poses: Poses) -> None:
@@ -73,7 +74,7 @@ class MisalignedProjector(nn.Module):
         self.projector, self.poses = projector, poses
 
     def forward(self, mu: Tensor) -> Tensor:
-        """Line integrals ``[B, 2, N, N]`` of ``mu [B, 1, U, V, W]`` given in 1/mm."""
+        """Return line integrals ``[B, 2, N, N]`` of ``mu [B, 1, U, V, W]`` in 1/mm."""
         spacing_mm = self.projector.geometry.volume_spacing_mm
         rotation, shift_mm = (drawn.to(mu) for drawn in self.poses.draw(len(mu), torch.default_generator))
         views = (

@@ -1,8 +1,8 @@
 """Cone-beam projection for arbitrary poses, by marching along the rays.
 
-The axis-aligned views of an exam have the faster :class:`~scripts.physics.separable.SeparableProjector`; this path has
-the same interface and takes any rigid pose of source and detector: angle errors, real C-arms. Both integrate the same
-function, the trilinear interpolant of the voxel centres, which falls to zero one voxel beyond the outermost centres.
+For axis-aligned views, :class:`~scripts.physics.separable.SeparableProjector` is faster. This projector has the same
+interface and takes any rigid pose of source and detector: angle errors, real C-arms. Both integrate the same function,
+the trilinear interpolant of the voxel centres, which falls to zero one voxel beyond the outermost centres.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _UNIT_TOLERANCE = 1e-6
 
 @dataclass(frozen=True)
 class Pose:
-    """Where one view's source and detector stand, in millimetres along (u, v, w) from the isocentre.
+    """Position of one view's source and detector, in millimetres along (u, v, w) from the isocentre.
 
     Attributes:
         source_mm: the focal spot, or None for a parallel beam perpendicular to the detector.
@@ -61,7 +61,7 @@ class Pose:
 
 
 def view_pose(geometry: BiplanarGeometry, view_name: str) -> Pose:
-    """The axis-aligned pose of the ``"frontal"`` or ``"lateral"`` view of an exam."""
+    """Return the axis-aligned pose of the ``"frontal"`` or ``"lateral"`` view of an exam."""
     view = geometry.view(view_name)
     depth, column, row = (np.eye(3)[axis] for axis in (view.depth_axis, view.column_axis, 2))
     towards_source = view.source_sign * depth
@@ -73,7 +73,7 @@ def view_pose(geometry: BiplanarGeometry, view_name: str) -> Pose:
 
 
 def rotate_pose(pose: Pose, angles_rad: Vector) -> Pose:
-    """``pose`` turned rigidly about the isocentre: first about u, then about v, then about w, right-handed.
+    """Turn a pose rigidly about the isocentre: first about u, then about v, then about w, right-handed.
 
     Args:
         pose: the pose to turn.
@@ -102,9 +102,9 @@ def _vector(values: np.ndarray) -> Vector:
 
 
 def pixel_rays(geometry: BiplanarGeometry, pose: Pose) -> tuple[Tensor, Tensor]:
-    """Origins in mm and unit directions, each float64 ``[N, N, 3]``, of the rays to the detector's pixel centres.
+    """Return origins in mm and unit directions, float64 ``[N, N, 3]`` each, of the rays to the pixel centres.
 
-    A cone's rays start at the source; parallel ones start at their pixel and run both ways from it.
+    The rays of a cone start at the source; parallel rays start at their pixel and run both ways from it.
     """
     pixel_mm = centred_coordinates_mm(geometry.detector_pixels, geometry.detector_spacing_mm)
     column, row = torch.tensor([pose.column_direction, pose.row_direction], dtype=torch.float64)
@@ -139,7 +139,7 @@ def clip_rays(
 
 
 class _Linear(torch.autograd.Function):
-    """A linear map and its transpose. Each is the gradient of the other, and neither stores its steps."""
+    """Linear map and its transpose: each is the gradient of the other, and neither stores intermediate steps."""
 
     @staticmethod
     def forward(ctx, x: Tensor, apply: Callable[[Tensor], Tensor], transpose: Callable[[Tensor], Tensor]) -> Tensor:
@@ -152,10 +152,10 @@ class _Linear(torch.autograd.Function):
 
 
 class RayMarchProjector(nn.Module):
-    """The pair of line-integral images A(mu) of a volume seen from any two poses, and the adjoint of A.
+    """Projector of a volume to its line-integral images A(mu) from any two poses, and the adjoint of A.
 
-    Every ray is cut where it enters and leaves the interpolant's box and sampled at the midpoints of equal steps. A
-    detector inside that box does not end its rays, as it does not for the separable projector.
+    Every ray is clipped to the interpolant's box and sampled at the midpoints of equal steps. As in the separable
+    projector, a detector inside that box does not end its rays.
 
     Args:
         geometry: the exam; its volume grid, detector pixels and detector spacing are used.
@@ -167,7 +167,7 @@ class RayMarchProjector(nn.Module):
     Shapes: volumes ``[B, 1, U, V, W]`` in 1/mm, images ``[B, 2, N, N]`` dimensionless.
 
     Raises:
-        ValueError: not two poses, or steps that are not positive.
+        ValueError: there are not two poses, or a step is not positive.
     """
 
     def __init__(
@@ -200,27 +200,27 @@ class RayMarchProjector(nn.Module):
             self.register_buffer(f"{name}_sample_mm", (length_mm / self._steps[name]).to(dtype), persistent=False)
 
     def forward(self, mu: Tensor) -> Tensor:
-        """Line integrals ``[B, 2, N, N]`` of ``mu [B, 1, U, V, W]`` given in 1/mm.
+        """Return line integrals ``[B, 2, N, N]`` of ``mu [B, 1, U, V, W]`` in 1/mm.
 
         Raises:
-            ValueError: the volume's shape is not the geometry's.
+            ValueError: the volume's shape does not match the geometry.
         """
         require_volume(mu, self.volume_shape)
         return _Linear.apply(mu, self._project, self._backproject)
 
     def adjoint(self, image: Tensor) -> Tensor:
-        """Back-projection ``[B, 1, U, V, W]`` of ``image [B, 2, N, N]``: the exact transpose of :meth:`forward`.
+        """Back-project ``image [B, 2, N, N]`` to ``[B, 1, U, V, W]``: the exact transpose of :meth:`forward`.
 
-        On a GPU the order of its sums, and so the last bits, vary from call to call.
+        On a GPU, the order of summation, and therefore the last bits, varies from call to call.
 
         Raises:
-            ValueError: the image's shape is not the geometry's.
+            ValueError: the image's shape does not match the geometry.
         """
         require_image(image, self.image_shape)
         return _Linear.apply(image, self._backproject, self._project)
 
     def _segments(self, pose: Pose) -> tuple[Tensor, Tensor, Tensor]:
-        """Entry points and spans ``[N, N, 3]`` in grid_sample's coordinates, and lengths ``[N, N]`` in mm."""
+        """Return entry points and spans ``[N, N, 3]`` in grid_sample's coordinates, and lengths ``[N, N]`` in mm."""
         geometry = self.geometry
         shape = torch.tensor(geometry.volume_shape, dtype=torch.float64)
         # The interpolant reaches one voxel beyond the outermost centres: half a voxel beyond the grid.
@@ -235,7 +235,7 @@ class RayMarchProjector(nn.Module):
         return entry.flip(-1), span.flip(-1), length_mm
 
     def _chunks(self, view_name: str) -> Iterator[tuple[Tensor, Tensor]]:
-        """Sampling points ``[1, S, N, N, 3]`` of one view, chunk by chunk, and the length ``[N, N]`` of a sample."""
+        """Yield chunks of sampling points ``[1, S, N, N, 3]`` of one view, with the sample lengths ``[N, N]``."""
         entry, span, sample_mm = (self.get_buffer(f"{view_name}_{part}") for part in ("entry", "span", "sample_mm"))
         steps = self._steps[view_name]
         midpoints = (torch.arange(steps, dtype=entry.dtype, device=entry.device) + 0.5) / steps
@@ -243,7 +243,7 @@ class RayMarchProjector(nn.Module):
             yield (entry + part[:, None, None, None] * span).unsqueeze(0), sample_mm
 
     def _project(self, mu: Tensor) -> Tensor:
-        # The batch travels as grid_sample's channels, so that one set of points serves all of it.
+        # The batch becomes grid_sample's channels, so that one set of points serves the whole batch.
         volumes, image = mu.transpose(0, 1), mu.new_zeros(len(mu), *self.image_shape)
         for view, name in enumerate(VIEWS):
             for points, sample_mm in self._chunks(name):
@@ -261,6 +261,6 @@ class RayMarchProjector(nn.Module):
 
 
 def _march(volumes: Tensor, points: Tensor, sample_mm: Tensor) -> Tensor:
-    """Contribution ``[B, N, N]`` of some steps along all rays through ``volumes [1, B, U, V, W]``."""
+    """Return the contribution ``[B, N, N]`` of some steps along all rays through ``volumes [1, B, U, V, W]``."""
     samples = grid_sample(volumes, points, mode="bilinear", padding_mode="zeros", align_corners=False)
     return samples[0].sum(dim=1) * sample_mm

@@ -1,8 +1,8 @@
 """Separable cone-beam projection for axis-aligned views.
 
 For a view along a volume axis Joseph's method splits into one-dimensional interpolations: the plane at depth k is
-seen as ``A_k . plane_k . B_k^T``, with A_k and B_k linear interpolation matrices at that plane's magnification; the
-views sum over k. Being matrix products, this is exact, differentiable, and its adjoint is the transposed products.
+seen as ``A_k . plane_k . B_k^T``, with A_k and B_k linear interpolation matrices at that plane's magnification; each
+view is the sum over k. The matrix products are exact and differentiable, and the adjoint is the transposed products.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from scripts.physics.tensor_shapes import require_image, require_volume
 
 
 def interpolation_matrix(positions: Tensor, count: int) -> Tensor:
-    """Linear interpolation of ``count`` samples at fractional indices, zero outside the samples' support.
+    """Return weights that interpolate ``count`` samples at fractional indices, zero outside the samples' support.
 
     Args:
         positions: fractional indices ``[...]``; 0 is the first sample's centre.
@@ -29,7 +29,7 @@ def interpolation_matrix(positions: Tensor, count: int) -> Tensor:
 
 
 def _ray_matrices(geometry: BiplanarGeometry, view_name: str, axis: int) -> Tensor:
-    """Interpolation weights ``[K, N, count]``: where each detector pixel's ray meets each plane along ``axis``."""
+    """Return weights ``[K, N, count]`` that sample each plane along ``axis`` where each pixel's ray meets it."""
     view = geometry.view(view_name)
     depth_mm = centred_coordinates_mm(geometry.volume_shape[view.depth_axis], geometry.volume_spacing_mm)
     pixel_mm = centred_coordinates_mm(geometry.detector_pixels, geometry.detector_spacing_mm)
@@ -39,14 +39,14 @@ def _ray_matrices(geometry: BiplanarGeometry, view_name: str, axis: int) -> Tens
 
 
 def _view_matrices(geometry: BiplanarGeometry, view_name: str, dtype: torch.dtype) -> tuple[nn.Buffer, nn.Buffer]:
-    """A_k and B_k of one view as buffers that no weights file holds."""
+    """Return A_k and B_k of one view as non-persistent buffers."""
     columns = _ray_matrices(geometry, view_name, geometry.view(view_name).column_axis)
     rows = _ray_matrices(geometry, view_name, 2)
     return nn.Buffer(columns.to(dtype), persistent=False), nn.Buffer(rows.to(dtype), persistent=False)
 
 
 def path_length_mm(geometry: BiplanarGeometry) -> Tensor:
-    """Length ``[N, N]`` of each pixel's ray inside one plane of voxels: spacing * sqrt(u^2 + w^2 + SDD^2) / SDD."""
+    """Return each pixel's ray length ``[N, N]`` in one plane of voxels: spacing * sqrt(u^2 + w^2 + SDD^2) / SDD."""
     pixel_mm = centred_coordinates_mm(geometry.detector_pixels, geometry.detector_spacing_mm)
     slope = pixel_mm / geometry.source_to_detector_mm
     return geometry.volume_spacing_mm * torch.sqrt(1 + slope[:, None] ** 2 + slope[None, :] ** 2)
@@ -55,10 +55,10 @@ def path_length_mm(geometry: BiplanarGeometry) -> Tensor:
 def project_view(planes: Tensor, columns: Tensor, rows: Tensor) -> Tensor:
     """Project planes ``[K, B, C, W]`` to ``[B, N, N]``: the sum over depths k of A_k plane_k B_k^T. TorchScript-able.
 
-    One matrix product does the sum.
+    A single matrix product computes the sum.
 
     Args:
-        planes: the volume's, one per depth.
+        planes: planes of the volume, one per depth.
         columns: A_k, ``[K, N, C]``.
         rows: B_k, ``[K, N, W]``.
     """
@@ -79,7 +79,7 @@ def backproject_view(image: Tensor, columns: Tensor, rows: Tensor) -> Tensor:
 
 
 class SeparableProjector(nn.Module):
-    """The pair of line-integral images A(mu) of a volume, and the adjoint of A. TorchScript-able.
+    """Projector of a volume to its pair of line-integral images A(mu), and the adjoint of A. TorchScript-able.
 
     Args:
         geometry: the exam.
@@ -98,10 +98,10 @@ class SeparableProjector(nn.Module):
         self.path_mm = nn.Buffer(path_length_mm(geometry).to(dtype), persistent=False)
 
     def forward(self, mu: Tensor) -> Tensor:
-        """Line integrals ``[B, 2, N, N]`` of ``mu [B, 1, U, V, W]`` given in 1/mm.
+        """Return line integrals ``[B, 2, N, N]`` of ``mu [B, 1, U, V, W]`` in 1/mm.
 
         Raises:
-            ValueError: the volume's shape is not the geometry's.
+            ValueError: the volume's shape does not match the geometry.
         """
         require_volume(mu, self.volume_shape)
         frontal = project_view(mu[:, 0].movedim(2, 0), self.frontal_columns, self.frontal_rows)
@@ -110,16 +110,16 @@ class SeparableProjector(nn.Module):
 
     @torch.jit.export
     def adjoint(self, image: Tensor) -> Tensor:
-        """Back-projection ``[B, 1, U, V, W]`` of ``image [B, 2, N, N]``: the exact transpose of :meth:`forward`.
+        """Back-project ``image [B, 2, N, N]`` to ``[B, 1, U, V, W]``: the exact transpose of :meth:`forward`.
 
         Raises:
-            ValueError: the image's shape is not the geometry's.
+            ValueError: the image's shape does not match the geometry.
         """
         return self.adjoint_by_view(image).sum(dim=1, keepdim=True)
 
     @torch.jit.export
     def adjoint_by_view(self, image: Tensor) -> Tensor:
-        """Each view's part of :meth:`adjoint`, ``[B, 2, U, V, W]``: A_i^T p_i."""
+        """Return each view's part of :meth:`adjoint`, A_i^T p_i, as ``[B, 2, U, V, W]``."""
         require_image(image, self.image_shape)
         weighted = image * self.path_mm
         frontal = backproject_view(weighted[:, 0], self.frontal_columns, self.frontal_rows).movedim(0, 2)

@@ -1,4 +1,4 @@
-"""Shapes that a geometry prescribes. What has another one is refused, never resampled in silence."""
+"""Checks of tensor shapes against a geometry: a mismatch is refused, never silently resampled."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ def require_image(image: Tensor, shape: list[int]) -> None:
     """Refuse a batch of images whose shape is not ``[B] + shape``. TorchScript-able.
 
     Raises:
-        ValueError: naming both shapes.
+        ValueError: the shapes differ; the message names both.
     """
     if list(image.shape[1:]) != shape:
         raise ValueError(
@@ -22,7 +22,7 @@ def require_volume(volume: Tensor, shape: list[int]) -> None:
     """Refuse a batch of volumes whose shape is not ``[B] + shape``. TorchScript-able.
 
     Raises:
-        ValueError: naming both shapes.
+        ValueError: the shapes differ; the message names both.
     """
     if list(volume.shape[1:]) != shape:
         raise ValueError(

@@ -1,1 +1,1 @@
-"""Pictures and reports of plain arrays; nothing here imports torch."""
+"""Pictures and reports from NumPy arrays, without importing torch."""

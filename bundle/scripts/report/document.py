@@ -1,4 +1,4 @@
-"""Self-contained HTML documents: they load nothing, and text from outside never becomes markup."""
+"""Self-contained HTML documents that load nothing and escape all external text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tables of a page: what ``result.json`` says, as labels and texts."""
+"""Tables of a page: the content of ``result.json`` as labels and texts."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def tables(record: Mapping[str, Any]) -> dict[str, list[Row]]:
     """Return the rows of every table by its title; tables without rows are left out.
 
     Args:
-        record: what ``result.json`` says; see :func:`scripts.report.page.write_page`.
+        record: content of ``result.json``; see :func:`scripts.report.page.write_page`.
     """
     metrics = {k: math.nan if v is None else float(f"{v:.4g}") for k, v in record.get("metrics", {}).items()}
     parts = {"Agreement with the truth": metrics}

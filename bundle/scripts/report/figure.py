@@ -34,8 +34,8 @@ def draw_reconstruction(
     Args:
         path: file to write.
         hu: volume ``[U, V, W]``.
-        measured: input line integrals ``[2, N, N]``; a view that was not given is 0 everywhere, and has no row.
-        reprojected: line integrals of ``hu``, likewise.
+        measured: input line integrals ``[2, N, N]``; a missing view is 0 everywhere, and has no row.
+        reprojected: line integrals of ``hu``, ``[2, N, N]``.
         spacing_mm: voxel spacing, for the caption.
         title: name of the exam.
         truth: the true CT ``[U, V, W]``, if known, for a further row.

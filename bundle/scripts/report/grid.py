@@ -11,14 +11,14 @@ from matplotlib.figure import Figure
 from scripts.report.sheet import LINE, Sheet, head_height, note_lines
 
 COLUMNS = 7
-"""A grid has at most this many columns beside each other; further ones start a new band below."""
-# Inches: the white between pictures, the left edge with the names of the rows, and the least width of a column, into
-# which a line of its name fits.
+"""Largest number of columns side by side; further ones start a new band below."""
+# Inches: the gap between pictures, the left edge with the names of the rows, and the smallest width of a column, which
+# fits a line of its name.
 GAP, LEFT, NARROWEST = 0.12, 2 * LINE, 1.7
 
 
 class Tile(NamedTuple):
-    """A picture of a grid: its size in inches, and what draws it."""
+    """Picture in a grid: its size in inches, and the function that draws it."""
 
     width: float
     height: float
@@ -29,9 +29,9 @@ def grid(columns: Mapping[str, Mapping[str, Tile]], notes: Sequence[str]) -> Fig
     """Draw a grid; the label of each axes names its row and column, e.g. ``"frontal, truth"``.
 
     Args:
-        columns: tiles by the name of their row, by the name of their column. All columns have the same rows, and all
-            tiles of a row the same height.
-        notes: what a reader must know.
+        columns: for each column name, tiles by row name. All columns have the same rows, and all tiles of a row the
+            same height.
+        notes: notes below the grid.
     """
     rows = next(iter(columns.values()))
     bands = -(-len(columns) // COLUMNS)

@@ -51,7 +51,7 @@ def write_index(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write the table, failed exams first.
 
     Args:
-        path: file to write, beside the folders of the exams.
+        path: file to write, in the parent of the exams' folders.
         rows: one mapping per exam. Each has ``exam`` and ``status`` (``failed`` stands out); where they apply
             ``folder`` (its name), the numbers ``reprojection_frontal`` and ``reprojection_lateral`` (relative L2),
             ``warnings`` (how many), ``seconds``, and the text ``error``. An exam whose folder holds a report links to

@@ -1,4 +1,4 @@
-"""The skeleton at a glance: maximum-intensity projections (MIP) along the directions of the two radiographs."""
+"""The skeleton in maximum-intensity projections (MIP) along the directions of the two radiographs."""
 
 from __future__ import annotations
 

@@ -32,14 +32,14 @@ def write_page(
 
     Args:
         folder: where to write the page.
-        record: what ``result.json`` says. ``metrics``, ``{name: number or None}``, compares the reconstruction with the
-            truth where that is known; a list ``steps`` in one of ``inputs`` says how that film was processed. The page
-            lists entries that it does not know as provenance.
-        images: ``measured`` and ``reprojected``, line integrals ``[2, N, N]`` with axes (u, w) and (v, w); a view that
-            was not given is 0 everywhere in ``measured``. For films also ``frontal_film`` and ``lateral_film``, the
-            pixels ``[rows, columns]`` as they were read.
-        volumes: ``ct`` ``[U, V, W]`` in HU, and where known ``std`` (standard deviation of the samples, in HU) and
-            ``truth``, likewise. The page shows whole HU.
+        record: content of ``result.json``. ``metrics``, ``{name: number or None}``, compares the reconstruction with
+            the truth if known; a list ``steps`` in one of ``inputs`` describes the processing of that film. The page
+            lists unknown entries as provenance.
+        images: ``measured`` and ``reprojected``, line integrals ``[2, N, N]`` with axes (u, w) and (v, w); a missing
+            view is 0 everywhere in ``measured``. For films also ``frontal_film`` and ``lateral_film``, the pixels
+            ``[rows, columns]`` as read.
+        volumes: ``ct`` ``[U, V, W]`` in HU, and if known ``std`` (standard deviation of the samples) and ``truth``, in
+            the same shape and unit. The page shows whole HU.
         affine: RAS voxel-to-mm ``[4, 4]``.
 
     Raises:
@@ -62,7 +62,7 @@ def write_page(
 
 
 def _facts(record: Mapping[str, Any], shape: tuple[int, ...], affine: np.ndarray) -> dict[str, Any]:
-    """Collect what a reader wants to know first."""
+    """Collect the key facts for the top of the page."""
     spacing_mm = np.linalg.norm(affine[:3, :3], axis=0)
     facts = {
         "Volume": f"{_times(shape)} voxels",

@@ -18,11 +18,11 @@ from scripts.report.saving import save_whole
 from scripts.report.sheet import LINE, NOTICE, Sheet, head_height, mark, note_lines, show
 
 ROWS: tuple[Plane | Projection, ...] = (*PLANES, *PROJECTIONS)
-"""What a column shows from top to bottom; each plane has its error below it."""
+"""Content of a column from top to bottom; each plane has its error below it."""
 
-# Inches: a volume's longest edge, the least and most for a radiograph, and the key below the radiographs.
+# Inches: a volume's longest edge, the smallest and largest radiograph, and the key below the radiographs.
 EDGE, RADIOGRAPH, KEY = 1.45, (2.4, 4.0), 2.4
-# Inches: the white between pictures, between rows and at the edges of the page; the longest word beside a row.
+# Inches: the gaps between pictures and between rows, the margin of the page, and the longest word left of a row.
 GAP, ROW_GAP, MARGIN, WORD = 0.05, 0.16, 0.15, 0.55
 
 
@@ -45,7 +45,7 @@ def draw_panel(
     lateral and sagittal ones. All planes and projections have the same scale in mm.
 
     Args:
-        path: file to write, PNG, PDF or SVG by its suffix; it appears whole or not at all.
+        path: file to write atomically, PNG, PDF or SVG by its suffix.
         image: input line integrals ``[2, N, N]``, frontal and lateral.
         truth_hu: the true CT ``[U, V, W]``.
         reconstructions: volumes ``[U, V, W]`` in HU, by method.
@@ -86,12 +86,12 @@ def panel(
 
 
 class _Page(Sheet):
-    """A panel while it is drawn.
+    """Panel under construction.
 
     Args:
-        shape: of the volumes, (U, V, W).
-        spacing: of their voxels in mm, (u, v, w).
-        names: of the columns.
+        shape: shape of the volumes, (U, V, W).
+        spacing: voxel spacing in mm, (u, v, w).
+        names: names of the columns.
         title: first line of the figure.
     """
 
@@ -152,7 +152,7 @@ class _Page(Sheet):
         ruler.set(xticks=[], yticks=[], facecolor="black")
 
     def draw_notes(self, note: str) -> None:
-        """Write what a reader must know; ``note`` comes last."""
+        """Write the notes, with ``note`` last."""
         voxels, edges = (" × ".join(f"{n:g}" for n in numbers) for numbers in (self.shape, self.spacing))
         low, high = BONE_WINDOW
         notes = (

@@ -1,4 +1,4 @@
-"""The planes that pictures show, how they lie on the screen, and the HU ranges they are shown in."""
+"""The planes shown in pictures, their orientation on the screen, and their HU windows."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 HU_WINDOW = (-1000.0, 600.0)
-"""HU from black to white in every picture file; on a page the reader chooses the window."""
+"""HU from black to white in every picture file; on a page, readers choose the window."""
 ERROR_HU = 500.0
 """Error maps span ±ERROR_HU everywhere, so that readers can compare them."""
 

@@ -1,4 +1,4 @@
-"""Both radiographs as a page shows them: the film, the network's input, its re-projection, and their difference."""
+"""Both radiographs on a page: the film, the network's input, the re-projection, and their difference."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from scripts.report.planes import as_displayed
 from scripts.report.scales import GREY, SIGNED, Legend, Picture, coloured, legend, picture
 
 FILM_PIXELS = 512
-"""A page shows at most this many pixels along each side of a film."""
+"""Largest number of pixels along each side of a film on a page."""
 _LETTERS = {"frontal": {"left": "R", "right": "L"}, "lateral": {"left": "A", "right": "P"}}
 
 
 class Tile(NamedTuple):
-    """A captioned picture, the letters at its sides, and its CSS classes."""
+    """Captioned picture with the letters at its sides and its CSS classes."""
 
     words: str
     picture: Picture
@@ -27,7 +27,7 @@ class Tile(NamedTuple):
 
 
 class View(NamedTuple):
-    """One radiograph; a view that was not given has no tiles."""
+    """One radiograph; a missing view has no tiles."""
 
     name: str
     tiles: Sequence[Tile]

@@ -18,7 +18,7 @@ AIR_HU = -1000.0
 
 
 class Surface(NamedTuple):
-    """Where a ray first meets ``threshold_hu``, in an RGB colour with a highlight as strong as ``gloss``."""
+    """Surface at the first crossing of ``threshold_hu``, with an RGB colour and a highlight of strength ``gloss``."""
 
     threshold_hu: float
     colour: tuple[float, float, float]
@@ -35,9 +35,9 @@ def render(hu: np.ndarray, spacing_mm: np.ndarray, degrees: float, pixels: int) 
 
     Args:
         hu: the volume ``[U, V, W]``.
-        spacing_mm: of its voxels, ``[3]``.
-        degrees: by which the eye moves from the front of the patient to the patient's left.
-        pixels: along the longest edge of the volume.
+        spacing_mm: voxel spacing, ``[3]``.
+        degrees: angle of the eye from the front of the patient towards the patient's left.
+        pixels: pixels along the longest edge of the volume.
     """
     field, step = _along_rays(hu, spacing_mm, degrees, pixels)
     # Half a voxel of blur hides the grid of the interpolation; metal is not blurred, because blur hides thin metal.

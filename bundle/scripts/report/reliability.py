@@ -1,4 +1,4 @@
-"""One picture of a calibration: how often intervals hold the truth, against how often they should."""
+"""Reliability diagram: measured against nominal coverage of intervals."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ def draw_reliability(
 ) -> None:
     """Save a reliability diagram.
 
-    The diagonal is perfect calibration. Intervals are too narrow (over-confident) where a curve lies below it, and too
-    wide where it lies above.
+    The diagonal is perfect calibration. Intervals are too narrow (overconfident) where a curve is below it, and too
+    wide where it is above.
 
     Args:
-        path: file to write, PNG, PDF or SVG by its suffix; it appears whole or not at all.
+        path: file to write atomically, PNG, PDF or SVG by its suffix.
         levels: nominal coverages ``[L]`` in [0, 1].
         coverages: measured coverages ``[cases, L]`` by name; dots show their mean, a thin line each case.
-        title: above the picture.
+        title: title of the picture.
 
     Raises:
         ValueError: the suffix is unknown, or coverages do not belong to the levels.

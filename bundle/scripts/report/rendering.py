@@ -1,6 +1,6 @@
-"""Skin, bone and metal of several volumes in three dimensions, beside each other.
+"""Skin, bone and metal of several volumes in three dimensions, side by side.
 
-Networks yield at most 1500 HU, which is below the threshold of metal: only true CTs show metal.
+Networks output at most 1500 HU, which is below the threshold of metal: only true CTs show metal.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from scripts.report.saving import save_whole
 from scripts.report.sheet import NOTICE, mark
 
 VIEWS = {"frontal": 0.0, "oblique": 40.0}
-"""Degrees by which the eye moves from the front of the patient to the patient's left."""
+"""Angles of the eye in degrees from the front of the patient towards the patient's left."""
 PIXELS = 256
 """Pixels along the longest edge of a volume."""
 EDGE = 1.7
@@ -34,8 +34,8 @@ def draw_rendering(path: str | Path, volumes: Mapping[str, np.ndarray], spacing_
     have the same scale in mm. A volume that lacks a surface is drawn without it.
 
     Args:
-        path: file to write, PNG, PDF or SVG by its suffix; it appears whole or not at all.
-        volumes: ``[U, V, W]`` in HU, by the name that stands above.
+        path: file to write atomically, PNG, PDF or SVG by its suffix.
+        volumes: ``[U, V, W]`` in HU, by the name shown above.
         spacing_mm: voxel spacing, one number or three (u, v, w).
 
     Raises:

@@ -1,4 +1,4 @@
-"""Picture files that appear whole or not at all."""
+"""Atomic writing of picture files."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ SUFFIXES = (".png", ".pdf", ".svg")
 
 
 def save_whole(figure: Figure, path: str | Path) -> None:
-    """Save a figure in the format that the suffix of ``path`` names; a PDF embeds its fonts as type 42.
+    """Save a figure in the format given by the suffix of ``path``; a PDF embeds its fonts as type 42.
 
     Raises:
         ValueError: the suffix is none of :data:`SUFFIXES`.
     """
     path = Path(path)
     if path.suffix.lower() not in SUFFIXES:
-        raise ValueError(f"{path} ends in {path.suffix!r}, which is none of {', '.join(SUFFIXES)}; rename it")
+        raise ValueError(f"{path} ends in {path.suffix!r}, which is not one of {', '.join(SUFFIXES)}; rename it")
     partial = path.with_name(f".partial-{os.getpid()}-{path.name}")
     try:
         with rc_context({"pdf.fonttype": 42}):

@@ -24,15 +24,15 @@ def _growing_opaque(colours: np.ndarray) -> np.ndarray:
 
 
 GREY = _colours("gray")
-"""From black to white; like all scales an array of RGBA bytes ``[256, 4]``."""
+"""Scale from black to white; like all scales an array of RGBA bytes ``[256, 4]``."""
 SIGNED = _colours("RdBu_r")
-"""Blue below zero, white at zero, red above."""
+"""Scale that is blue below zero, white at zero, and red above."""
 SPREAD = _growing_opaque(_colours("plasma"))
-"""An overlay for standard deviations."""
+"""Overlay for standard deviations."""
 
 
 class Picture(NamedTuple):
-    """A picture that a page embeds: ``source`` is a data URI, ``width`` and ``height`` are in pixels."""
+    """Picture embedded in a page: ``source`` is a data URI, ``width`` and ``height`` are in pixels."""
 
     source: str
     width: int
@@ -40,7 +40,7 @@ class Picture(NamedTuple):
 
 
 class Legend(NamedTuple):
-    """A scale with the ``words`` above it and the texts of its two ends."""
+    """Scale with the ``words`` above it and the texts of its two ends."""
 
     words: str
     low: str

@@ -1,4 +1,4 @@
-"""Figures laid out in inches: what the pictures of several volumes beside each other share."""
+"""Figures laid out in inches, shared by all pictures with several volumes side by side."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ LINE = 0.16
 
 
 class Sheet:
-    """A figure whose places are in inches from the top left corner.
+    """Figure with positions in inches from the top left corner.
 
     Args:
-        width: of the figure, in inches.
-        height: of the figure, in inches.
+        width: width of the figure in inches.
+        height: height of the figure in inches.
     """
 
     def __init__(self, width: float, height: float) -> None:
@@ -36,7 +36,7 @@ class Sheet:
         return self.figure.add_axes(place, label=label)
 
     def text(self, x: float, y: float, text: str, size: float, **style: Any) -> None:
-        """Write words as they are, centred above (x, y); a dollar sign starts no formula."""
+        """Write text verbatim, centred above (x, y); a dollar sign does not start a formula."""
         style = {"ha": "center", "va": "bottom", "fontsize": size, "parse_math": False, **style}
         self.figure.text(x / self.width, 1 - y / self.height, text, **style)
 
@@ -64,7 +64,7 @@ def head_height(names: Iterable[str]) -> float:
 
 
 def note_lines(notes: Iterable[str], inches: float) -> list[str]:
-    """Break notes into lines that fit into a width, each note on lines of its own, see :meth:`Sheet.notes`."""
+    """Break notes into lines that fit a width, starting each note on a new line; see :meth:`Sheet.notes`."""
     return [line for note in notes for line in textwrap.wrap(note, int(18 * inches))]
 
 
@@ -77,6 +77,6 @@ def show(axes: Axes, plane: np.ndarray, colours: str, low: float, high: float) -
 def mark(
     axes: Axes, x: float, y: float, text: str, colour: str = "white", edge: str = "black", ha: str = "left"
 ) -> None:
-    """Write small outlined words on a picture, at (x, y) in shares of its width and height."""
+    """Write small outlined text on a picture, at (x, y) as fractions of its width and height."""
     outline = [withStroke(linewidth=1.5, foreground=edge)]
     axes.text(x, y, text, color=colour, fontsize=7, ha=ha, va="center", path_effects=outline, transform=axes.transAxes)

@@ -1,4 +1,4 @@
-"""The skeletons of several volumes beside each other, for the first page of a document."""
+"""The skeletons of several volumes side by side, for the first page of a document."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def draw_skeletons(path: str | Path, volumes: Mapping[str, np.ndarray], spacing_
     pictures have the same scale in mm, and show ``BONE_WINDOW``.
 
     Args:
-        path: file to write, PNG, PDF or SVG by its suffix; it appears whole or not at all.
-        volumes: ``[U, V, W]`` in HU, by the name that stands above.
+        path: file to write atomically, PNG, PDF or SVG by its suffix.
+        volumes: ``[U, V, W]`` in HU, by the name shown above.
         spacing_mm: voxel spacing, one number or three (u, v, w).
 
     Raises:

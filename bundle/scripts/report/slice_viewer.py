@@ -1,4 +1,4 @@
-"""The slices of a page: the volumes it carries, and what its template and script need to draw them."""
+"""Slice viewer of a page: the embedded volumes and the data for its template and script."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from scripts.report.planes import ERROR_HU, PLANES, Plane
 from scripts.report.scales import GREY, SIGNED, SPREAD, Legend, legend
 
 LARGEST_AXIS = 256
-"""A page carries at most this many voxels along each axis; of a larger volume it carries every second, third, …"""
+"""Largest number of voxels along each axis in a page; larger volumes are subsampled to every second, third, …"""
 STD_HU = 200.0
-"""The colours of the standard deviation end here in every page, so that readers can compare pages."""
+"""Upper end of the colour scale of the standard deviation, the same in every page so that pages are comparable."""
 SIDES = (("L", "R"), ("P", "A"), ("I", "S"))
-"""Letters at the low and the high end of each volume axis."""
+"""Letters at the low and high end of each volume axis."""
 _INT16 = np.iinfo(np.int16)
 
 
@@ -30,14 +30,14 @@ class PlaneView(NamedTuple):
 
 
 class Slices(NamedTuple):
-    """What ``slices.html`` shows.
+    """Content of ``slices.html``.
 
     Attributes:
-        planes: the directions of cut.
-        parts: title of each picture by what it shows: ``ct``, ``truth``, ``error``.
-        legends: of ``ct``, ``std`` and ``error``.
-        every: the page carries one voxel in so many along each axis.
-        state: what ``page.js`` reads.
+        planes: directions of cut.
+        parts: titles of the pictures by content: ``ct``, ``truth``, ``error``.
+        legends: legends of ``ct``, ``std`` and ``error``.
+        every: subsampling step along each axis.
+        state: data read by ``page.js``.
         volumes: packed volumes by name, see :func:`_packed`.
     """
 
@@ -53,9 +53,9 @@ def slices(volumes: Mapping[str, np.ndarray], affine: np.ndarray, std_words: str
     """Prepare axial, sagittal and coronal slices.
 
     Args:
-        volumes: ``ct``, and where known ``std`` and ``truth``: ``[U, V, W]`` in HU, finite.
+        volumes: ``ct``, and if known ``std`` and ``truth``: ``[U, V, W]`` in HU, finite.
         affine: RAS voxel-to-mm ``[4, 4]``.
-        std_words: what ``std`` is, for its legend.
+        std_words: description of ``std`` for its legend.
 
     Raises:
         ValueError: a volume has HU that do not fit into 16 bits.
@@ -81,7 +81,7 @@ def slices(volumes: Mapping[str, np.ndarray], affine: np.ndarray, std_words: str
 
 
 def _plane_view(plane: Plane) -> PlaneView:
-    """Place the letters: high indices are at the left and at the top, see ``planes.as_displayed``."""
+    """Place the letters: high indices are at the left and top; see ``planes.as_displayed``."""
     (right, left), (bottom, top) = SIDES[plane.across], SIDES[plane.up]
     return PlaneView(plane.name, {"left": left, "right": right, "top": top, "bottom": bottom})
 

@@ -1,1 +1,1 @@
-"""What a reconstruction leaves behind: files, the record of how it was made, and the account of a batch."""
+"""Results of reconstructions: files, the record of their provenance, and the summary of a batch."""

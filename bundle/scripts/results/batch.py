@@ -1,4 +1,4 @@
-"""Reconstructs many exams. One that fails does not lose the others, and an exam that is done is not done again."""
+"""Reconstruction of many exams: a failure does not stop the others, and finished exams are not repeated."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ INDEX_FILE = "index.html"
 
 
 class ReconstructAll:
-    """Runs an evaluator exam by exam and keeps account of each: ``summary.csv`` and ``index.html`` in ``output_dir``.
+    """Batch run of an evaluator, exam by exam, summarised in ``summary.csv`` and ``index.html`` in ``output_dir``.
 
-    Status ``done``, ``kept`` (an earlier result of the same inputs and settings was there) or ``failed`` (with the
-    error). Both files are written anew after every exam, so that a run that is killed has accounted for what it did.
+    The status is ``done``, ``kept`` (there was an earlier result of the same inputs and settings) or ``failed`` (with
+    the error). Both files are rewritten after every exam, so that they are complete even if the run is killed.
 
     Args:
-        evaluator: reconstructs; its handlers include ``saver``.
-        exams: a data set of items with an ``image``; reading one may fail.
-        names: what the exams are called, in the same order.
-        saver: writes the results, and knows those that are there.
-        overwrite: do everything again.
-        write_index: ``write_index(path, rows)`` for the index; None for none.
+        evaluator: evaluator that reconstructs; its handlers include ``saver``.
+        exams: data set of items with an ``image``; reading one may fail.
+        names: names of the exams, in the same order.
+        saver: handler that writes results and finds existing ones.
+        overwrite: whether to repeat finished exams.
+        write_index: ``write_index(path, rows)`` for the index; None for no index.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class ReconstructAll:
         self.overwrite, self.write_index = overwrite, write_index
         self.rows: list[dict[str, Any]] = []
         self.error: Exception | None = None
-        # An engine that an exception has left once does not run again.
+        # An engine does not run again after an exception has left it.
         evaluator.add_event_handler(Events.EXCEPTION_RAISED, self._remember)
 
     def __call__(self) -> None:
@@ -73,7 +73,7 @@ class ReconstructAll:
         for index, name in enumerate(tqdm(self.names, "exams", unit="exam", disable=None if several else True)):
             try:
                 row = self._one(index)
-            except Exception as error:  # whatever one exam does, the others go on
+            except Exception as error:  # no failure of one exam may stop the others
                 if not several:
                     raise
                 row = {"status": "failed", "error": _message(error)}
@@ -89,7 +89,7 @@ class ReconstructAll:
         folder = self.saver.folder(item["image"])
         record = None if self.overwrite else self.saver.found(item["image"])
         if record is not None:
-            logger.info("%s: kept, for the same inputs and settings gave it; --overwrite true does it again", folder)
+            logger.info("%s: kept, same inputs and settings; repeat it with --overwrite true", folder)
             return _row("kept", folder.name, record)
         self._reconstruct(item, folder)
         record = self.saver.found(item["image"])
@@ -129,6 +129,6 @@ def _row(status: str, folder: str, record: Record) -> dict[str, Any]:
 
 
 def _message(error: Exception) -> str:
-    """What the user is told: our own stated cause, else the error's kind and text."""
+    """Return the message for the user: the stated cause if there is one, else the error's type and text."""
     cause = stated_cause(error)
     return str(cause) if cause is not None else f"unexpected {type(error).__name__}: {error}"

@@ -1,4 +1,4 @@
-"""Predictions back to Hounsfield units, as a MONAI transform."""
+"""MONAI transform of predictions to Hounsfield units."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from scripts.intensity import network_to_hu
 
 
 class ToHounsfieldd(MapTransform):
-    """Predictions from network range to HU, with the affine of the exam.
+    """Conversion of predictions from network range to HU, with the affine of the exam.
 
     Args:
         keys: predictions ``[K, U, V, W]``, normally ``pred``.
         reference: key of the exam's image.
 
     Raises:
-        ValueError: a prediction holds NaN or infinity, which integers would turn into plausible HU, or has one value
-            everywhere, as a network gives whose last layer is still zero.
+        ValueError: a prediction holds NaN or infinity, which integers would turn into plausible HU, or is constant,
+            as from a network with a last layer of zeros.
     """
 
     def __init__(self, keys: Hashable | list[Hashable] = "pred", reference: Hashable = "image") -> None:

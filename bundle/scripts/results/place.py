@@ -1,4 +1,4 @@
-"""The folder of an exam's result: never one that holds the result of other files."""
+"""Choice of the folder for an exam's result, never one with the result of other files."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ _DIGITS = 8
 
 
 def place_of(folder: Path, inputs_sha256: Iterable[str]) -> Path:
-    """``folder``, or if that holds the result of other files, one beside it whose name ends in a digest of these.
+    """Return ``folder``, or one with a digest of the inputs in its name if ``folder`` holds results of other files.
 
-    So two exams of one name each keep their result, whichever comes first, and each is found again.
+    Two exams with the same name thus each keep their result, whichever comes first, and each is found again.
 
     Args:
-        folder: where the exam's name alone would put it.
-        inputs_sha256: digests of the exam's files; where they lie does not matter.
+        folder: folder named after the exam.
+        inputs_sha256: digests of the exam's files; their paths do not matter.
 
     Raises:
-        ValueError: both hold results of other files.
+        ValueError: both folders hold results of other files.
     """
     inputs = sorted(inputs_sha256)
     digest = hashlib.sha256(" ".join(inputs).encode()).hexdigest()[:_DIGITS]
@@ -37,7 +37,7 @@ def place_of(folder: Path, inputs_sha256: Iterable[str]) -> Path:
 
 
 def _inputs(path: Path) -> list[str] | None:
-    """Digests of the files that gave a result, sorted; None if there is none that tells."""
+    """Return the sorted digests of the files that gave a result; None if there is no readable result."""
     try:
         return sorted(json.loads(path.read_bytes())["inputs_sha256"].values())
     except (OSError, ValueError, KeyError, TypeError, AttributeError):

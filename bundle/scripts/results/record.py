@@ -1,4 +1,4 @@
-"""The record of a reconstruction: what ``result.json`` says about how a volume was made and how good it is."""
+"""The record of a reconstruction in ``result.json``: provenance and quality of a volume."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from scripts.io.text import strict_json
 _NOTICE = "Synthetic volume estimated from {}. Research only; NOT FOR DIAGNOSTIC USE."
 _ERROR_IS = "relative L2 to the input line integrals; necessary, not sufficient"
 _DIFFERS_BY_RUN = ("device", "software")
-"""What of the provenance may differ between two runs whose results are the same to a reader."""
+"""Entries of the provenance that may differ between runs with equivalent results."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What decides a result: equal settings give an equal volume, and with an equal truth equal metrics.
+    """Settings that determine a result: equal settings give an equal volume and, with an equal truth, equal metrics.
 
     Attributes:
-        inputs_sha256: digest of every file, by its path.
-        truth_sha256: of the true CT; None if it is not known.
-        options: what the user said about films.
-        views: those that were used.
-        geometry: of the network.
+        inputs_sha256: digest of every file by path.
+        truth_sha256: digest of the true CT; None if it is not known.
+        options: the user's options for films.
+        views: views that were used.
+        geometry: geometry of the network.
         std_temperature: factor on the standard deviation.
-        writers: names of their classes, sorted.
-        provenance: how the volume was made; see :func:`provenance`.
+        writers: sorted class names of the writers.
+        provenance: provenance of the volume; see :func:`provenance`.
     """
 
     inputs_sha256: Mapping[str, str]
@@ -48,29 +48,29 @@ class Settings:
     provenance: Mapping[str, Any]
 
     def to_dict(self) -> dict[str, Any]:
-        """Flat and JSON-ready: the provenance's entries stand among the others."""
+        """Return a flat, JSON-ready dictionary that includes the entries of the provenance."""
         named = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "provenance"}
         return {**named, "geometry": asdict(self.geometry), **self.provenance}
 
     def gave(self, stated: Mapping[str, Any]) -> bool:
-        """Whether a ``result.json`` states these settings; the machine may be another one."""
+        """Return whether a ``result.json`` states these settings, on this or another machine."""
         expected = json.loads(strict_json(self.to_dict()))
         return all(name in _DIFFERS_BY_RUN or stated.get(name) == value for name, value in expected.items())
 
 
 @dataclass(frozen=True)
 class Record:
-    """One reconstruction in words and numbers.
+    """Record of one reconstruction.
 
     Attributes:
-        exam: its name.
-        settings: what decided the result.
-        inputs: how each view became what the network saw.
-        seconds: time the reconstruction took.
-        reprojection_error: by view, see :data:`_ERROR_IS`.
-        metrics: against the truth, by name; None for one of a tissue or view that is not there.
-        warnings: what a reader should know.
-        created: when, ISO 8601 with time zone.
+        exam: name of the exam.
+        settings: settings that determined the result.
+        inputs: processing of each view.
+        seconds: duration of the reconstruction.
+        reprojection_error: error by view, see :data:`_ERROR_IS`.
+        metrics: metrics against the truth by name; None for an absent tissue or view.
+        warnings: notes for readers.
+        created: creation time, ISO 8601 with time zone.
     """
 
     exam: str
@@ -84,12 +84,12 @@ class Record:
 
     @property
     def notice(self) -> str:
-        """What the volume is, and what it is not for."""
+        """Return a statement of the volume's nature and of its limits of use."""
         views = self.settings.views
         return _NOTICE.format("two radiographs" if len(views) > 1 else f"the {views[0]} radiograph alone")
 
     def to_dict(self) -> dict[str, Any]:
-        """What ``result.json`` says, JSON-ready."""
+        """Return the JSON-ready content of ``result.json``."""
         return {
             "notice": self.notice,
             "exam": self.exam,
@@ -105,7 +105,7 @@ class Record:
 
 
 def read_record(path: Path, settings: Settings) -> Record | None:
-    """The record in a file if these settings gave it; None if there is none, or a damaged one."""
+    """Read a record if it has these settings; return None if it is missing, damaged or has other settings."""
     try:
         stated = json.loads(path.read_text())
         if not settings.gave(stated):
@@ -125,12 +125,12 @@ def read_record(path: Path, settings: Settings) -> Record | None:
 
 
 def provenance(bundle_root: str | Path, weights: str | Path, **choices: Any) -> dict[str, Any]:
-    """How a run makes its volumes: bundle version, weights, sampler, seed and software.
+    """Return the provenance of a run's volumes: bundle version, weights, sampler, seed and software.
 
     Args:
         bundle_root: folder with ``configs/metadata.json``.
-        weights: file that was loaded.
-        choices: sampler, steps, seed and whatever else decides the result; one that is None does not apply.
+        weights: file of the loaded weights.
+        choices: sampler, steps, seed and other settings that determine the result; None if not applicable.
     """
     metadata = json.loads((Path(bundle_root) / "configs" / "metadata.json").read_text())
     return {

@@ -1,4 +1,4 @@
-"""The files of a result: each writer puts one kind of them into the exam's folder."""
+"""Writers of a result's files, one per file type, into the exam's folder."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ Writer = Callable[[Path, Result], None]
 
 
 def chosen(writers: Mapping[str, Writer], names: str | Sequence[str]) -> list[Writer]:
-    """The writers of these names, given as a list or as one text with commas.
+    """Return the writers of the given names, a list or one text with commas.
 
     Raises:
-        ValueError: there is none of a name.
+        ValueError: a name is unknown.
     """
     wanted = [name.strip() for name in names.split(",")] if isinstance(names, str) else list(names)
     unknown = [name for name in wanted if name not in writers]
@@ -30,7 +30,7 @@ def chosen(writers: Mapping[str, Writer], names: str | Sequence[str]) -> list[Wr
 
 
 class WriteNifti:
-    """``ct.nii.gz``, int16 HU (of several samples the mean), and ``std.nii.gz``, float32 HU, if there are several."""
+    """Writer of ``ct.nii.gz``, int16 HU (mean of the samples), and for several samples ``std.nii.gz``, float32 HU."""
 
     def __call__(self, folder: Path, result: Result) -> None:
         """Write the files."""
@@ -41,10 +41,10 @@ class WriteNifti:
 
 @dataclass(frozen=True)
 class DrawFigure:
-    """``figure.png``: inputs, re-projections, slices and the skeleton, beside the truth where it is known.
+    """Writer of ``figure.png``: inputs, re-projections, slices and the skeleton, with the truth if known.
 
     Attributes:
-        draw: ``draw(path, hu, measured, reprojected, spacing_mm, title, truth)``; the last is None if not known.
+        draw: ``draw(path, hu, measured, reprojected, spacing_mm, title, truth)``; ``truth`` is None if not known.
     """
 
     draw: Callable[..., None]
@@ -56,9 +56,9 @@ class DrawFigure:
 
 
 class WriteDicom:
-    """``dicom/ct``, a DICOM CT series, and ``dicom/std``, that of the standard deviation, if there are several samples.
+    """Writer of the DICOM CT series ``dicom/ct`` and, for several samples, ``dicom/std`` with the standard deviation.
 
-    Patient and study are those of the radiographs; of inputs that are not DICOM they are anonymous.
+    Patient and study are those of the radiographs, or anonymous for inputs that are not DICOM.
     """
 
     def __call__(self, folder: Path, result: Result) -> None:
@@ -73,10 +73,10 @@ class WriteDicom:
 
 @dataclass(frozen=True)
 class WriteReport:
-    """The page to look at.
+    """Writer of the HTML report.
 
     Attributes:
-        write: ``write(folder, record, images, volumes, affine)``, which names the file.
+        write: ``write(folder, record, images, volumes, affine)``, which chooses the file name.
     """
 
     write: Callable[..., None]

@@ -1,4 +1,4 @@
-"""What became of every case of a study: measured, or lost and why."""
+"""Account of the cases of a study: measured ones, and failed ones with their errors."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from scripts.studies.summary import Text, page, write_tables
 
 
 class Account:
-    """Collects the measurements of a study and the errors of the cases that it loses.
+    """Collection of the measurements of a study and the errors of failed cases.
 
-    A study measures every case within :meth:`case`, makes sure that it has measured one (:meth:`require`), writes the
-    tables (:meth:`publish`), and in the end says which cases it lost (:meth:`close`).
+    A study measures every case within :meth:`case`, checks that at least one was measured (:meth:`require`), writes the
+    tables (:meth:`publish`), and finally reports the failed cases (:meth:`close`).
 
     Args:
-        failures: cases that are lost already, to their errors.
+        failures: errors of cases that have already failed, by name.
 
     Attributes:
-        rows: the measurements; the study appends them.
-        failures: name of each lost case to its error.
-        done: names of all others.
+        rows: measurements, appended by the study.
+        failures: errors of failed cases by name.
+        done: names of all other cases.
     """
 
     def __init__(self, failures: Mapping[str, str] | None = None) -> None:
@@ -34,7 +34,7 @@ class Account:
 
     @contextmanager
     def case(self, name: str) -> Iterator[None]:
-        """Note a ``ValueError`` that is raised within as the failure of a case, and go on."""
+        """Record a ``ValueError`` raised in the block as the failure of a case, and continue."""
         try:
             yield
             self.done.add(name)
@@ -47,10 +47,10 @@ class Account:
         return len({row["case"] for row in self.rows})
 
     def require(self, found: Collection[Any], rule: str = "no case could be measured") -> None:
-        """Refuse to go on without any measurement.
+        """Check that there is at least one measurement.
 
         Raises:
-            ValueError: ``found`` is empty; with the error of every lost case.
+            ValueError: ``found`` is empty; the message contains the errors of all failed cases.
         """
         if not found:
             raise ValueError("\n".join([f"{rule}:", *self.failures.values()]))
@@ -67,22 +67,22 @@ class Account:
         """Write the tables, each file atomically, and print the summary.
 
         Args:
-            output_dir: made if needed.
-            text: of the page around the table.
-            facts: JSON-ready, about the run; the number of cases and the failures are added.
+            output_dir: output folder, created if needed.
+            text: text of the page around the table.
+            facts: JSON-ready facts about the run; the number of cases and the failures are added.
             summary: statistics of the rows.
             table: the summary in Markdown.
-            headline: printed below the table; by default the number of cases.
+            headline: line printed below the table; by default the number of cases.
         """
         record = {**facts, "cases": self.measured, "failures": self.failures}
         write_tables(output_dir, self.rows, summary, record, page(text, table, record))
         print(f"\n{table}\n\n{headline or f'{self.measured} cases'}; tables in {output_dir}", flush=True)
 
     def close(self) -> None:
-        """Say which cases were lost.
+        """Report the failed cases.
 
         Raises:
-            SomeFailed: some were.
+            SomeFailed: some cases failed.
         """
         lost = len(self.failures)
         if lost:
@@ -91,7 +91,7 @@ class Account:
 
 @contextmanager
 def named(case: str) -> Iterator[None]:
-    """Begin the message of a ``ValueError`` that is raised within with the name of the case."""
+    """Prefix the message of a ``ValueError`` raised in the block with the name of the case."""
     try:
         yield
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""The calibration study: does the spread of samples tell the error of their mean, and which factor corrects it?"""
+"""The calibration study: whether the spread of samples predicts the error of their mean, and a corrective factor."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ RAW, TEMPERED = "raw", "tempered"
 BODY, EVERYWHERE = "body", "everywhere"
 TEXT = Text(
     "Calibration",
-    "Mean ± standard deviation over cases. *raw* is the samples as they are, *tempered* with their standard deviation "
-    "times the temperature below. Truth and samples are clipped to [{:g}, {:g}] HU.".format(*NETWORK_HU_RANGE),
+    "Mean ± standard deviation over cases. *raw* uses the samples' standard deviation, *tempered* multiplies it by the "
+    "temperature below. Truth and samples are clipped to [{:g}, {:g}] HU.".format(*NETWORK_HU_RANGE),
     NOTES,
 )
 CURVE_LEVELS = (*(i / 20 for i in range(1, 20)), 0.99)
@@ -40,38 +40,38 @@ class Voxels(NamedTuple):
 
     @property
     def spread(self) -> Spread:
-        """Error of the samples' mean, and their standard deviation."""
+        """Return the error of the samples' mean and their standard deviation."""
         return spread_of(*self)
 
 
 class CalibrationStudy:
-    """Fits a temperature on one split and measures what the intervals cover on another, without it and with it.
+    """Study that fits a temperature on one split and measures coverage on another, without and with it.
 
-    The temperature is fitted in the bodies of the first split's cases, every voxel counting alike; see
+    The temperature is fitted in the bodies of the first split's cases, with equal weight for every voxel; see
     :func:`~scripts.metrics.calibration.fit_temperature`. The study then measures the second split's cases, in their
     bodies and everywhere.
 
-    Writes into ``output_dir``, each file atomically: ``cases.csv`` (a row per case, temperature and region),
+    It writes to ``output_dir``, each file atomically: ``cases.csv`` (a row per case, temperature and region),
     ``summary.csv`` and ``summary.json`` (mean, standard deviation, n; the temperature), ``summary.md`` and
     ``reliability.png``.
 
     Args:
-        network: makes the samples, by way of ``inferer``.
-        inferer: ``inferer(image, network)`` is samples ``[1, K, U, V, W]`` in network range, K at least 2.
-        device: of the network.
+        network: network that makes the samples through ``inferer``.
+        inferer: ``inferer(image, network)`` returns samples ``[1, K, U, V, W]`` in network range, K at least 2.
+        device: device of the network.
         fit_split: name of the split to fit on.
-        fitting: its cases, with ``name``, ``image`` and ``hu``.
+        fitting: cases of that split, with ``name``, ``image`` and ``hu``.
         split: name of the split to measure.
-        measured: its cases, likewise.
-        failures: cases of either that are lost already, to their errors.
-        body: the patient's voxels ``[U, V, W]`` by the true HU ``[U, V, W]``.
-        output_dir: made if needed.
+        measured: cases of that split, with the same entries.
+        failures: errors of cases of either split that have already failed, by name.
+        body: maps true HU ``[U, V, W]`` to the patient's voxels ``[U, V, W]``.
+        output_dir: output folder, created if needed.
         settings: JSON-ready facts about the run, for the summaries.
-        draw: makes the picture: ``draw(path, levels, coverages, title)``; None for no picture.
-        prepare: makes the network's image of a batch, and a target that is not used.
+        draw: draws the picture: ``draw(path, levels, coverages, title)``; None for no picture.
+        prepare: makes the network's image from a batch, and a target that is not used.
 
     Raises:
-        ValueError: one split for both.
+        ValueError: the splits are the same.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class CalibrationStudy:
 
         Raises:
             ValueError: no case could be fitted, or none measured.
-            SomeFailed: some cases were lost.
+            SomeFailed: some cases failed.
         """
         fitted = {name: voxels[BODY].spread for name, voxels in self._sample(self.fit_split, self.fitting)}
         temperature = self._fit(list(fitted.values()))
@@ -124,7 +124,7 @@ class CalibrationStudy:
         self.account.close()
 
     def _sample(self, split: str, cases: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, dict[str, Voxels]]]:
-        """Name and voxels by region of every case; those that fail are noted and left out."""
+        """Yield name and voxels by region of every case; failures are recorded and skipped."""
         for case in tqdm(cases, desc=f"sample {split}", unit="case"):
             voxels = None
             with self.account.case(case["name"]), named(case["name"]):
@@ -133,7 +133,7 @@ class CalibrationStudy:
                 yield case["name"], voxels
 
     def _voxels(self, case: Mapping[str, Any]) -> dict[str, Voxels]:
-        """Samples and truth in the body and everywhere, on the CPU."""
+        """Return samples and truth in the body and everywhere, on the CPU."""
         batch = {key: case[key][None] for key in ("image", "hu")}
         image, _ = self.prepare(batch, self.device)
         samples = network_to_hu(self.inferer(image, self.network)[0].float()).flatten(1).cpu()

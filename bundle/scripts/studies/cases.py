@@ -1,4 +1,4 @@
-"""Data for an evaluation: the cases of a split, none of them skipped in silence, and the mean training volume."""
+"""Data for an evaluation: the cases of a split, none skipped silently, and the mean training volume."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def read_with_ct(folder: Path) -> tuple[Case, np.ndarray]:
     """Read a case and its true CT ``[U, V, W]`` in HU.
 
     Raises:
-        ValueError: as :func:`~scripts.io.case.read_case`, or the case has no CT.
+        ValueError: as for :func:`~scripts.io.case.read_case`, or the case has no CT.
     """
     case = read_case(folder)
     if case.ct is None:
@@ -39,10 +39,10 @@ def read_with_ct(folder: Path) -> tuple[Case, np.ndarray]:
 
 
 class ReadableCases(Subset):
-    """The cases of a split that can be read.
+    """Readable cases of a split.
 
     Attributes:
-        failures: name of each other case to what is wrong with it.
+        failures: errors of all other cases by name.
     """
 
     def __init__(self, cases: PreparedCases, failures: dict[str, str]) -> None:
@@ -51,10 +51,10 @@ class ReadableCases(Subset):
 
 
 def readable_cases(dataset_dir: str | Path, split: str, geometry: BiplanarGeometry) -> ReadableCases:
-    """Read every case of a split once before the evaluation, so that a bad one costs no other.
+    """Read every case of a split once before the evaluation, so that a bad one does not affect the others.
 
     Raises:
-        ValueError: as :func:`case_folders`, or no case can be read.
+        ValueError: as for :func:`case_folders`, or no case can be read.
     """
     cases = PreparedCases(case_folders(dataset_dir, split), geometry)
     failures: dict[str, str] = {}
@@ -70,21 +70,21 @@ def readable_cases(dataset_dir: str | Path, split: str, geometry: BiplanarGeomet
 
 
 def mean_training_volume(dataset_dir: str | Path, geometry: BiplanarGeometry, path: str | Path) -> Tensor:
-    """The mean of the training cases, clipped to the network's range, and its copy as NIfTI.
+    """Return the mean of the training cases, clipped to the network's range, and save it as NIfTI.
 
-    The file holds HU, float32; ``<path without suffixes>.json`` records which cases it is the mean of. A file of the
-    very same cases, by the digest of their CTs and the geometry, is read instead of computed again.
+    The file holds HU, float32; ``<path without suffixes>.json`` records the averaged cases. A file of the same cases,
+    by the digest of their CTs and the geometry, is reused.
 
     Args:
-        dataset_dir: prepared data set whose train split to average.
-        geometry: of the network.
+        dataset_dir: prepared data set with the train split to average.
+        geometry: geometry of the network.
         path: the NIfTI file.
 
     Returns:
         ``[1, U, V, W]`` in network range.
 
     Raises:
-        ValueError: no train split, a case that cannot be read, or one of another geometry.
+        ValueError: there is no train split, or a case is unreadable or has another geometry.
     """
     path = Path(path)
     try:
@@ -101,7 +101,7 @@ def mean_training_volume(dataset_dir: str | Path, geometry: BiplanarGeometry, pa
         return hu_to_network(torch.from_numpy(read_volume(path)[0]))[None]
     mean = _mean(PreparedCases(folders, geometry))
     path.parent.mkdir(parents=True, exist_ok=True)
-    record.unlink(missing_ok=True)  # the old record must not vouch for the new volume
+    record.unlink(missing_ok=True)  # the old record must not be taken for that of the new volume
     write_volume(path, network_to_hu(mean)[0].numpy(), geometry.volume_affine())
     write_text(record, made_of)
     return mean
@@ -115,7 +115,7 @@ def _mean(cases: PreparedCases) -> Tensor:
 
 
 def _digest(folders: Sequence[Path], geometry: BiplanarGeometry) -> str:
-    """SHA-256 over a geometry and the names and CT files of cases; a file that is missing counts as empty."""
+    """Return a SHA-256 over a geometry and the names and CT files of cases; a missing file counts as empty."""
     digest = hashlib.sha256(geometry.to_json().encode())
     for folder in folders:
         path = folder / CT_FILE

@@ -1,4 +1,4 @@
-"""Evaluation: a method and its baselines measured alike, on the same cases, in one run."""
+"""Evaluation of a method and its baselines by the same metrics, on the same cases, in one run."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ SPREAD_NOTE = (
 
 
 class Estimate(NamedTuple):
-    """Volumes ``[B, 1, U, V, W]`` in network range, how they were made, and the seconds that each took.
+    """Volumes ``[B, 1, U, V, W]`` in network range, with their method, kind of estimate, and seconds per volume.
 
-    ``spread_hu [B]`` is the standard deviation of the samples whose mean they are, averaged over the volume; else NaN.
+    ``spread_hu [B]`` is the samples' standard deviation, averaged over the volume, for a mean of samples; else NaN.
     """
 
     method: str
@@ -40,26 +40,26 @@ class Estimate(NamedTuple):
 
 
 class CompareMethods:
-    """Measures the evaluator's predictions and those of baselines, case by case, and writes the tables.
+    """Handler that measures the predictions of the evaluator and of baselines, case by case, and writes the tables.
 
-    The primary estimate is a ``single`` volume: of several samples, the first. Their mean is measured too, under its
-    own name: averaging raises PSNR and lowers sharpness, so the two are never mixed. A case that one method fails on
-    counts for none, so that all are compared on the same cases.
+    The primary estimate is a ``single`` volume, the first of several samples. Their mean is measured separately:
+    averaging raises PSNR and lowers sharpness, so the two are never mixed. If one method fails on a case, the case is
+    excluded for all, so that all are compared on the same cases.
 
-    :meth:`finish` writes into ``output_dir``, each file atomically: ``cases.csv`` (a row per case, method and
-    estimate), ``summary.csv`` and ``summary.json`` (mean, standard deviation, n) and ``summary.md``.
+    :meth:`finish` writes to ``output_dir``, each file atomically: ``cases.csv`` (a row per case, method and estimate),
+    ``summary.csv`` and ``summary.json`` (mean, standard deviation, n) and ``summary.md``.
 
-    MONAI's ``MetricsSaver`` is not used: it writes one file per metric, and knows of one method only.
+    MONAI's ``MetricsSaver`` is not used: it writes one file per metric, and supports only one method.
 
     Args:
-        output_dir: made if needed.
-        projector: attenuation in 1/mm to line integrals, in the geometry of the cases.
-        method: what the tables call the evaluator's network.
-        baselines: further networks by name, each called as ``network(image)`` for volumes ``[B, 1, U, V, W]``.
-        failures: cases that are lost already, to their errors.
+        output_dir: output folder, created if needed.
+        projector: maps attenuation in 1/mm to line integrals, in the geometry of the cases.
+        method: name of the evaluator's network in the tables.
+        baselines: further networks by name, called as ``network(image)`` for volumes ``[B, 1, U, V, W]``.
+        failures: errors of cases that have already failed, by name.
         settings: JSON-ready facts about the run, for the summaries.
-        lpips: measures every case; by default nothing, and its columns stay empty.
-        fid: measures all cases together, likewise; only in the summaries.
+        lpips: measure of every case; by default nothing is measured, and its columns stay empty.
+        fid: measure of all cases together, only in the summaries; by default nothing is measured.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class CompareMethods:
     @torch.no_grad()
     def __call__(self, engine: Engine) -> None:
         """Measure every case of the batch that ``engine`` has just reconstructed."""
-        state: Any = engine.state  # of MONAI's evaluator
+        state: Any = engine.state  # MONAI's evaluator adds attributes
         image, target, samples = (state.output[key].float() for key in ("image", "label", "pred"))
         estimates = self._estimates(image, samples)
         projector, line_integrals = self.projector.to(image.device), network_to_radiograph(image)
@@ -113,7 +113,7 @@ class CompareMethods:
 
         Raises:
             ValueError: no case was measured.
-            SomeFailed: some cases were lost.
+            SomeFailed: some cases failed.
         """
         self.account.require(self.account.rows, "no case could be evaluated")
         text = Text(
@@ -126,7 +126,7 @@ class CompareMethods:
         self.account.close()
 
     def _summary(self) -> Summary:
-        """The statistics over cases, and FID, which all cases have together."""
+        """Return the statistics over cases, and FID, which is computed over all cases together."""
         distances, cases = self.fid.finish(), self.account.measured
         return {
             key: statistics | {name: _of_all(value, cases) for name, value in distances[key].items()}
@@ -152,7 +152,7 @@ class CompareMethods:
         self.seconds = _now(_device(engine)) - self.started
 
     def _publish(self, engine: Engine) -> None:
-        """The method's means as the engine's metrics, for its loggers."""
+        """Set the method's means as the engine's metrics, for its loggers."""
         statistics = summarise(self.account.rows).get((self.method, SINGLE), {})
         engine.state.metrics |= {metric: statistic.mean for metric, statistic in statistics.items()}
 
@@ -173,7 +173,7 @@ def _device(engine: Engine) -> torch.device:
 
 
 def _now(device: torch.device) -> float:
-    """Seconds, once the device has done all it was asked to."""
+    """Return the time in seconds after synchronising the device."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()

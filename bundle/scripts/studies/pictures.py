@@ -1,4 +1,4 @@
-"""Pictures of a comparison: every case's reconstructions beside the truth."""
+"""Pictures of a comparison: reconstructions of every case with the truth."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from scripts.studies.cases import read_with_ct
 
 
 class DrawComparison:
-    """Draws three pictures of every case in a sweep: ``pictures/<case>_panel.png``, ``_rendering`` and ``_skeletons``.
+    """Drawing of each case of a sweep: ``pictures/<case>_panel.png``, ``_rendering.png`` and ``_skeletons.png``.
 
     Args:
         dataset_dir: prepared data set with the true CTs.
         panel: ``panel(path, image, truth_hu, reconstructions, spacing_mm, title)``.
-        rendering: ``rendering(path, volumes, spacing_mm)``, the true CT among the volumes.
-        skeletons: likewise.
+        rendering: ``rendering(path, volumes, spacing_mm)``, with the true CT among the volumes.
+        skeletons: ``skeletons(path, volumes, spacing_mm)``, with the true CT among the volumes.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The results of a sweep as files: the table of all methods, the measurements behind it, and pictures."""
+"""Publication of a sweep's results: the table of all methods, the underlying measurements, and pictures."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from scripts.studies.summary import Text, page
 
 
 class PublishComparison:
-    """Writes ``comparison.csv``, ``comparison.md`` and ``cases.csv``, each atomically, and lets ``draw`` add pictures.
+    """Writer of ``comparison.csv``, ``comparison.md`` and ``cases.csv``, each atomically, and of pictures by ``draw``.
 
     Args:
         reference: method that all others are compared with.
-        settings: facts about the sweep, for the reader.
+        settings: facts about the sweep, for readers.
         draw: called as ``draw(output_dir, methods)`` at the end; None for no pictures.
     """
 
@@ -51,7 +51,7 @@ class PublishComparison:
     def _page(self, table: str, cases: int) -> str:
         about = (
             f"Mean ± standard deviation over {cases} cases; differences are paired by case, with a bootstrap "
-            "interval. Training time and memory are those of the whole command, its validation and start included."
+            "interval. Training time and memory are those of the whole command, including validation and start-up."
         )
         facts = {name: value for name, value in self.settings.items() if value is not None}
         return page(Text("Comparison of methods", about, NOTES), table, facts)

@@ -1,4 +1,4 @@
-"""The statistics of a network's training radiographs, made from random views of its training patients."""
+"""Statistics of a network's training radiographs, from random views of its training patients."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from scripts.geometry import VIEWS, BiplanarGeometry
 from scripts.intensity import hu_to_mu
 
 SAMPLES = 3
-"""Pixels along each side of a cell that its distribution is made from."""
+"""Pixels along each side of a cell that represent its distribution."""
 
 DISTANCE_QUANTILE = 0.95
 """Quantile of the distances of a left-out patient's views; the limit is the largest of all patients."""
@@ -43,18 +43,18 @@ exceed the largest level of ten patients."""
 def make_reference(
     dataset: RandomViews, projector: nn.Module, geometry: BiplanarGeometry, views_per_patient: int
 ) -> Reference:
-    """Statistics of random views of every training patient, with limits from leaving out one patient at a time.
+    """Compute statistics of random views of every training patient, with limits by leaving out one patient at a time.
 
-    A patient's views are weighted as the data set draws them.
+    A patient's views are weighted by the data set's proportions.
 
     Args:
-        dataset: gives the patients and their deformations and contrasts.
-        projector: mu in 1/mm ``[B, 1, U, V, W]`` to line integrals ``[B, 2, N, N]``.
-        geometry: of the network, for the record.
-        views_per_patient: of either view.
+        dataset: data set with the patients, deformations and contrasts.
+        projector: maps mu in 1/mm ``[B, 1, U, V, W]`` to line integrals ``[B, 2, N, N]``.
+        geometry: geometry of the network, for the record.
+        views_per_patient: number of frontal and of lateral views per patient.
 
     Raises:
-        ValueError: too few patients or views.
+        ValueError: there are too few patients or views.
     """
     drawn_from = dataset.patients.weights.nonzero().flatten().tolist()
     patients = len(drawn_from)
@@ -75,14 +75,14 @@ def make_reference(
 
 
 def write_reference(output: str | Path, **options: Any) -> None:
-    """:func:`make_reference` as a command.
+    """Run :func:`make_reference` and write its result.
 
     Args:
-        output: the JSON file to write; its folder is made if needed.
-        **options: of :func:`make_reference`.
+        output: the JSON file to write; its folder is created if needed.
+        **options: arguments of :func:`make_reference`.
 
     Raises:
-        ValueError: as :func:`make_reference`.
+        ValueError: as for :func:`make_reference`.
     """
     output = Path(output)
     reference = make_reference(**options)
@@ -100,7 +100,7 @@ class _Views(NamedTuple):
 
 
 def _draw(dataset: RandomViews, projector: nn.Module, index: int, count: int) -> _Views:
-    """``count`` random views of one patient, frontal and lateral."""
+    """Draw ``count`` random views of one patient, frontal and lateral."""
     body = dataset.patients.sources[index](0)
     generator = torch.Generator().manual_seed(dataset.seed * 1_000_003 + index)
     views = []
@@ -111,7 +111,7 @@ def _draw(dataset: RandomViews, projector: nn.Module, index: int, count: int) ->
 
 
 def _statistics(views: _Views, patient: np.ndarray, weights: np.ndarray) -> ViewStatistics:
-    """The statistics of one view, with limits that allow for few patients."""
+    """Compute the statistics of one view, with limits that allow for few patients."""
     largest = []
     for left_out in np.unique(patient):
         own = patient == left_out
@@ -134,12 +134,12 @@ def _statistics(views: _Views, patient: np.ndarray, weights: np.ndarray) -> View
 
 
 def _prediction_limit(patients: float) -> float:
-    """How many standard deviations one more of so many normal variates exceeds, either way, with :data:`LEVEL_RISK`."""
+    """Return the standard deviations that one more of so many normal variates exceeds with :data:`LEVEL_RISK`."""
     return float(stdtrit(patients - 1, 1 - LEVEL_RISK / 2) * math.sqrt(1 + 1 / patients))
 
 
 def _fit(means: np.ndarray, levels: np.ndarray, weights: np.ndarray) -> ViewStatistics:
-    """Weighted principal components of cell means ``[n, 256]`` and moments of levels ``[n]``."""
+    """Fit weighted principal components of cell means ``[n, 256]`` and moments of levels ``[n]``."""
     weights = weights / weights.sum()
     mean, level_mean = weights @ means, weights @ levels
     offset = means - mean
@@ -156,7 +156,7 @@ def _fit(means: np.ndarray, levels: np.ndarray, weights: np.ndarray) -> ViewStat
 
 
 def _cell_pixels(images: np.ndarray) -> np.ndarray:
-    """Evenly spread pixels ``[C, 256, 9]`` of each cell of ``[C, N, N]``."""
+    """Return evenly spread pixels ``[C, 256, 9]`` of each cell of ``[C, N, N]``."""
     pixels = F.interpolate(torch.from_numpy(images)[None], size=CELLS * SAMPLES, mode="nearest-exact")[0].numpy()
     split = pixels.reshape(-1, CELLS, SAMPLES, CELLS, SAMPLES).swapaxes(2, 3)
     return split.reshape(-1, CELLS**2, SAMPLES**2)

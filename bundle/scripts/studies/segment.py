@@ -1,4 +1,4 @@
-"""The segmentation study: what a segmenter finds in the reconstructions, against what it finds in the true CTs."""
+"""The segmentation study: a segmenter's results in the reconstructions, compared with those in the true CTs."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from scripts.studies.segmenters import Segmenter
 from scripts.studies.summary import Text
 
 ORACLE = "oracle"
-"""The method that is the true CT itself: how well the segmenter does where nothing was reconstructed."""
+"""Name of the true CT as a method, which measures the segmenter itself without reconstruction."""
 AGAINST_CT = "against the true CT"
 AGAINST_LABELS = "against labels"
 TEXT = Text(
     "Segmentation study",
-    "Mean ± standard deviation over cases. *oracle* is the segmenter on the true CT; *against the true CT* is against "
-    "its segmentation there, *against labels* against the data set's own. All volumes are clipped to "
+    "Mean ± standard deviation over cases. *oracle* is the segmenter on the true CT; *against the true CT* compares "
+    "with its segmentation there, *against labels* with the data set's own. All volumes are clipped to "
     "[{:g}, {:g}] HU.".format(*NETWORK_HU_RANGE),
     NOTES,
 )
@@ -39,24 +39,24 @@ Masks = dict[str, Tensor]
 
 
 class SegmentationStudy:
-    """Segments every reconstruction and its true CT alike, and writes Dice and HD95 of each structure.
+    """Study that segments every reconstruction and its true CT alike, and writes Dice and HD95 of each structure.
 
-    A reconstruction is compared with the segmentation of the true CT and, where the case has labels and the label map
-    says what they mean, with these. The oracle, the segmentation of the true CT against the labels, comes first: it
-    bounds what the other numbers can say. A case that any method lacks counts for none.
+    A reconstruction is compared with the segmentation of the true CT and, if the case has labels that the label map
+    explains, with these. The oracle, the segmentation of the true CT against the labels, comes first, as it limits the
+    significance of the other numbers. If any method lacks a case, the case is excluded for all.
 
-    Writes into ``output_dir``, each file atomically: ``cases.csv`` (a row per case, method and what it is compared
-    with), ``summary.csv`` and ``summary.json`` (mean, standard deviation, n) and ``summary.md``.
+    It writes to ``output_dir``, each file atomically: ``cases.csv`` (a row per case, method and comparison),
+    ``summary.csv`` and ``summary.json`` (mean, standard deviation, n) and ``summary.md``.
 
     Args:
-        folders: case folders, with the true CTs.
+        folders: case folders with the true CTs.
         segmenter: see :func:`scripts.studies.segmenters.load_segmenter`.
         volumes: folder of each method's reconstructions, ``<case>.nii.gz`` in HU on the true CT's grid.
-        output_dir: made if needed.
+        output_dir: output folder, created if needed.
         settings: JSON-ready facts about the run, for the summaries.
 
     Raises:
-        ValueError: no reconstructions to segment, or a method's folder that does not exist.
+        ValueError: there are no reconstructions to segment, or a method's folder does not exist.
     """
 
     def __init__(
@@ -73,11 +73,11 @@ class SegmentationStudy:
                 "\"{'diffux2ct': 'RUN/evaluation/volumes'}\""
             )
         if ORACLE in volumes:
-            raise ValueError(f"volumes: {ORACLE!r} names the true CT's own row; give the method another name")
+            raise ValueError(f"volumes: {ORACLE!r} is the name of the true CT's row; give the method another name")
         self.volumes = {method: Path(folder) for method, folder in volumes.items()}
         for method, folder in self.volumes.items():
             if not folder.is_dir():
-                raise ValueError(f"{folder}: no such folder; --volumes gives it for the reconstructions of {method!r}")
+                raise ValueError(f"{folder}: no such folder; correct the entry for {method!r} in --volumes")
         self.folders, self.segmenter = list(folders), segmenter
         self.output_dir, self.settings = Path(output_dir), dict(settings)
         self.account = Account()
@@ -87,7 +87,7 @@ class SegmentationStudy:
 
         Raises:
             ValueError: no case could be measured.
-            SomeFailed: some cases were lost.
+            SomeFailed: some cases failed.
         """
         account = self.account
         for folder in tqdm(self.folders, desc="segment", unit="case"):
@@ -101,7 +101,7 @@ class SegmentationStudy:
         account.close()
 
     def _measure(self, folder: Path) -> list[dict[str, Any]]:
-        """The rows of one case, the oracle's first."""
+        """Return the rows of one case, the oracle's first."""
         case, ct = read_with_ct(folder)
         found = {method: self._reconstruction(method, case) for method in self.volumes}
         labels = self._labels(folder / LABELS_FILE, case)
@@ -119,7 +119,7 @@ class SegmentationStudy:
         ]
 
     def _segment(self, hu: np.ndarray, affine: np.ndarray) -> Masks:
-        """The structures in a volume ``[U, V, W]``, clipped as all reconstructions are."""
+        """Segment a volume ``[U, V, W]``, clipped like all reconstructions."""
         return _masks(self.segmenter(np.clip(hu, *NETWORK_HU_RANGE), affine), self.segmenter.description.labels)
 
     def _reconstruction(self, method: str, case: Case) -> np.ndarray:
@@ -135,12 +135,12 @@ class SegmentationStudy:
         return hu
 
     def _labels(self, path: Path, case: Case) -> Masks:
-        """The structures in the data set's own labels; none if it has none, or if nothing says what they mean."""
+        """Read the structures in the data set's own labels; empty if it has none, or the label map ignores them."""
         meanings = self.segmenter.description.dataset_labels
         return _masks(_read_on_grid(path, case), meanings) if meanings and path.is_file() else {}
 
     def _facts(self) -> dict[str, Any]:
-        """JSON-ready facts about the run, for the summaries."""
+        """Return JSON-ready facts about the run, for the summaries."""
         description = self.segmenter.description
         return {
             "oracle": self._oracle(),
@@ -152,7 +152,7 @@ class SegmentationStudy:
         }
 
     def _oracle(self) -> str:
-        """On how many cases the segmenter itself could be checked, and if on none, why."""
+        """Return on how many cases the segmenter itself was checked or, if on none, why."""
         checked = sum(row["method"] == ORACLE and not np.isnan(row["missed"]) for row in self.account.rows)
         if checked:
             return f"measured on {checked} of {self.account.measured} cases"
@@ -162,12 +162,12 @@ class SegmentationStudy:
 
 
 def _masks(labels: np.ndarray, structures: Mapping[str, Ids]) -> Masks:
-    """The mask ``[1, 1, U, V, W]`` of each structure in labels ``[U, V, W]``."""
+    """Return the mask ``[1, 1, U, V, W]`` of each structure in labels ``[U, V, W]``."""
     return {name: torch.from_numpy(np.isin(labels, ids))[None, None] for name, ids in structures.items()}
 
 
 def _read_on_grid(path: Path, case: Case) -> np.ndarray:
-    """Voxels ``[U, V, W]`` of a file, which must have the grid of the case's CT."""
+    """Read voxels ``[U, V, W]`` of a file, which must have the grid of the case's CT."""
     voxels, affine = read_volume(path)
     shape = case.geometry.volume_shape
     if voxels.shape != shape or not np.allclose(affine, case.affine, atol=1e-3):

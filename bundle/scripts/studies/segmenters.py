@@ -1,4 +1,4 @@
-"""Segmentation networks from elsewhere, by a common call: a CT volume in, a class per voxel out, on the same grid."""
+"""External segmentation networks with a common interface: from a CT volume to a class per voxel on the same grid."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ from scripts.smoothing import smoothed
 from scripts.studies.label_maps import Description, Ids, read_description, structures
 
 SIDE_MULTIPLE = 32
-"""Without a window, a network sees the volume padded to a multiple of this many voxels: enough for five levels."""
+"""Without a window, volumes are padded to a multiple of this many voxels, enough for five levels."""
 CONFIG_FILES = ("inference.json", "inference.yaml", "inference.yml")
 BUNDLE_PARTS = ("network_def", "preprocessing", "inferer")
 
 
 @dataclass(frozen=True)
 class Segmenter:
-    """Finds structures in a CT: prepares the volume, lets the network see it, and brings the classes back to its grid.
+    """Segmenter of a CT: prepares the volume, applies the network, and resamples the classes to the volume's grid.
 
     Attributes:
-        path: what an error calls the segmenter.
-        sha256: of its weights.
-        description: what its classes mean.
-        prepare: ``prepare(hu, affine)`` is the image ``[1, ...]`` that the network takes, with an affine of its own.
-        network: on ``device``.
-        inferer: ``inferer(batch, network)`` is logits ``[1, C, ...]`` of a batch ``[1, 1, ...]``.
-        device: where to compute.
-        padding: the class beyond the image's grid: ``border`` for the nearest voxel's, ``zeros`` for background.
+        path: path of the segmenter, for messages.
+        sha256: digest of its weights.
+        description: meaning of its classes.
+        prepare: ``prepare(hu, affine)`` returns the network's input ``[1, ...]``, with its own affine.
+        network: the network, on ``device``.
+        inferer: ``inferer(batch, network)`` returns logits ``[1, C, ...]`` of a batch ``[1, 1, ...]``.
+        device: device of the computation.
+        padding: class beyond the image's grid: ``border`` for the nearest voxel's, ``zeros`` for background.
     """
 
     path: Path
@@ -58,18 +58,18 @@ class Segmenter:
 
     @property
     def record(self) -> dict[str, str]:
-        """JSON-ready facts about it, for the summaries."""
+        """Return JSON-ready facts about the segmenter, for the summaries."""
         return {"segmenter": str(self.path), "segmenter_sha256": self.sha256}
 
     @torch.no_grad()
     def __call__(self, hu: np.ndarray, affine: np.ndarray) -> np.ndarray:
-        """Classes ``[U, V, W]`` int16 of a volume ``[U, V, W]`` in HU with its RAS affine ``[4, 4]``, on its grid."""
+        """Return classes ``[U, V, W]`` int16 of a volume ``[U, V, W]`` in HU with RAS affine ``[4, 4]``."""
         image = self.prepare(hu, affine)
         logits = self._logits(image.as_tensor()[None].to(self.device))
         return _on_grid(logits.argmax(1), image.affine, hu.shape, affine, self.padding)
 
     def _logits(self, batch: Tensor) -> Tensor:
-        """Logits of a batch ``[1, 1, ...]``, one for every voxel and class of the label map."""
+        """Return logits of a batch ``[1, 1, ...]``, one for every voxel and class of the label map."""
         try:
             logits = self.inferer(batch, self.network)
         except RuntimeError as error:
@@ -89,17 +89,17 @@ class Segmenter:
 
 
 def load_segmenter(path: str | Path | None, labels: str | Path | None, device: torch.device) -> Segmenter:
-    """A segmenter of the user's: a TorchScript file or a MONAI bundle.
+    """Load a segmenter from a TorchScript file or a MONAI bundle.
 
     A bundle's configuration is code: loading one runs whatever its author wrote.
 
     Args:
         path: the file or the bundle's folder.
-        labels: its label map; by default the JSON file beside a TorchScript file, and for a bundle its metadata.
-        device: where to compute.
+        labels: the label map; by default the JSON file next to a TorchScript file, or the metadata of a bundle.
+        device: device of the computation.
 
     Raises:
-        ValueError: nothing given, nothing there, or something that cannot be used; the message says what to do.
+        ValueError: the segmenter is missing or unusable; the message says what to do.
     """
     if path is None:
         raise ValueError("segmenter: none given; add --segmenter with a TorchScript file or a MONAI bundle's folder")
@@ -107,15 +107,15 @@ def load_segmenter(path: str | Path | None, labels: str | Path | None, device: t
     if path.is_dir():
         return _bundle_segmenter(path, Description() if labels is None else read_description(labels), device)
     if not path.is_file():
-        raise ValueError(f"{path}: no such file or folder; --segmenter is a TorchScript file or the folder of a bundle")
+        raise ValueError(f"{path}: no such file or folder; --segmenter takes a TorchScript file or a bundle's folder")
     return _script_segmenter(path, read_description(labels or path.with_suffix(".json")), device)
 
 
 def _script_segmenter(path: Path, description: Description, device: torch.device) -> Segmenter:
-    """A TorchScript network that maps volumes ``[1, 1, U, V, W]``, RAS+, HU scaled to [0, 1], to logits.
+    """Load a TorchScript network that maps volumes ``[1, 1, U, V, W]``, RAS+, HU scaled to [0, 1], to logits.
 
     Raises:
-        ValueError: not TorchScript, or an incomplete description.
+        ValueError: the file is not TorchScript, or the description is incomplete.
     """
     if not (description.labels and description.hu_range and description.spacing_mm):
         missing = [name for name in ("labels", "hu_range", "spacing_mm") if not getattr(description, name)]
@@ -129,23 +129,23 @@ def _script_segmenter(path: Path, description: Description, device: torch.device
         ) from error
     prepare = partial(_scaled, spacing_mm=description.spacing_mm, hu_range=description.hu_range)
     inferer = partial(_slide, window=description.window)
-    # The network's grid may end up to half a voxel before the volume's.
+    # The network's grid may end up to half a voxel short of the volume's.
     return Segmenter(path, sha256(path), description, prepare, network, inferer, device, padding="border")
 
 
 def _bundle_segmenter(folder: Path, description: Description, device: torch.device) -> Segmenter:
-    """The segmentation network of a MONAI bundle, with the bundle's own preprocessing and inferer.
+    """Load the segmentation network of a MONAI bundle, with the bundle's own preprocessing and inferer.
 
-    Its postprocessing is not used: the largest of the network's channels wins. The weights are ``models/model.pt``, or
-    the file that the configuration's ``checkpointloader`` names. Where the description has no labels, the metadata's
+    Its postprocessing is not used: the class is the argmax over channels. The weights are ``models/model.pt``, or the
+    file named by the configuration's ``checkpointloader``. If the description has no labels, the metadata's
     ``channel_def`` names the classes.
 
     Raises:
-        ValueError: no bundle, one that cannot be loaded, or one without names for its classes.
+        ValueError: the folder is not a bundle, cannot be loaded, or does not name its classes.
     """
     found = [path for path in (folder / "configs" / name for name in CONFIG_FILES) if path.is_file()]
     if not found:
-        raise ValueError(f"{folder}: no MONAI bundle, which has one of configs/{', '.join(CONFIG_FILES)}")
+        raise ValueError(f"{folder}: not a MONAI bundle, which needs one of configs/{', '.join(CONFIG_FILES)}")
     config, metadata_file = found[0], folder / "configs" / "metadata.json"
     metadata = _metadata(metadata_file)
     labels = description.labels or _channel_names(metadata_file, metadata)
@@ -154,7 +154,7 @@ def _bundle_segmenter(folder: Path, description: Description, device: torch.devi
         parser = ConfigParser(ConfigParser.load_config_file(config) | {"_meta_": metadata})
         missing = [name for name in BUNDLE_PARTS if name not in parser]
         if missing:
-            raise ValueError(f"a segmentation bundle's inference has {', '.join(BUNDLE_PARTS)}; missing: {missing}")
+            raise ValueError(f"a segmentation bundle's inference needs {', '.join(BUNDLE_PARTS)}; missing: {missing}")
         parser["bundle_root"], parser["device"] = str(folder), f"$torch.device({str(device)!r})"
         weights = folder / "models" / "model.pt"
         if parser.get("checkpointloader#load_path"):
@@ -169,12 +169,12 @@ def _bundle_segmenter(folder: Path, description: Description, device: torch.devi
         raise ValueError(f"{weights}: no weights; download the bundle with its model")
     network = load_weights(network.to(device), weights)
     prepare = partial(_preprocessed, folder=folder, preprocessing=preprocessing)
-    # What the preprocessing has cropped away is background.
+    # Voxels cropped away by the preprocessing are background.
     return Segmenter(folder, sha256(weights), description, prepare, network, inferer, device, padding="zeros")
 
 
 def _scaled(hu: np.ndarray, affine: np.ndarray, spacing_mm: float, hu_range: tuple[float, float]) -> MetaTensor:
-    """A volume ``[1, U, V, W]`` with isotropic voxels, its HU scaled to [0, 1]."""
+    """Resample to a volume ``[1, U, V, W]`` with isotropic voxels and HU scaled to [0, 1]."""
     smooth_hu = smoothed(hu.astype(np.float32), spacing_mm / nib.affines.voxel_sizes(affine), mode="nearest")
     image = MetaTensor(torch.from_numpy(smooth_hu)[None], affine=torch.as_tensor(affine))
     spaced = Spacing([spacing_mm] * 3, mode="bilinear", padding_mode="border")(image)
@@ -182,13 +182,13 @@ def _scaled(hu: np.ndarray, affine: np.ndarray, spacing_mm: float, hu_range: tup
 
 
 def _slide(batch: Tensor, network: nn.Module, window: tuple[int, int, int] | None) -> Any:
-    """Logits from half-overlapping windows; without a window, from the whole volume, padded."""
+    """Compute logits in half-overlapping windows or, without a window, on the whole padded volume."""
     whole = tuple(math.ceil(n / SIDE_MULTIPLE) * SIDE_MULTIPLE for n in batch.shape[2:])
     return SlidingWindowInferer(window or whole, overlap=0.5, mode="gaussian")(batch, network)
 
 
 def _preprocessed(hu: np.ndarray, affine: np.ndarray, folder: Path, preprocessing: Callable[..., Any]) -> MetaTensor:
-    """A CT after the preprocessing of the bundle in ``folder``, which reads it from a file."""
+    """Apply the preprocessing of the bundle in ``folder``, which reads from a file, to a CT."""
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "image.nii.gz"
         write_volume(path, hu.astype(np.float32), affine)
@@ -204,7 +204,7 @@ def _preprocessed(hu: np.ndarray, affine: np.ndarray, folder: Path, preprocessin
 def _on_grid(
     classes: Tensor, affine: Tensor, shape: tuple[int, ...], to_affine: np.ndarray, padding: str
 ) -> np.ndarray:
-    """Classes ``[1, ...]`` of the nearest voxels, on the grid ``[U, V, W]`` of ``shape`` and ``to_affine``, int16."""
+    """Resample classes ``[1, ...]`` by nearest neighbours to the grid ``[U, V, W]`` of ``to_affine``, int16."""
     image = MetaTensor(classes.cpu().float(), affine=affine)
     resample = SpatialResample(mode="nearest", padding_mode=padding)
     return resample(image, torch.as_tensor(to_affine), shape)[0].numpy().astype(np.int16)
@@ -228,7 +228,7 @@ def _channel_names(path: Path, metadata: Mapping[str, Any]) -> dict[str, Ids]:
 
 
 def _gist(error: BaseException) -> str:
-    """What the innermost cause of an error says, in one line; TorchScript's own comes after a traceback."""
+    """Return the innermost cause of an error in one line; TorchScript puts its message after a traceback."""
     while error.__cause__ is not None:
         error = error.__cause__
     text = str(error).strip() or type(error).__name__

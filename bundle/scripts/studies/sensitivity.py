@@ -1,4 +1,4 @@
-"""The sensitivity study: what a reconstruction loses when the radiographs were not taken as the network believes."""
+"""The sensitivity study: the loss of accuracy if radiographs deviate from the network's assumptions."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from scripts.studies.account import Account, named
 from scripts.studies.summary import Text
 from scripts.training.prepare_batch import PrepareSimulated
 
-TEXT = Text("Sensitivity", "Means over cases, of all radiographs simulated from the prepared CT by one ray march.")
+TEXT = Text("Sensitivity", "Means over cases; all radiographs are simulated from the prepared CT by one ray march.")
 UNPERTURBED = "unperturbed"
 METRICS = {"psnr3d_db": psnr, "ssim3d": ssim3d}
 
 
 class Perturbed(nn.Module):
-    """Radiographs that deviate from what the network believes of them.
+    """Projector of radiographs that deviate from the network's assumptions.
 
     Args:
-        projector: mu in 1/mm to line integrals, in the poses in which they were taken.
-        gain: factor on all line integrals, of another beam energy.
+        projector: maps mu in 1/mm to line integrals, in the true poses.
+        gain: factor on all line integrals, as from another beam energy.
         exposure: factor on the open beam.
     """
 
@@ -43,7 +43,7 @@ class Perturbed(nn.Module):
         self.projector, self.gain, self.exposure = projector, gain, exposure
 
     def forward(self, mu: Tensor) -> Tensor:
-        """Line integrals ``[B, 2, N, N]`` of ``mu [B, 1, U, V, W]``."""
+        """Return line integrals ``[B, 2, N, N]`` of ``mu [B, 1, U, V, W]``."""
         return expose(self.gain * self.projector(mu), self.exposure)
 
 
@@ -54,12 +54,12 @@ def perturbations(
     exposures: Sequence[float],
     gains: Sequence[float],
 ) -> dict[str, Perturbed]:
-    """One perturbation at a time, by name, the unperturbed radiographs first; all by the same ray march.
+    """Return single perturbations by name, the unperturbed radiographs first, all by the same ray march.
 
     Args:
-        geometry: what the network believes.
-        device: of the projections.
-        turns_deg: of the lateral view, and of both views as if the patient lay turned, right-handed about w.
+        geometry: geometry that the network assumes.
+        device: device of the projections.
+        turns_deg: rotations of the lateral view, and of both views as if the patient were turned, right-handed about w.
         exposures: factors on the open beam.
         gains: factors on the line integrals.
     """
@@ -78,20 +78,20 @@ def perturbations(
 
 
 class SensitivityStudy:
-    """Reconstructs every case from its own CT's radiographs, as they should be and perturbed, with the same seed.
+    """Study that reconstructs every case from radiographs of its CT, unperturbed and perturbed, with the same seed.
 
-    Writes into ``output_dir`` what :func:`~scripts.studies.summary.write_tables` does: a row per case and perturbation,
-    and the statistics over the cases, of their differences to the unperturbed radiographs too.
+    The tables of :func:`~scripts.studies.summary.write_tables` in ``output_dir`` have a row per case and perturbation,
+    and statistics over the cases, including differences from the unperturbed radiographs.
 
     Args:
-        network: makes the volumes, by way of ``inferer``.
-        inferer: ``inferer(image, network)`` is volumes ``[1, K, U, V, W]`` in network range, of which the first counts.
-        device: of the network.
-        perturbations: mu in 1/mm to line integrals ``[1, 2, N, N]``, by name; the unperturbed ones among them.
-        views: those that the network is shown.
-        cases: with ``name`` and ``hu``.
-        failures: cases that are lost already, to their errors.
-        output_dir: made if needed.
+        network: network that makes the volumes through ``inferer``.
+        inferer: ``inferer(image, network)`` returns volumes ``[1, K, U, V, W]`` in network range; the first is used.
+        device: device of the network.
+        perturbations: maps from mu in 1/mm to line integrals ``[1, 2, N, N]`` by name, including the unperturbed one.
+        views: views that the network sees.
+        cases: cases with ``name`` and ``hu``.
+        failures: errors of cases that have already failed, by name.
+        output_dir: output folder, created if needed.
         settings: facts about the run.
     """
 
@@ -117,7 +117,7 @@ class SensitivityStudy:
 
         Raises:
             ValueError: no case could be used.
-            SomeFailed: some cases were lost.
+            SomeFailed: some cases failed.
         """
         for case in tqdm(self.cases, desc="sensitivity", unit="case"):
             with self.account.case(case["name"]), named(case["name"]):
@@ -128,7 +128,7 @@ class SensitivityStudy:
         self.account.close()
 
     def _measure(self, case: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """A row per perturbation."""
+        """Return a row per perturbation."""
         measured, hu = {}, case["hu"][None]
         target = hu_to_network(hu.to(self.device))
         for name, prepare in self.prepare.items():

@@ -1,4 +1,4 @@
-"""The tables that a measurement leaves behind."""
+"""Output of the tables of a measurement."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ def write_tables(output_dir: Path, rows: Sequence[Row], summary: Summary, record
     """Write ``cases.csv``, ``summary.csv``, ``summary.json`` and ``summary.md``, each atomically.
 
     Args:
-        output_dir: made if needed.
-        rows: a measurement each.
-        summary: their statistics.
+        output_dir: output folder, created if needed.
+        rows: measurements, one per row.
+        summary: statistics of the rows.
         record: JSON-ready facts about the run.
-        page: the text of ``summary.md``.
+        page: content of ``summary.md``.
     """
     output_dir.mkdir(parents=True, exist_ok=True)
     write_text(output_dir / "cases.csv", to_csv(rows))
@@ -30,7 +30,7 @@ def write_tables(output_dir: Path, rows: Sequence[Row], summary: Summary, record
 
 
 class Text(NamedTuple):
-    """What a page says besides its numbers: a title, what the table shows, and what its lines mean."""
+    """Text of a page: a title, a description of the table, and explanations of its lines."""
 
     title: str
     about: str
@@ -38,7 +38,7 @@ class Text(NamedTuple):
 
 
 def page(text: Text, table: str, record: Mapping[str, Any]) -> str:
-    """A measurement in Markdown: its table, what the table means, and the facts about the run."""
+    """Format a measurement in Markdown: the table, its explanation, and facts about the run."""
     facts = [f"{key}: {value}" for key, value in record.items()]
     parts = [f"# {text.title}", table, text.about, _bullets(text.notes), "## Settings", _bullets(facts)]
     return "\n\n".join(part for part in parts if part) + "\n"

@@ -1,6 +1,6 @@
-"""The comparison of all methods: each is trained and evaluated by the bundle's own commands, under one budget.
+"""Comparison of all methods, each trained and evaluated by the bundle's own commands under the same budget.
 
-Nothing here knows a network: a method is a list of overlays over the configurations that a user would run by hand.
+This module is independent of networks: a method is a list of overlays over configurations that users can run by hand.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from scripts.io.text import write_text
 from scripts.training.checkpoints import saved_checkpoints
 
 RECORD = "record.json"
-"""In a step's folder: its command, and once it has succeeded what it used."""
+"""File in a step's folder with its command and, once it has succeeded, its usage."""
 
 
 @dataclass(frozen=True)
 class Usage:
-    """What a command took: seconds of wall time and the largest resident memory in bytes."""
+    """Resources used by a command: seconds of wall time and peak resident memory in bytes."""
 
     seconds: float
     peak_bytes: int
 
 
 def run_logged(command: Sequence[str], log: Path) -> Usage:
-    """Run ``command``, its output appended to ``log``.
+    """Run ``command`` and append its output to ``log``.
 
     Raises:
-        RuntimeError: it fails; with the error that it stated, or else with its last line.
+        RuntimeError: the command failed; the message is the error that it stated, or else its last line.
     """
     started, before = time.perf_counter(), log.stat().st_size if log.exists() else 0
     with log.open("ab") as output:
@@ -55,12 +55,12 @@ class Method:
     """One row of the comparison.
 
     Attributes:
-        overlays: of ``configs/methods``, over the training, inference and evaluation configurations.
+        overlays: overlays in ``configs/methods`` for training, inference and evaluation.
         training: further overlays for training only, e.g. an adversarial one.
         evaluation: further overlays for evaluation only.
-        options: of the training, beside the budget's and over them.
-        upon: a method for each option of the training that names another method's weights; it must come before.
-        trained_as: the method whose weights are evaluated; this one is not trained itself.
+        options: training options in addition to the budget's, which they override.
+        upon: for each training option that takes another method's weights, that method, which must come earlier.
+        trained_as: method that provides the weights to evaluate; this one is not trained itself.
     """
 
     overlays: Sequence[str] = ()
@@ -72,27 +72,27 @@ class Method:
 
 
 class Sweep:
-    """Trains and evaluates every method, skipping what is done, and hands the results to ``publish``.
+    """Training and evaluation of every method, without repeating finished steps; ``publish`` gets the results.
 
     In ``output_dir`` each method has a folder with ``training/`` (the training run), ``evaluation/`` (its tables and
     volumes) and ``log.txt``. A step that has succeeded is not repeated while its command stays the same
-    (:data:`RECORD`); an interrupted training goes on from its checkpoint, but not under other settings, which would
-    give it another budget than the table says. A method that fails does not stop the others.
+    (:data:`RECORD`). An interrupted training resumes from its checkpoint, but not with other settings, as its budget
+    would differ from the table's. A method that fails does not stop the others.
 
     Args:
         configs: the bundle's ``configs`` folder.
-        output_dir: made if needed.
-        methods: by name, the attributes of :class:`Method`.
-        budget: options of every training run, the same for all but for a method's own.
+        output_dir: output folder, created if needed.
+        methods: attributes of :class:`Method` by name.
+        budget: options of every training run, which a method's own override.
         evaluation: options of every evaluation run.
-        publish: called as ``publish(output_dir, rows, costs)``: the measurements of all cases and methods, and for each
-            method its costs.
-        common: overlays over every method's own, in training and evaluation, e.g. another grid.
+        publish: called as ``publish(output_dir, rows, costs)`` with the measurements of all cases and methods and the
+            costs of each method.
+        common: overlays applied after every method's own, in training and evaluation, e.g. another grid.
         only: names of the methods to run, all by default.
-        tracking: options for an experiment tracker, which ``--tracking`` puts here. Every command gets them, with the
-            method as the name of its run: training leaves the run open, evaluation goes on with it and closes it. A
-            step that was done without them is not repeated with them.
-        run: executes a command; for tests.
+        tracking: options for an experiment tracker, set by ``--tracking``. Every command gets them, with the method as
+            the name of its run: training leaves the run open, evaluation continues and closes it. A step finished
+            without them is not repeated with them.
+        run: function that executes a command, replaced in tests.
     """
 
     def __init__(
@@ -119,7 +119,7 @@ class Sweep:
         self.budget, self.evaluation, self.publish, self.run = dict(budget), dict(evaluation), publish, run
 
     def __call__(self) -> None:
-        """Run all that is not done, then publish.
+        """Run all unfinished steps, then publish.
 
         Raises:
             SomeFailed: some methods failed.
@@ -159,7 +159,7 @@ class Sweep:
         if begun != train and saved_checkpoints(training / "checkpoints"):
             raise RuntimeError(f"{training}: was begun with other settings; choose another --output_dir or delete it")
         if self._step(f"{label}: training", train, training, folder / "log.txt", tracking):
-            for other, its in self.methods.items():  # what was evaluated there had the old weights
+            for other, its in self.methods.items():  # earlier evaluations used the old weights
                 if name in (other, its.trained_as):
                     (self.output_dir / other / "evaluation" / RECORD).unlink(missing_ok=True)
 
@@ -175,7 +175,7 @@ class Sweep:
         return command + _arguments({"output_dir": output_dir, **options})
 
     def _step(self, label: str, command: list[str], folder: Path, log: Path, tracking: Mapping[str, Any]) -> bool:
-        """Run a step, with the options ``tracking``, unless it is done; return whether it ran."""
+        """Run a step with the options ``tracking`` unless it is finished; return whether it ran."""
         record = _record(folder)
         if record.get("command") == command and "seconds" in record:
             print(f"{label}: done before", flush=True)
@@ -184,7 +184,7 @@ class Sweep:
         folder.mkdir(parents=True, exist_ok=True)
         write_text(folder / RECORD, json.dumps({"command": command}, indent=2) + "\n")
         used = self.run(command + _arguments(tracking), log)
-        # The time that an interrupted training used before is in its log only.
+        # The time used by an interrupted training is recorded only in its log.
         write_text(folder / RECORD, json.dumps({"command": command, **asdict(used)}, indent=2) + "\n")
         print(f"{label}: {used.seconds:.0f} s", flush=True)
         return True
@@ -203,7 +203,7 @@ class Sweep:
 
 
 def collect_rows(folders: Sequence[Path]) -> list[dict[str, str]]:
-    """The rows of every ``cases.csv``; a baseline that all evaluations measured is taken once."""
+    """Read the rows of every ``cases.csv``; a baseline measured in all evaluations is taken once."""
     rows: dict[tuple[str, str, str], dict[str, str]] = {}
     for folder in folders:
         with (folder / "cases.csv").open(newline="") as file:

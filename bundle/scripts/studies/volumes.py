@@ -1,4 +1,4 @@
-"""The volumes of an evaluation as files, for pictures and for other tools' measurements."""
+"""Export of an evaluation's volumes, for pictures and other tools."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from scripts.io.nifti import write_volume
 
 
 class SaveVolumes:
-    """Writes the measured volume of every case as ``<case>.nii.gz``: int16 HU, the true CT's affine.
+    """Handler that writes the measured volume of every case as ``<case>.nii.gz``: int16 HU, the true CT's affine.
 
     Args:
-        output_dir: made if needed.
+        output_dir: output folder, created if needed.
     """
 
     def __init__(self, output_dir: str | Path) -> None:
@@ -32,7 +32,7 @@ class SaveVolumes:
     def __call__(self, engine: Engine) -> None:
         """Write the first sample of every case of the batch."""
         self.output_dir.mkdir(parents=True, exist_ok=True)
-        state: Any = engine.state  # of MONAI's evaluator
+        state: Any = engine.state  # MONAI's evaluator adds attributes
         batch, volumes = state.batch, state.output["pred"][:, 0].float()
         for name, volume, affine in zip(batch["name"], volumes, batch["affine"], strict=True):
             hu = network_to_hu(volume).round().cpu().numpy().astype(np.int16)

@@ -1,1 +1,1 @@
-"""Training: batches, inferers, handlers. No concrete network, loss or data set is known here."""
+"""Training: batches, inferers and handlers, independent of concrete networks, losses and data sets."""

@@ -1,4 +1,4 @@
-"""Batch normalisation of averaged weights."""
+"""Batch normalisation statistics of averaged weights."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from torch.optim.swa_utils import update_bn
 
 
 class RecalibrateBatchNorm:
-    """Gives a network of averaged weights the batch statistics of its own activations, before it is validated.
+    """Handler that recomputes the batch statistics of a network with averaged weights before each validation.
 
-    The running statistics that come with an average of weights are those of the last weights, whose activations differ
-    (Izmailov et al. 2018, section 3.2). For a network without batch normalisation this does nothing.
+    The running statistics of averaged weights are those of the last weights, which have other activations (Izmailov et
+    al. 2018, section 3.2). For a network without batch normalisation this does nothing.
 
     Args:
-        network: the average.
-        batches: of training, from a separate loader, so that the trainer's keeps its place.
-        prepare_batch: turns a batch and a device into a tuple whose first element is the image.
-        device: of the network.
-        count: how many batches to take the statistics from.
+        network: network with averaged weights.
+        batches: training batches from a separate loader, so that the trainer's keeps its position.
+        prepare_batch: turns a batch and a device into a tuple that starts with the image.
+        device: device of the network.
+        count: number of batches for the statistics.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class RecalibrateBatchNorm:
         self.device, self.count = device, count
 
     def attach(self, engine: Engine) -> None:
-        """Recalibrate whenever ``engine``, the validation, starts."""
+        """Recalibrate whenever the validator ``engine`` starts."""
         engine.add_event_handler(Events.STARTED, self)
 
     def __call__(self, engine: Engine) -> None:

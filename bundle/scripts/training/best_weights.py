@@ -1,4 +1,4 @@
-"""The weights worth keeping: those of the best validation."""
+"""Saving of the weights of the best validation."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ logger = logging.getLogger(__name__)
 
 
 class BestWeights:
-    """Writes a network's raw ``state_dict`` whenever the validator's key metric improves.
+    """Handler that writes a network's raw ``state_dict`` whenever the validator's key metric improves.
 
     The best value is part of the training checkpoint, so a resumed run never replaces better weights by worse ones.
 
     Args:
-        network: whose weights to keep, usually the moving average.
-        path: the file, replaced atomically.
-        better: whether the first value beats the second; larger is better by default. NaN never does.
+        network: network to save, usually the moving average.
+        path: output file, replaced atomically.
+        better: whether the first value is better than the second, by default if larger. NaN never is.
         dtype: floating-point type on disk of the float32 weights.
-        is_writer: whether this process writes; one of a distributed run does.
+        is_writer: whether this process writes, True for one process of a distributed run.
     """
 
     def __init__(
@@ -57,25 +57,25 @@ class BestWeights:
             logger.info("best %s so far: %.4f, weights in %s", engine.state.key_metric_name, value, self.path)
 
     def state_dict(self) -> dict[str, float | None]:
-        """The best value, for the training checkpoint."""
+        """Return the best value, for the training checkpoint."""
         return {"best": self.best}
 
     def load_state_dict(self, state: Mapping[str, float | None]) -> None:
-        """Take up the best value of an earlier run."""
+        """Restore the best value of an earlier run."""
         self.best = state["best"]
 
 
 class ValidateStart:
-    """Validates the weights that a training starts from, so that it keeps none that are worse.
+    """Handler that validates the initial weights of a training, so that worse ones are never saved.
 
-    Attach it after the handler that resumes: a resumed training has validated them before.
+    Attach it after the handler that resumes: a resumed training has already validated them.
     """
 
     def __init__(self, validator: Evaluator) -> None:
         self.validator = validator
 
     def attach(self, engine: Engine) -> None:
-        """Validate when ``engine`` starts anew."""
+        """Validate when ``engine`` starts from scratch."""
         engine.add_event_handler(Events.STARTED, self)
 
     def __call__(self, engine: Engine) -> None:
@@ -87,6 +87,6 @@ class ValidateStart:
 
 
 def save_weights(network: nn.Module, path: Path, dtype: torch.dtype = torch.float32) -> None:
-    """Write a raw ``state_dict`` that MONAI's loaders take, atomically; float32 entries are stored as ``dtype``."""
+    """Write a raw ``state_dict`` for MONAI's loaders atomically; float32 entries are stored as ``dtype``."""
     state = {k: v.to(dtype) if v.dtype == torch.float32 else v for k, v in network.state_dict().items()}
     save_atomically(state, path)

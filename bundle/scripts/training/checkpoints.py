@@ -1,4 +1,4 @@
-"""Training checkpoints: written atomically after every epoch, and resumed from exactly."""
+"""Training checkpoints, written atomically after every epoch, for exact resumption."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ logger = logging.getLogger(__name__)
 
 
 class Checkpoints:
-    """Saves everything a training run needs after every epoch, and starts from the newest checkpoint if there is one.
+    """Handler that saves the complete state of a training after every epoch, and resumes from the newest checkpoint.
 
-    A run that is killed at any moment and started again repeats the epoch it was in; with
-    :class:`~scripts.training.seeding.SeedIterations` and a data set whose items depend on their index alone it ends
-    with the very weights of an unbroken run. MONAI's ``CheckpointSaver`` cannot promise that: it writes in place, and
-    it deletes an old checkpoint before the new one is complete.
+    A run that is killed at any moment and restarted repeats the current epoch; with
+    :class:`~scripts.training.seeding.SeedIterations` and a data set with items that depend only on their index, it ends
+    with the same weights as an uninterrupted run. MONAI's ``CheckpointSaver`` cannot guarantee that: it writes in
+    place, and deletes an old checkpoint before the new one is complete.
 
     Args:
-        folder: for the checkpoints, ``checkpoint_epoch=<n>.pt``.
+        folder: folder of the checkpoints, ``checkpoint_epoch=<n>.pt``.
         state: objects with ``state_dict`` and ``load_state_dict``, restored in this order; the engine itself is added.
-        unchanged: settings that give the weights their meaning; a run resumes only where they are equal.
-        n_saved: how many checkpoints to keep.
+        unchanged: settings that determine the meaning of the weights; a run resumes only if they are equal.
+        n_saved: number of checkpoints to keep.
         map_location: device to load to.
-        is_writer: whether this process saves; one of a distributed run does.
+        is_writer: whether this process saves, True for one process of a distributed run.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Checkpoints:
         """Resume when ``engine`` starts and save after each of its epochs.
 
         Raises:
-            ValueError: the folder cannot be written to.
+            ValueError: the folder is not writable.
         """
         engine.add_event_handler(Events.STARTED, self.resume)
         if self.is_writer:
@@ -73,7 +73,7 @@ class Checkpoints:
         Raises:
             ValueError: the checkpoint is damaged, or belongs to a run with other settings or another network.
         """
-        engine.state_dict_user_keys.clear()  # an adversarial trainer would add its networks as whole objects
+        engine.state_dict_user_keys.clear()  # an adversarial trainer adds its networks as whole objects
         saved = saved_checkpoints(self.folder)
         if not saved:
             logger.info("no checkpoint in %s: training starts from scratch", self.folder)
@@ -102,25 +102,25 @@ class Checkpoints:
 
 
 def saved_checkpoints(folder: Path) -> list[Path]:
-    """Complete checkpoints in ``folder``, by the epoch in their names, oldest first."""
+    """Return the complete checkpoints in ``folder``, sorted by the epoch in their names, oldest first."""
     epochs = {int(m[1]): p for p in folder.glob("*.pt") if (m := re.fullmatch(r"checkpoint_epoch=(\d+)\.pt", p.name))}
     return [epochs[epoch] for epoch in sorted(epochs)]
 
 
 def read_checkpoint(path: Path, map_location: torch.device | str | None = None) -> dict[str, Any]:
-    """Load a checkpoint, after checking that every byte of it is what was written.
+    """Load a checkpoint after verifying every byte.
 
     Raises:
-        ValueError: the file is damaged, or no checkpoint.
+        ValueError: the file is damaged or not a checkpoint.
     """
     try:
         return read_tensors(path, map_location)
     except ValueError as error:
-        raise ValueError(f"{error}; delete this checkpoint to resume from the one before it") from error
+        raise ValueError(f"{error}; delete this checkpoint to resume from the previous one") from error
 
 
 def save_atomically(value: Any, path: Path) -> None:
-    """``torch.save`` to a file that appears, or is replaced, only when it is complete.
+    """Apply ``torch.save`` to a file that appears, or is replaced, only when it is complete.
 
     Raises:
         ValueError: the file system refuses.
@@ -130,5 +130,5 @@ def save_atomically(value: Any, path: Path) -> None:
     with whole_file(path) as partial:
         try:
             torch.save(value, partial)
-        except RuntimeError as error:  # what torch makes of a full disk
+        except RuntimeError as error:  # raised by torch on a full disk
             raise OSError(str(error).split("\n")[0]) from error

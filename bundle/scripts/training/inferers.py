@@ -1,4 +1,4 @@
-"""How a trainer calls a network: with noise at random timesteps, once or twice, or directly.
+"""Inferers for training: with noise at random timesteps, once or twice, or directly.
 
 Each class is an inferer for MONAI's engines, like those of :mod:`scripts.inference.reconstruct`.
 """
@@ -18,20 +18,20 @@ from scripts.inference.precision import mixed_precision
 
 
 class DiffusionTrainingInferer:
-    """Adds noise to the targets at random timesteps and asks the network about it, eq (1).
+    """Inferer that evaluates the network on targets with noise at random timesteps, eq (1).
 
     The random numbers come from the global generators, which the trainer seeds at every iteration
     (:class:`~scripts.training.seeding.SeedIterations`).
 
-    A sampler never adds noise to the truth, but to what the network took for it, and errors that the network was never
-    shown accumulate. With ``rollout`` some batches are made that way: noise is added to the network's own estimate from
-    pure noise, and the target stays the truth (scheduled sampling, Bengio et al. 2015, arXiv:1506.03099).
+    A sampler adds noise not to the truth but to the network's estimate, so errors that the network has never seen
+    accumulate. With ``rollout``, some batches are made that way: noise is added to the network's own estimate from pure
+    noise, while the target remains the truth (scheduled sampling, Bengio et al. 2015, arXiv:1506.03099).
 
     Args:
-        parametrisation: what the network's output means.
+        parametrisation: meaning of the network's output.
         alphas_cumprod: the schedule, float64 ``[T]``.
-        amp: evaluate the network in bfloat16.
-        rollout: the probability of a batch of own estimates; the paper's is zero.
+        amp: whether to evaluate the network in bfloat16.
+        rollout: probability of a batch of own estimates, zero in the paper.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class DiffusionTrainingInferer:
         x_t = q_sample(x0, noise, alpha, sigma)
         if torch.rand(()) < self.rollout:
             x_t = q_sample(self._own_estimate(inputs, network, x0), noise, alpha, sigma)
-            noise = (x_t - alpha * x0) / sigma  # what must be taken away to reach the truth
+            noise = (x_t - alpha * x0) / sigma  # the noise to remove to reach the truth
         output, x0_hat = self._evaluate(inputs, network, x_t, t)
         return Prediction(output, self.parametrisation.target(x0, noise, alpha, sigma), x0_hat)
 
@@ -67,24 +67,25 @@ class DiffusionTrainingInferer:
 
 
 class CorrectingTrainingInferer:
-    """Asks a network that carries its estimate about every exam twice, as a sampler does: at first, and later.
+    """Inferer that evaluates a network with its own estimate twice per exam: at a sampler's first and a later step.
 
-    At first it sees pure noise and the first estimate. Later it sees its own first answer as the estimate, through
-    which no gradient flows, and noise at a random timestep on a volume that is for some exams the truth, for the others
-    that answer: a sampler adds noise to answers, and only noise on the truth teaches what the radiographs leave open.
+    First the network sees pure noise and the first estimate. Then it sees its own first prediction as the estimate,
+    without gradient, and noise at a random timestep on a volume: for some exams the truth, for the others that
+    prediction. A sampler adds noise to predictions, but only noise on the truth teaches what the radiographs leave
+    undetermined.
 
     Args:
         alphas_cumprod: the schedule, float64 ``[T]``.
-        amp: evaluate the network in bfloat16.
-        power: how timesteps are drawn, T u^power with u uniform; 1 evenly, larger prefers clean ones.
-        from_truth: the share of exams whose later x_t is made of the truth.
+        amp: whether to evaluate the network in bfloat16.
+        power: exponent of the timesteps T u^power with u uniform; 1 is even, larger prefers clean ones.
+        from_truth: fraction of exams with a later x_t made from the truth.
     """
 
     def __init__(self, alphas_cumprod: Tensor, amp: bool = False, power: float = 2.0, from_truth: float = 0.5) -> None:
         self.alphas_cumprod, self.amp, self.power, self.from_truth = alphas_cumprod, amp, power, from_truth
 
     def __call__(self, inputs: Tensor, network: DenoisingNetwork, *args: Any, x0: Tensor, **kwargs: Any) -> Prediction:
-        """Both answers for volumes ``x0 [B, 1, U, V, W]``, the first B of 2 B being the first ones."""
+        """Return both predictions for volumes ``x0 [B, 1, U, V, W]``; the first B of 2 B are the first ones."""
         count, device, steps = len(x0), x0.device, len(self.alphas_cumprod)
         last = torch.full((count,), steps - 1, device=device)
         with mixed_precision(device, self.amp):
@@ -100,22 +101,22 @@ class CorrectingTrainingInferer:
 
 
 class RefiningTrainingInferer:
-    """Has a refining stage improve random tiles of volumes that its coarse stage really reconstructs.
+    """Inferer of a refining stage: random tiles of volumes that its coarse stage reconstructs.
 
-    The coarse stage draws a volume from noise of its own. With several passes, each batch trains one of them, drawn at
-    random; the passes before it compute the volume that it reads, without gradients.
+    The coarse stage samples a volume from new noise. With several passes, each batch trains a random one of them; the
+    passes before it compute its input without gradients.
 
     Args:
-        tiles: per exam.
-        side: of the tiles, in cells of the coarse grid.
-        amp: evaluate the networks in bfloat16.
+        tiles: tiles per exam.
+        side: side of the tiles, in cells of the coarse grid.
+        amp: whether to evaluate the networks in bfloat16.
     """
 
     def __init__(self, tiles: int = 4, side: int = 32, amp: bool = False) -> None:
         self.tiles, self.side, self.amp = tiles, side, amp
 
     def __call__(self, inputs: Tensor, network: RefiningNetwork, *args: Any, x0: Tensor, **kwargs: Any) -> Prediction:
-        """Tiles ``[K B, 1, 2 side, 2 side, 2 side]`` of exams whose volumes are ``x0 [B, 1, 2U, 2V, 2W]``."""
+        """Compute tiles ``[K B, 1, 2 side, 2 side, 2 side]`` of exams with volumes ``x0 [B, 1, 2U, 2V, 2W]``."""
         cells = torch.tensor(x0.shape[2:]) // 2
         corners = 2 * torch.floor(torch.rand(self.tiles, 3) * ((cells - self.side) // 2 + 1)).long()
         with mixed_precision(inputs.device, self.amp):
@@ -136,22 +137,22 @@ class RefiningTrainingInferer:
 
 
 def _crop(volume: Tensor, corners: Tensor, side: int) -> Tensor:
-    """Cut the cubes at ``corners [K, 3]`` out of every volume, in the order of the network's tiles."""
+    """Crop the cubes at ``corners [K, 3]`` from every volume, in the order of the network's tiles."""
     return torch.cat([volume[:, :, u : u + side, v : v + side, w : w + side] for u, v, w in corners.tolist()])
 
 
 class DirectTrainingInferer:
-    """Asks the network for the volume, and returns answer and target as diffusion does, in a :class:`Prediction`.
+    """Inferer of direct networks that returns volume and target as a :class:`Prediction`, like diffusion.
 
     Args:
-        amp: evaluate the network in bfloat16.
+        amp: whether to evaluate the network in bfloat16.
     """
 
     def __init__(self, amp: bool = False) -> None:
         self.amp = amp
 
     def __call__(self, inputs: Tensor, network: DirectNetwork, *args: Any, x0: Tensor, **kwargs: Any) -> Prediction:
-        """Evaluate ``network(image)`` on images ``[B, 2, N, N]`` whose volumes are ``x0 [B, 1, U, V, W]``."""
+        """Evaluate ``network(image)`` on images ``[B, 2, N, N]`` with true volumes ``x0 [B, 1, U, V, W]``."""
         with mixed_precision(inputs.device, self.amp):
             volume = network(inputs)
         volume = volume.float()

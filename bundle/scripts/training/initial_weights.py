@@ -1,4 +1,4 @@
-"""The weights that a training starts from, and those it leaves alone."""
+"""Initial and frozen weights of a training."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from scripts.inference.weights import filled, read_state
 
 
 def start_from(network: nn.Module, path: str | Path | None, any_geometry: bool = False) -> nn.Module:
-    """``network`` with the weights of ``path`` to train on from, or as it is where that is None.
+    """Load initial weights into ``network`` and return it, unchanged if ``path`` is None.
 
     Args:
-        network: to train.
-        path: of a raw ``state_dict``.
-        any_geometry: take weights of another grid or exam too, where the tensors fit: training adapts them. On a grid
-            of half the side an iteration costs an eighth, so a training may start there.
+        network: network to train.
+        path: file of a raw ``state_dict``.
+        any_geometry: whether to accept weights of another grid or exam if the tensors fit, since training adapts them.
+            On a grid of half the side an iteration costs an eighth, so a training may start there.
 
     Raises:
         ValueError: as for :func:`load_weights`.
@@ -32,14 +32,14 @@ def start_from(network: nn.Module, path: str | Path | None, any_geometry: bool =
 
 
 def freeze(network: nn.Module, parts: str | Sequence[str]) -> nn.Module:
-    """``network`` with ``parts`` that no longer learn, statistics of batch normalisation included.
+    """Freeze ``parts`` of ``network``, including statistics of batch normalisation, and return the network.
 
     Args:
-        network: to train on.
+        network: network to train.
         parts: paths of submodules, e.g. ``conditioner.encoder``, as a list or as one text with commas; may be empty.
 
     Raises:
-        ValueError: the network has no such part, or none is left to learn.
+        ValueError: the network has no such part, or nothing is left to learn.
     """
     for part in [p.strip() for p in (parts.split(",") if isinstance(parts, str) else parts) if p.strip()]:
         try:
@@ -52,12 +52,12 @@ def freeze(network: nn.Module, parts: str | Sequence[str]) -> nn.Module:
         module.requires_grad_(False)
         for layer in module.modules():
             if isinstance(layer, _BatchNorm):
-                layer.track_running_stats = False  # its statistics stay as they are, and evaluation uses them
+                layer.track_running_stats = False  # keep the statistics, which evaluation uses
     if not learning(network):
         raise ValueError(f"--frozen: {parts!r} leaves nothing to learn; freeze less")
     return network
 
 
 def learning(network: nn.Module) -> list[nn.Parameter]:
-    """The parameters that an optimizer is to change: all but the frozen ones."""
+    """Return the parameters to optimise, i.e. all but the frozen ones."""
     return [parameter for parameter in network.parameters() if parameter.requires_grad]

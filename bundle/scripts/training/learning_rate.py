@@ -9,7 +9,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 
 def warm_cosine(epoch: int, max_epochs: int, warmup: int = 1, floor: float = 0.01) -> float:
-    """Factor on the learning rate: a linear rise over ``warmup`` epochs, then half a cosine down to ``floor``."""
+    """Return the factor on the learning rate: linear rise over ``warmup`` epochs, then half a cosine to ``floor``."""
     if epoch < warmup:
         return (epoch + 1) / (warmup + 1)
     progress = min(1.0, (epoch - warmup) / max(1, max_epochs - warmup))
@@ -17,13 +17,13 @@ def warm_cosine(epoch: int, max_epochs: int, warmup: int = 1, floor: float = 0.0
 
 
 class EpochSchedule(LambdaLR):
-    """``LambdaLR`` that takes only the epoch from a checkpoint: the configuration decides the rest.
+    """``LambdaLR`` that takes only the epoch from a checkpoint, and everything else from the configuration.
 
-    A run resumed with more epochs or another learning rate follows them from its first iteration on.
+    A run resumed with more epochs or another learning rate uses them from its first iteration.
     """
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go to the epoch of ``state_dict``; the optimizer must have been restored before."""
+        """Go to the epoch of ``state_dict``; the optimizer must be restored first."""
         before = {name: state_dict[name] - 1 for name in ("last_epoch", "_step_count")}
         super().load_state_dict(state_dict | before | {"base_lrs": self.base_lrs})
         self.step()

@@ -1,7 +1,7 @@
-"""From data set items to the network's inputs and targets, on the device, as a list of small steps.
+"""Preparation of batches as network inputs and targets, on the device, by a list of small steps.
 
 :class:`PrepareBatch` first makes a pair of image and target from a batch. Steps then change the image: each maps images
-``[B, 2, N, N]`` in network units to such images. In the end the pair is arranged as the trainer wants it.
+``[B, 2, N, N]`` in network units to images of that kind. Finally the pair is arranged for the trainer.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from scripts.intensity import hu_to_mu, hu_to_network, network_to_radiograph, ra
 
 Batch = dict[str, Tensor]
 ForEngine = tuple[Tensor, Tensor, tuple, dict[str, Tensor]]
-"""(inputs, targets, arguments, named arguments) of the inferer, as MONAI's engines take them."""
+"""(inputs, targets, arguments, named arguments) of the inferer, as MONAI's engines expect them."""
 
 
 def with_target(image: Tensor, x0: Tensor) -> ForEngine:
-    """Hand the target to the inferer too, as ``x0``: a diffusion model is trained on noisy versions of it."""
+    """Pass the target to the inferer too, as ``x0``, since a diffusion model is trained on noisy versions of it."""
     return image, x0, (), {"x0": x0}
 
 
@@ -31,8 +31,8 @@ class PrepareBatch:
 
     Args:
         pair: makes (image, x0) from a batch and a device, like :class:`PrepareSimulated`.
-        steps: change the image, one after the other.
-        arrange: lays out image and x0 for the engine.
+        steps: functions that change the image, applied in order.
+        arrange: arranges image and x0 for the engine.
     """
 
     pair: Callable[..., tuple[Tensor, Tensor]]
@@ -40,7 +40,7 @@ class PrepareBatch:
     arrange: Callable[[Tensor, Tensor], ForEngine] = with_target
 
     def __call__(self, batch: Batch, device: torch.device, non_blocking: bool = False, **kwargs: Any) -> ForEngine:
-        """Inputs and targets of ``batch`` on ``device``."""
+        """Return inputs and targets of ``batch`` on ``device``."""
         image, x0 = self.pair(batch, device, non_blocking, **kwargs)
         for step in self.steps:
             image = step(image)
@@ -49,14 +49,14 @@ class PrepareBatch:
 
 @dataclass(frozen=True)
 class PrepareSimulated:
-    """Projects CTs to radiographs on the fly: a batch with ``hu [B, 1, U, V, W]`` becomes (image, x0).
+    """Projection of CTs to radiographs on the fly: a batch with ``hu [B, 1, U, V, W]`` becomes (image, x0).
 
     The projection runs on the training device and in float32.
 
     Args:
-        projector: mu in 1/mm to line integrals ``[B, 2, N, N]``.
+        projector: maps mu in 1/mm to line integrals ``[B, 2, N, N]``.
         noise_std: standard deviation of Gaussian noise added to the line integrals.
-        gain_std: standard deviation of a common factor on each exam's line integrals, for a wrong beam energy.
+        gain_std: standard deviation of a common factor on each exam's line integrals, as from another beam energy.
     """
 
     projector: nn.Module
@@ -67,7 +67,7 @@ class PrepareSimulated:
     def __call__(
         self, batch: Batch, device: torch.device, non_blocking: bool = False, **_: Any
     ) -> tuple[Tensor, Tensor]:
-        """Image ``[B, 2, N, N]`` in network units and target ``[B, 1, U, V, W]`` in [-1, 1]."""
+        """Return the image ``[B, 2, N, N]`` in network units and the target ``[B, 1, U, V, W]`` in [-1, 1]."""
         hu = batch["hu"].to(device, non_blocking=non_blocking)
         line_integrals = self.projector(hu_to_mu(hu))
         if self.gain_std:
@@ -79,44 +79,45 @@ class PrepareSimulated:
 
 
 class FilmEffects(Protocol):
-    """A distribution of what makes films of simulated radiographs."""
+    """Distribution of effects that turn simulated radiographs into films."""
 
     def draw(self, exams: int, generator: torch.Generator) -> Callable[[Tensor], Tensor]:
-        """A map of the line integrals ``[exams, 2, N, N]`` of so many exams."""
+        """Draw a map of line integrals ``[exams, 2, N, N]``."""
         ...
 
 
 @dataclass(frozen=True)
 class MakeFilms:
-    """A step that turns radiographs into films, differently for every exam.
+    """Step that turns radiographs into films, differently for every exam.
 
     Args:
-        films: drawn from with the CPU's global generator, which the trainer seeds at every iteration.
+        films: distribution of film effects, drawn with the CPU's global generator, which the trainer seeds at every
+            iteration.
     """
 
     films: FilmEffects
 
     @torch.no_grad()
     def __call__(self, image: Tensor) -> Tensor:
-        """Films of ``image``."""
+        """Return films of ``image``."""
         film = self.films.draw(len(image), torch.default_generator)
         return radiograph_to_network(film(network_to_radiograph(image)))
 
 
 @dataclass(frozen=True)
 class DropViews:
-    """A step that takes one view away from some exams, so that a network learns to do with either.
+    """Step that removes one view from some exams, so that a network learns to work with either.
 
-    The channel of a lost view becomes zero.
+    The channel of a removed view becomes zero.
 
     Args:
-        probability: that an exam loses a view, the frontal as often as the lateral one.
+        probability: probability that an exam loses a view, frontal and lateral equally often.
     """
 
     probability: float = 0.0
 
     def __call__(self, image: Tensor) -> Tensor:
-        """``image``, with a channel of zeros where a view is missing."""
+        """Return ``image`` with a channel of zeros for each removed view."""
         if not self.probability:
             return image
         chance, half = torch.rand(len(image), 1, device=image.device), self.probability / 2

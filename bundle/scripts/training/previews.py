@@ -14,13 +14,13 @@ from torch import Tensor
 
 
 class Previews(TensorBoardHandler):
-    """Draws the first validation cases: the three central planes of the reconstruction, above those of the truth.
+    """Handler that draws the first validation cases: the reconstruction's three central planes above the truth's.
 
-    The pictures go to TensorBoard, and to MLflow if ``--tracking`` has attached a handler of it to the same engine.
+    The pictures go to TensorBoard, and to MLflow if ``--tracking`` has attached its handler to the same engine.
 
     Args:
         log_dir: TensorBoard's folder.
-        cases: how many batches to draw, of each the first case.
+        cases: number of batches; the first case of each is drawn.
     """
 
     def __init__(self, log_dir: str | Path, cases: int = 3) -> None:
@@ -40,16 +40,16 @@ class Previews(TensorBoardHandler):
         self._writer.add_image(f"val/{name}", picture, epoch, dataformats="HW")
         self._writer.flush()
         for tracker in mlflow_handlers(engine):
-            run: Any = tracker.cur_run  # MONAI declares None, which it is only before the engine starts
+            run: Any = tracker.cur_run  # declared as None by MONAI, but set once the engine has started
             file = f"previews/{name}/epoch_{epoch:05d}.png"
             tracker.client.log_image(run.info.run_id, picture, artifact_file=file)
 
 
 def central_planes(volume: Tensor) -> Tensor:
-    """The axial, coronal and sagittal central planes of ``volume [U, V, W]`` in one picture ``[rows, columns]``.
+    """Return the axial, coronal and sagittal central planes of ``volume [U, V, W]`` as a picture ``[rows, columns]``.
 
-    Superior, or in the axial plane anterior, is up; the patient's right, or in the sagittal plane anterior, is on the
-    left. Planes of fewer rows are padded below with -1, the network's air.
+    Superior (axial: anterior) is up; the patient's right (sagittal: anterior) is on the left. Planes with fewer rows
+    are padded below with -1, the network's air.
     """
     u, v, w = (n // 2 for n in volume.shape)
     planes = [plane.flip((0, 1)).T for plane in (volume[:, :, w], volume[:, v], volume[u])]
@@ -58,6 +58,6 @@ def central_planes(volume: Tensor) -> Tensor:
 
 
 def mlflow_handlers(engine: Engine) -> list[MLFlowHandler]:
-    """The MLflow handlers attached to ``engine``; MONAI appends them itself, so no configuration can name them."""
+    """Return the MLflow handlers attached to ``engine``, which MONAI adds itself, so no configuration names them."""
     methods = (handler for handler, *_ in engine._event_handlers[Events.STARTED])
     return [m.__self__ for m in methods if isinstance(getattr(m, "__self__", None), MLFlowHandler)]

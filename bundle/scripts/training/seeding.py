@@ -1,4 +1,4 @@
-"""Randomness without a state: every iteration seeds the generators anew."""
+"""Stateless randomness: every iteration reseeds the generators."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from ignite.engine import Engine, Events
 
 
 class SeedIterations:
-    """Seeds the global generators from (seed, rank, iteration) before every iteration.
+    """Handler that seeds the global generators from (seed, rank, iteration) before every iteration.
 
-    Randomness then has no state to save: a resumed run draws what an unbroken one would have drawn.
+    Randomness then has no state to save: a resumed run draws the same numbers as an uninterrupted one.
     """
 
     def __init__(self, seed: int, rank: int = 0) -> None:
@@ -20,5 +20,5 @@ class SeedIterations:
         engine.add_event_handler(Events.ITERATION_STARTED, self)
 
     def __call__(self, engine: Engine) -> None:
-        """Seed for the iteration that starts."""
+        """Seed for the current iteration."""
         torch.manual_seed(((self.seed * 1009 + self.rank) * 10_000_019 + engine.state.iteration) % 2**64)
