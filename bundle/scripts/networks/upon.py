@@ -34,8 +34,8 @@ class Upon(nn.Module):
         """
         if mode and any(isinstance(module, Denoiser) and module.draws_nothing() for module in self.base.modules()):
             raise ValueError(
-                f"{type(self).__name__}: each stage is trained on top of the previous one, which is untrained; train that "
-                "first and give its weights by --stage1_weights or --stage2_weights"
+                f"{type(self).__name__}: each stage is trained on top of the previous one, which is untrained; train "
+                "that first and give its weights by --stage1_weights or --stage2_weights"
             )
         super().train(mode)
         self.base.eval()
