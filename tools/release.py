@@ -13,6 +13,7 @@ from monai.bundle import ConfigParser
 
 from scripts.io.atomic import whole_file, whole_folder
 from scripts.io.digest import sha256
+from tools.zoo_format import reformat
 from tools.zoo_rules import LARGE_FILES, METADATA, WEIGHTS, Rule, failures, files_of
 
 CONTENT = (
@@ -72,7 +73,7 @@ def release(
 
 
 def assemble(bundle_root: Path, folder: Path) -> None:
-    """Copy what a release holds."""
+    """Copy what a release holds, the Python files in the zoo's format."""
     for path in sorted({path for pattern in CONTENT for path in bundle_root.glob(pattern)}):
         relative = path.relative_to(bundle_root)
         if not path.is_file() or any(part.startswith((".", "__pycache__")) for part in relative.parts):
@@ -80,6 +81,7 @@ def assemble(bundle_root: Path, folder: Path) -> None:
         target = folder / relative
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, target)
+    reformat(folder)
 
 
 def check(folder: Path, rules: Mapping[str, Rule]) -> None:

@@ -1,6 +1,7 @@
 """What a user sees of an error: one message, whatever MONAI wraps around it."""
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -45,6 +46,12 @@ def test_the_account_of_failures_is_printed_as_it_is(shown, monkeypatch):
     assert shown(wrapped(account)) == "2 of 5 cases failed:\na: no CT\nb: NaN\n"
     monkeypatch.setenv(TRACEBACK_VARIABLE, "1")
     assert shown(account) == "2 of 5 cases failed:\na: no CT\nb: NaN\n"
+
+
+def test_the_account_of_failures_passes_from_one_process_to_another():
+    account = SomeFailed("1 of 2 cases", ["a: no CT"])
+    copy = pickle.loads(pickle.dumps(account))
+    assert str(copy) == str(account) and copy.failures == account.failures
 
 
 def test_other_errors_keep_their_traceback(shown, monkeypatch):

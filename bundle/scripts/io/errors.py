@@ -22,8 +22,12 @@ class SomeFailed(ValueError):
     """
 
     def __init__(self, count: str, failures: Iterable[str]) -> None:
-        self.failures = list(failures)
-        super().__init__("\n".join([f"{count} failed:", *self.failures]))
+        failures = list(failures)
+        super().__init__(count, failures)
+        self.failures = failures
+
+    def __str__(self) -> str:
+        return "\n".join([f"{self.args[0]} failed:", *self.failures])
 
 
 def stated_cause(error: BaseException) -> ValueError | None:
