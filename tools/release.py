@@ -53,10 +53,10 @@ def release(
         ValueError: rules are broken; the message lists all failures.
     """
     if not output:
-        raise ValueError("--output: give the folder to write the release to")
+        raise ValueError("--output_dir: give the folder to write the release to")
     bundle_root, folder = Path(bundle_root).resolve(), Path(output).resolve() / name
     if folder.is_relative_to(bundle_root) or bundle_root.is_relative_to(folder):
-        raise ValueError(f"--output: {folder} and the bundle overlap; write the release elsewhere")
+        raise ValueError(f"--output_dir: {folder} and the bundle overlap; write the release elsewhere")
     with whole_folder(folder, METADATA) as partial:
         assemble(bundle_root, partial)
         if large_file_url:
@@ -134,7 +134,7 @@ def preview_push(output: str | Path, name: str, repo: str, rules: Mapping[str, R
     """
     folder = Path(str(output)) / name
     if not output or not (folder / METADATA).is_file():
-        raise ValueError(f"{folder}: no release; write it with this configuration, and name its folder with --output")
+        raise ValueError(f"{folder}: no release; write it first, and name its folder with --output_dir")
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", str(repo)):
         raise ValueError(f"--repo: must be OWNER/NAME, got {repo!r}")
     check(folder, rules)

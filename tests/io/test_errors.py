@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from scripts.io.errors import TRACEBACK_VARIABLE, SomeFailed, explain_errors
 
@@ -71,6 +72,13 @@ def test_a_refusal_of_the_file_system_is_one_line(shown):
     assert shown(wrapped(refused)).startswith("error: [Errno 13] Permission denied: '/out/a'; check the path")
     assert "Traceback" not in shown(OSError(28, "No space left on device"))
     assert "ConnectionError" in shown(ConnectionError("reset"))  # nothing that the file system said
+
+
+def test_a_full_gpu_is_one_line_that_says_what_takes_less_memory(shown):
+    full = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has 1 GiB free.")
+    text = shown(wrapped(full))
+    assert text.startswith("error: CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has 1 GiB free.; to use less")
+    assert "--batch_size" in text and "--sample_batch 1" in text and "--device cpu" in text
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")

@@ -1,9 +1,22 @@
-"""Randomness without a state: every iteration seeds the generators anew."""
+"""Randomness without a state: every run, and every iteration of it, seeds the generators anew."""
 
 from __future__ import annotations
 
 import torch
 from ignite.engine import Engine, Events
+from monai.utils import set_determinism
+
+from scripts.io.options import require_seed
+
+
+def start_from_seed(seed: int) -> None:
+    """Seed all global generators and choose deterministic algorithms.
+
+    Raises:
+        ValueError: not a seed.
+    """
+    require_seed(seed=seed)
+    set_determinism(seed)
 
 
 class SeedIterations:
