@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
+import zipfile
 from collections.abc import Hashable, Mapping
 from pathlib import Path
 
@@ -76,7 +77,7 @@ def load_backbone(source: str | Path | None, channels: int = 3) -> Backbone | No
     result. ``channels`` are those of a file; published networks have 3.
 
     Raises:
-        ValueError: no such file and no such name, not TorchScript, or no download.
+        ValueError: no such file and no such name, not TorchScript, a damaged file, or no download.
     """
     if source is None:
         return None
@@ -85,11 +86,15 @@ def load_backbone(source: str | Path | None, channels: int = 3) -> Backbone | No
         return Backbone(network(*(file.load() for file in files)))
     path = _existing(source)
     try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()  # torch.jit.load does not compare the checksums
         network = torch.jit.load(str(path), map_location="cpu")
-    except RuntimeError as error:
+    except (RuntimeError, zipfile.BadZipFile) as error:
         raise ValueError(
             f"{path}: not a TorchScript file; save the network with torch.jit.script(network).save(path)"
         ) from error
+    if damaged is not None:
+        raise ValueError(f"{path}: damaged, wrong checksum of {damaged}; copy the file again")
     return Backbone(network, channels)
 
 
