@@ -27,7 +27,7 @@ test-label: $(VENV)/.installed-dev $(VENV_LABEL)/.installed  ## test a real MONA
 	LABEL_PYTHON=$(abspath $(VENV_LABEL))/bin/python $(RUN) -m pytest -m slow -raP tests/integrations/label
 
 release: $(VENV)/.installed-dev  ## build and check the model-zoo folder; for SCHEMA, MODEL_INFO and LARGE_FILE_URL see bundle/docs/release.md
-	PYTHONPATH=bundle $(RUN) -m monai.bundle run --config_file tools/release.json --output $(OUTPUT)/release \
+	PYTHONPATH=bundle $(RUN) -m monai.bundle run --config_file tools/release.json --output_dir $(OUTPUT)/release \
 		$(if $(SCHEMA),--schema "$(SCHEMA)") $(if $(MODEL_INFO),--model_info "$(MODEL_INFO)") \
 		$(if $(LARGE_FILE_URL),--large_file_url "$(LARGE_FILE_URL)")
 

@@ -27,7 +27,7 @@ from scripts.losses.direct import MeanSquaredLoss, X2CTLoss
 from scripts.losses.mean_projection import MeanProjectionLoss
 from scripts.losses.objective import Objective
 from scripts.losses.structure import StructureLoss
-from scripts.losses.terms import BoneWeightedError, DifferenceError, ReprojectionError
+from scripts.losses.terms import BoneWeightedLoss, DifferenceLoss, ReprojectionLoss
 from scripts.networks.lifting import Unexplained
 from scripts.networks.mean_volume import MeanVolume
 from scripts.networks.upsampler import Upsampler
@@ -107,10 +107,10 @@ def test_the_parts_of_other_shapes_stay_there_too() -> None:
 # Losses
 
 TERMS = {
-    "absolute": BoneWeightedError(1),
-    "squared": BoneWeightedError(2),
-    "differences": DifferenceError(),
-    "reprojection": ReprojectionError(GEOMETRY),
+    "absolute": BoneWeightedLoss(1),
+    "squared": BoneWeightedLoss(2),
+    "differences": DifferenceLoss(),
+    "reprojection": ReprojectionLoss(GEOMETRY),
     "structure": StructureLoss(),
     "projection": MeanProjectionLoss(),
 }

@@ -13,6 +13,7 @@ from monai.bundle import ConfigParser
 
 from scripts.io.atomic import whole_file, whole_folder
 from scripts.io.digest import sha256
+from tools.zoo_format import reformat
 from tools.zoo_rules import LARGE_FILES, METADATA, WEIGHTS, Rule, failures, files_of
 
 CONTENT = (
@@ -52,10 +53,10 @@ def release(
         ValueError: rules are broken; the message lists all failures.
     """
     if not output:
-        raise ValueError("--output: give the folder to write the release to")
+        raise ValueError("--output_dir: give the folder to write the release to")
     bundle_root, folder = Path(bundle_root).resolve(), Path(output).resolve() / name
     if folder.is_relative_to(bundle_root) or bundle_root.is_relative_to(folder):
-        raise ValueError(f"--output: {folder} and the bundle overlap; write the release elsewhere")
+        raise ValueError(f"--output_dir: {folder} and the bundle overlap; write the release elsewhere")
     with whole_folder(folder, METADATA) as partial:
         assemble(bundle_root, partial)
         if large_file_url:
@@ -72,7 +73,7 @@ def release(
 
 
 def assemble(bundle_root: Path, folder: Path) -> None:
-    """Copy what a release holds."""
+    """Copy what a release holds, the Python files in the zoo's format."""
     for path in sorted({path for pattern in CONTENT for path in bundle_root.glob(pattern)}):
         relative = path.relative_to(bundle_root)
         if not path.is_file() or any(part.startswith((".", "__pycache__")) for part in relative.parts):
@@ -80,6 +81,7 @@ def assemble(bundle_root: Path, folder: Path) -> None:
         target = folder / relative
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, target)
+    reformat(folder)
 
 
 def check(folder: Path, rules: Mapping[str, Rule]) -> None:
@@ -132,7 +134,7 @@ def preview_push(output: str | Path, name: str, repo: str, rules: Mapping[str, R
     """
     folder = Path(str(output)) / name
     if not output or not (folder / METADATA).is_file():
-        raise ValueError(f"{folder}: no release; write it with this configuration, and name its folder with --output")
+        raise ValueError(f"{folder}: no release; write it first, and name its folder with --output_dir")
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", str(repo)):
         raise ValueError(f"--repo: must be OWNER/NAME, got {repo!r}")
     check(folder, rules)

@@ -24,6 +24,7 @@ from monai.bundle import ConfigParser
 
 from scripts.io.digest import sha256
 from scripts.io.text import read_json
+from tools.zoo_format import code_format
 
 Rule = Callable[[Path], Iterator[str]]
 
@@ -47,7 +48,7 @@ def rules(
     """The rules to check, by name, in the order of their cost.
 
     Args:
-        checks: ``minimal`` reads files, ``full`` also runs the bundle, in processes of their own.
+        checks: ``minimal`` runs nothing of the bundle, ``full`` also runs it, in processes of their own.
         name: of the bundle.
         unit_test: the bundle's file for the zoo's ``ci/unit_tests``; needed for the full checks.
         schema: local copy of the schema that the metadata name; without it that rule is left out, with a message.
@@ -76,6 +77,7 @@ def rules(
         "metadata": metadata,
         "version and changelog": changelog,
         "installed versions": installed_versions,
+        "code format": code_format,
     }
     if schema:
         chosen["schema"] = partial(meets_schema, Path(schema))

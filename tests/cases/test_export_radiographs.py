@@ -100,7 +100,7 @@ def test_one_bad_case_is_named_and_does_not_lose_the_others(cases, tmp_path):
 
 @pytest.mark.parametrize(
     ("output", "form", "message"),
-    [(None, "processing", "add --output"), ("out", "png", "--form: .*processing, presentation")],
+    [(None, "processing", "add --output_dir"), ("out", "png", "--form: .*processing, presentation")],
 )
 def test_mistakes_are_refused_before_the_first_case(cases, output, form, message):
     with pytest.raises(ValueError, match=message):

@@ -223,7 +223,7 @@ def test_one_bad_scan_does_not_lose_the_others(tmp_path, ct, capsys):
 
 
 def test_mistakes_are_refused_before_the_first_scan(tmp_path):
-    with refused(ValueError, "output folder", "--output"):
+    with refused(ValueError, "output folder", "--output_dir"):
         main(lambda: [], None, SETTINGS)
     with refused(ValueError, "no CT", "--input"):
         main(lambda: find_scans(tmp_path), tmp_path / "out", SETTINGS)
@@ -263,7 +263,7 @@ def test_the_command_runs_from_any_working_directory_and_names_the_failed_scan(t
     save(tmp_path / "in", "good", ct)
     save(tmp_path / "in", "bad", CtVolume(np.full((9, 9, 9), 7.0), np.eye(4)))
     command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(CONFIGS / "prepare.json")]
-    options = ["--input", "in", "--output", "out", "--workers", workers, "--volume_shape", "[16,16,16]"]
+    options = ["--input", "in", "--output_dir", "out", "--workers", workers, "--volume_shape", "[16,16,16]"]
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"OMP_NUM_THREADS": "1"}
     end = subprocess.run([*command, *options], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert end.returncode == 1, end.stderr
@@ -279,7 +279,7 @@ def composed(overlay, **changes):
 
 
 def test_the_phantom_overlay_replaces_where_the_scans_come_from(tmp_path):
-    changes = {"output": str(tmp_path / "out"), "count": 1, "source_spacing_mm": 10.0, "volume_spacing_mm": 10.0}
+    changes = {"output_dir": str(tmp_path / "out"), "count": 1, "source_spacing_mm": 10.0, "volume_spacing_mm": 10.0}
     composed("phantom.json", **changes).get_parsed_content("run")
     assert os.listdir(tmp_path / "out" / "cases") == ["phantom_00000"]
     assert (tmp_path / "out" / "cases" / "phantom_00000" / "labels.nii.gz").is_file()
@@ -298,7 +298,7 @@ def test_a_collection_overlay_finds_its_scans_in_a_downloaded_folder(tmp_path, o
     for name in files:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / f"{name}.nii.gz").touch()
-    parser = composed(overlay, input=str(tmp_path), output=str(tmp_path / "out"))
+    parser = composed(overlay, input=str(tmp_path), output_dir=str(tmp_path / "out"))
     assert [scan.name for scan in parser.get_parsed_content("scans")()] == expected
     assert parser.get_parsed_content("settings").geometry.volume_shape == (64, 64, 64)
 
@@ -313,7 +313,7 @@ def test_a_collection_overlay_finds_its_scans_in_a_downloaded_folder(tmp_path, o
     ],
 )
 def test_words_where_numbers_belong_are_refused_with_one_message(tmp_path, option, message):
-    changes = {"output": str(tmp_path / "out"), "count": 1, **option}
+    changes = {"output_dir": str(tmp_path / "out"), "count": 1, **option}
     with pytest.raises(RuntimeError) as caught:
         composed("phantom.json", **changes).get_parsed_content("run")
     assert str(stated_cause(caught.value)) == message

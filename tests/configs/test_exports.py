@@ -51,7 +51,7 @@ def test_the_documents_numpy_sampler_reconstructs_what_the_network_does_from_the
     state = parsed(**TINY).get_parsed_content("network_def").state_dict()
     random = {k: 0.1 * torch.randn(v.shape, generator=generator) for k, v in state.items() if k != "geometry"}
     torch.save(state | random, weights)
-    parser = parsed("export_onnx", **TINY, weights=str(weights), output=str(tmp_path / "onnx"))
+    parser = parsed("export_onnx", **TINY, weights=str(weights), output_dir=str(tmp_path / "onnx"))
     parser.get_parsed_content("run")
     image = torch.rand(2, 2, 16, 16, generator=generator)
     with torch.no_grad():

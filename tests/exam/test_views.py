@@ -222,6 +222,8 @@ def test_the_same_image_twice_is_refused(stub):
         ("PatientID", " 17", "17 ", False),
         ("PatientName", "Doe^Jane", "Doe^John", True),
         ("PatientName", "DOE^JANE^^", "Doe^Jane", False),
+        ("PatientName", "Yamada^Tarou=山田^太郎", "Yamada^Tarou", False),
+        ("PatientName", "Yamada^Tarou=山田^太郎", "Yamada^Tarou=山田^次郎", True),
         ("PatientBirthDate", "19700101", "19700102", True),
         ("PatientBirthDate", "19700101", None, False),
     ],

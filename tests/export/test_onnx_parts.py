@@ -149,7 +149,7 @@ def test_a_folder_with_other_files_is_never_replaced(tmp_path):
         export_onnx(Counting(freezes=False), GEOMETRY, tmp_path, {})
     with pytest.raises(ValueError, match="so it is not replaced"):
         export_onnx(Counting(freezes=False), GEOMETRY, tmp_path / "model.pt", {})
-    with pytest.raises(ValueError, match="add --output DIR"):
+    with pytest.raises(ValueError, match="add --output_dir DIR"):
         export_onnx(Counting(freezes=False), GEOMETRY, None, {})
     assert [path.name for path in tmp_path.iterdir()] == ["model.pt"]
 

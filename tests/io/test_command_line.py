@@ -34,6 +34,12 @@ def test_a_misspelt_option_is_refused_with_the_nearest_one(options, name, meant)
         check_options(command(*options))
 
 
+@pytest.mark.parametrize("name", ["inference", "prepare", "export_radiographs", "train"])
+def test_the_former_name_of_the_output_folder_is_refused_with_the_new_one(name):
+    with pytest.raises(ValueError, match="no option --output; its name is --output_dir"):
+        check_options(command("--output", "x", config=name))
+
+
 def test_all_unknown_options_are_named_at_once():
     with pytest.raises(ValueError, match="--inptu.*--xyzzy.*--help"):
         check_options(command("--inptu", "a", "--xyzzy", "1"))
@@ -75,7 +81,8 @@ def test_another_program_is_left_alone():
 
 PATHS = [
     "20241128", "2024_11_28", "1e5", "0x10", "-5", "(1)", "True", "name, with comma", "Doe, Anna", "p1#2", "/data/p1#2",
-    "a b", "../x", "a@b", "50%", "a::b", "it's", 'the "best"', "b\\c", "M\u00fcller", "[2024] x", "plain",
+    "a,b", "./20241128", "true", "a b", "../x", "a@b", "50%", "a::b", "it's", 'the "best"', "b\\c", "M\u00fcller",
+    "[2024] x", "plain",
 ]  # fmt: skip
 
 
@@ -91,7 +98,7 @@ def test_a_path_is_what_was_typed(path):
     assert as_read(as_typed(path)) == path
 
 
-@pytest.mark.parametrize("path", ["@eaDir", "%x", "$x", "[1]", "'a'", "{a}"])
+@pytest.mark.parametrize("path", ["@eaDir", "%x", "$x", "[1]", "'a'", "{a}", "None", "true", "(1,2)", "a,b"])
 def test_a_path_that_exists_is_never_syntax(tmp_path, monkeypatch, path):
     monkeypatch.chdir(tmp_path)
     (tmp_path / path).mkdir()
@@ -119,11 +126,10 @@ def test_what_is_read_as_meant_is_left_alone(text):
 def test_a_run_with_a_misread_path_is_replaced_by_one_as_typed(monkeypatch, name):
     runs = []
     monkeypatch.setattr(command_line.monai.bundle, "run", lambda config_file, **given: runs.append(given))
-    option = "output_dir" if name in ("inference", "train") else "output"
-    monkeypatch.setattr("sys.argv", command(f"--{option}", "20241129", config=name))
+    monkeypatch.setattr("sys.argv", command("--output_dir", "20241129", config=name))
     with pytest.raises(SystemExit, match="0"):
         check_options()
     (given,) = runs
-    assert ConfigParser({"x": given[option]}).get_parsed_content("x") == "20241129"
+    assert ConfigParser({"x": given["output_dir"]}).get_parsed_content("x") == "20241129"
     check_options()
     assert len(runs) == 1, "the new run is as typed"

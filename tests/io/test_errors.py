@@ -1,12 +1,14 @@
 """What a user sees of an error: one message, whatever MONAI wraps around it."""
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from scripts.io.errors import TRACEBACK_VARIABLE, SomeFailed, explain_errors
 
@@ -47,6 +49,12 @@ def test_the_account_of_failures_is_printed_as_it_is(shown, monkeypatch):
     assert shown(account) == "2 of 5 cases failed:\na: no CT\nb: NaN\n"
 
 
+def test_the_account_of_failures_passes_from_one_process_to_another():
+    account = SomeFailed("1 of 2 cases", ["a: no CT"])
+    copy = pickle.loads(pickle.dumps(account))
+    assert str(copy) == str(account) and copy.failures == account.failures
+
+
 def test_other_errors_keep_their_traceback(shown, monkeypatch):
     assert "KeyError" in shown(KeyError("x"))
     monkeypatch.setenv(TRACEBACK_VARIABLE, "1")
@@ -64,6 +72,13 @@ def test_a_refusal_of_the_file_system_is_one_line(shown):
     assert shown(wrapped(refused)).startswith("error: [Errno 13] Permission denied: '/out/a'; check the path")
     assert "Traceback" not in shown(OSError(28, "No space left on device"))
     assert "ConnectionError" in shown(ConnectionError("reset"))  # nothing that the file system said
+
+
+def test_a_full_gpu_is_one_line_that_says_what_takes_less_memory(shown):
+    full = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has 1 GiB free.")
+    text = shown(wrapped(full))
+    assert text.startswith("error: CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has 1 GiB free.; to use less")
+    assert "--batch_size" in text and "--sample_batch 1" in text and "--device cpu" in text
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")

@@ -8,9 +8,9 @@ from scripts.geometry import preset
 from scripts.intensity import hu_to_mu, hu_to_network, radiograph_to_network
 from scripts.losses.objective import Objective
 from scripts.losses.terms import (
-    BoneWeightedError,
-    DifferenceError,
-    ReprojectionError,
+    BoneWeightedLoss,
+    DifferenceLoss,
+    ReprojectionLoss,
     bone_weighted_error,
     difference_error,
 )
@@ -18,10 +18,10 @@ from scripts.physics.separable import SeparableProjector
 
 GEOMETRY = preset("carm", (8, 16, 8), 20.0, 16)
 TERMS = {
-    "absolute": BoneWeightedError(1),
-    "squared": BoneWeightedError(2),
-    "differences": DifferenceError(),
-    "reprojection": ReprojectionError(GEOMETRY),
+    "absolute": BoneWeightedLoss(1),
+    "squared": BoneWeightedLoss(2),
+    "differences": DifferenceLoss(),
+    "reprojection": ReprojectionLoss(GEOMETRY),
 }
 
 

@@ -109,6 +109,15 @@ def test_a_second_run_does_only_what_is_missing(tmp_path):
     assert (tmp_path / "a" / "ct.nii.gz").stat().st_mtime_ns == before
 
 
+def test_a_result_that_has_lost_a_file_is_made_again(tmp_path):
+    first, second = Water(), Water()
+    batch(tmp_path, ["a", "b"], first)()
+    (tmp_path / "a" / "ct.nii.gz").unlink()
+    batch(tmp_path, ["a", "b"], second)()
+    assert second.seen == ["a"] and (tmp_path / "a" / "ct.nii.gz").is_file()
+    assert {exam: row["status"] for exam, row in summary(tmp_path).items()} == {"a": "done", "b": "kept"}
+
+
 def test_a_second_run_says_what_it_kept_and_where(tmp_path, caplog):
     batch(tmp_path, ["a"], Water())()
     with caplog.at_level("INFO"):

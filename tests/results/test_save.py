@@ -19,10 +19,11 @@ from scripts.io.nifti import write_volume
 from scripts.io.text import strict_json
 from scripts.physics.separable import SeparableProjector
 from scripts.results.save import SaveReconstructions, warnings_of
-from scripts.results.writers import DrawFigure, WriteNifti, chosen
+from scripts.results.writers import DrawFigure, WriteDicom, WriteNifti, chosen
 
 GEOMETRY = preset("carm", (16, 16, 16), 20.0, 24)
 PROJECTOR = SeparableProjector(GEOMETRY)
+MADE = {"bundle": {"name": "x", "version": "1.0.0"}, "weights_sha256": "0" * 64}
 
 
 def exam(hu, name="patient one", **found):
@@ -176,8 +177,8 @@ def test_the_record_states_its_entries_in_this_order(tmp_path):
     saver = SaveReconstructions(tmp_path, PROJECTOR, {"bundle": {"name": "x"}, "software": {}})
     record = json.loads((saver.save(exam(body()), samples(body()), 1.0) / "result.json").read_text())
     settings = ["inputs_sha256", "truth_sha256", "options", "views", "geometry", "std_temperature", "writers"]
-    outcome = ["inputs", "seconds", "reprojection_error", "reprojection_error_is", "metrics", "warnings", "created"]
-    assert list(record) == ["notice", "exam", *settings, "bundle", "software", *outcome]
+    outcome = ["inputs", "seconds", "reprojection_error", "reprojection_error_is", "metrics", "warnings"]
+    assert list(record) == ["notice", "exam", *settings, "bundle", "software", *outcome, "created", "files"]
 
 
 def test_an_earlier_result_is_not_found_once_the_truth_is_another_or_gone(tmp_path):
@@ -193,6 +194,25 @@ def test_an_earlier_result_is_not_found_once_the_truth_is_another_or_gone(tmp_pa
 def test_a_result_without_what_a_further_writer_makes_is_not_found(tmp_path):
     SaveReconstructions(tmp_path, PROJECTOR, {}).save(exam(body()), samples(body()), 1.0)
     assert SaveReconstructions(tmp_path, PROJECTOR, {}, [WriteNifti()]).found(exam(body())) is None
+
+
+def lose(path):
+    path.unlink()
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+@pytest.mark.parametrize("damage", [lose, cut])
+@pytest.mark.parametrize("name", ["ct.nii.gz", "std.nii.gz", "dicom/ct"])
+def test_a_result_is_found_only_while_every_file_of_its_writers_is_there_whole(tmp_path, name, damage):
+    saver = SaveReconstructions(tmp_path, PROJECTOR, MADE, [WriteNifti(), WriteDicom()])
+    folder = saver.save(exam(body()), samples(body(), body()), 1.0)
+    (folder / "notes.txt").write_text("a reader's own file")
+    assert saver.found(exam(body())) is not None
+    damage(folder / name if (folder / name).is_file() else next((folder / name).iterdir()))
+    assert saver.found(exam(body())) is None
 
 
 def test_writers_are_chosen_by_name():

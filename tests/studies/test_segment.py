@@ -288,10 +288,19 @@ def test_a_label_map_that_cannot_be_meant_is_refused(tmp_path, hu_segmenter, tex
     assert "labels.json" in str(caught.value) or "segmenter.ts" in str(caught.value)
 
 
+def test_a_segmenter_with_one_wrong_bit_is_refused(tmp_path):
+    path, network = tmp_path / "segmenter.ts", ladder()
+    save(tmp_path, network, LADDER_MAP)
+    whole, value = path.read_bytes(), network.weight.detach().numpy().tobytes()
+    path.write_bytes(whole.replace(value, bytes([value[0] ^ 1]) + value[1:]))
+    with pytest.raises(ValueError, match=r"segmenter.ts: damaged.* \(.*wrong checksum of .*\); export"):
+        load_segmenter(path, None, CPU)
+
+
 def test_a_file_that_is_no_torchscript_is_refused(tmp_path):
     torch.save(ladder().state_dict(), tmp_path / "segmenter.ts")
     (tmp_path / "segmenter.json").write_text(json.dumps(LADDER_MAP))
-    with pytest.raises(ValueError, match=r"segmenter.ts: not a TorchScript file \(.*\); export"):
+    with pytest.raises(ValueError, match=r"segmenter.ts: damaged, or not a TorchScript file \(.*\); export"):
         load_segmenter(tmp_path / "segmenter.ts", None, CPU)
 
 

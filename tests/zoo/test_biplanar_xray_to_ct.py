@@ -47,7 +47,7 @@ class TestBiplanarXrayToCt(unittest.TestCase):
         cls.hook = sys.excepthook
         cls.folder = Path(tempfile.mkdtemp())
         cls.data = cls.folder / "data"
-        cls.run_workflow(["prepare.json", "data/phantom.json"], None, output=str(cls.data), **PREPARE)
+        cls.run_workflow(["prepare.json", "data/phantom.json"], None, output_dir=str(cls.data), **PREPARE)
         geometry = json.loads(next(cls.data.glob("cases/*/geometry.json")).read_text())
         cls.sizes = NETWORK | {"geometry": geometry | {"_target_": "scripts.geometry.BiplanarGeometry"}}
         cls.weights = cls.folder / "model.pt"

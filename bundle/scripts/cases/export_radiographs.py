@@ -15,6 +15,7 @@ from scripts.io.atomic import whole_folder
 from scripts.io.case import GEOMETRY_FILE, read_case
 from scripts.io.errors import SomeFailed
 from scripts.io.folders import is_hidden
+from scripts.io.options import require_seed
 from scripts.physics.noise import poisson_noise
 
 
@@ -81,11 +82,12 @@ def main(
         seed: as in :func:`export_case`.
 
     Raises:
-        ValueError: there is no output folder, the form is unknown, or there are no cases.
+        ValueError: there is no output folder, the seed or form is invalid, or there are no cases.
         SomeFailed: some cases failed.
     """
     if output is None:
-        raise ValueError("output folder: none given; add --output DIR")
+        raise ValueError("output folder: none given; add --output_dir DIR")
+    require_seed(seed=seed)
     if form not in FORMS:
         raise ValueError(f"--form: choose one of {', '.join(FORMS)}, got {form!r}")
     folders = cases()

@@ -23,7 +23,7 @@ from scripts.cases.splits import decide_splits
 from scripts.cases.standard import Settings, prepare_volume
 from scripts.io.case import read_record, write_case
 from scripts.io.errors import SomeFailed
-from scripts.io.options import require_number, require_whole
+from scripts.io.options import require_number, require_seed, require_whole
 from scripts.io.text import write_text
 
 
@@ -95,7 +95,8 @@ def prepare(
     Raises:
         ValueError: contradictory settings or splits. A bad scan does not raise: its row says ``failed`` and why.
     """
-    require_whole(seed=seed, workers=workers)
+    require_seed(seed=seed)
+    require_whole(workers=workers)
     require_number(val=val, test=test)
     output = Path(output)
     known = read_manifest(output)
@@ -132,7 +133,7 @@ def main(scans: Callable[[], Sequence[Scan]], output: str | Path | None, setting
         SomeFailed: some scans failed.
     """
     if output is None:
-        raise ValueError("output folder: none given; add --output DIR")
+        raise ValueError("output folder: none given; add --output_dir DIR")
     rows = prepare(scans(), output, settings, **options)
     failed = [f"  {row['case']}: {row['reason']}" for row in rows if row["status"] != "ok"]
     print(f"prepare: {len(rows) - len(failed)} of {len(rows)} cases in {output}", flush=True)

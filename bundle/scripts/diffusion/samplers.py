@@ -134,30 +134,30 @@ class Sampler(ABC):
     def __call__(
         self,
         denoise: Denoise,
-        x_T: Tensor,
+        noise: Tensor,
         timesteps: Tensor,
         alphas_cumprod: Tensor,
         generator: Generators = None,
         callback: Callback | None = None,
         estimate: Tensor | None = None,
     ) -> Tensor:
-        """Carry ``x_T`` through ``timesteps`` and on to clean data, ᾱ = 1.
+        """Carry ``noise`` through ``timesteps`` and on to clean data, ᾱ = 1.
 
         Gradients are neither stopped nor needed here; wrap the call in ``torch.no_grad()`` unless you want them.
 
         Args:
             denoise: ``denoise(x_t, t, estimate) -> x0``, with t int64 ``[B]`` on the device of x_t. Called once per
                 timestep.
-            x_T: noise at ``timesteps[0]``, ``[B, ...]``, floating point; left unchanged.
+            noise: at ``timesteps[0]``, ``[B, ...]``, floating point; left unchanged.
             timesteps: integers ``[steps]``, strictly decreasing, in [0, T - 1]; see `schedules.respaced_timesteps`.
             alphas_cumprod: ᾱ, ``[T]``, the schedule that the network was trained with.
-            generator: source of noise, on any device, or one for each item of ``x_T``; required by the samplers that
+            generator: source of noise, on any device, or one for each item of ``noise``; required by the samplers that
                 draw some.
             callback: ``callback(step_index, num_steps, x_t, x0)``, after each call of ``denoise``.
-            estimate: the first one, shape of ``x_T``; zeros by default.
+            estimate: the first one, shape of ``noise``; zeros by default.
 
         Returns:
-            The sample: shape, dtype and device of ``x_T``.
+            The sample: shape, dtype and device of ``noise``.
 
         Raises:
             ValueError: ``timesteps`` breaks a rule above, or noise is needed and there is no generator.
@@ -165,8 +165,8 @@ class Sampler(ABC):
         _check_timesteps(timesteps, len(alphas_cumprod))
         levels = _noise_levels(timesteps, alphas_cumprod)
         steps = len(levels)
-        x, before = x_T, None
-        x0 = torch.zeros_like(x_T) if estimate is None else estimate
+        x, before = noise, None
+        x0 = torch.zeros_like(noise) if estimate is None else estimate
         for i, t in enumerate(timesteps.tolist()):
             x0 = denoise(x, torch.full((len(x),), t, dtype=torch.int64, device=x.device), x0).to(x.dtype)
             if callback is not None:

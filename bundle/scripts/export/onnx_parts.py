@@ -99,7 +99,7 @@ def export_onnx(
             not installed, or ONNX Runtime and PyTorch disagree.
     """
     if output is None:
-        raise ValueError("output folder: none given; add --output DIR")
+        raise ValueError("output folder: none given; add --output_dir DIR")
     folder = Path(output)
     if not hasattr(network, "predict_x0"):
         raise ValueError(

@@ -77,7 +77,7 @@ class Sampling:
         """One sample per seed and exam; in the network's batch all exams with the first seed come first."""
         exams, size = len(inputs), len(seeds)
         generators = [torch.Generator().manual_seed(seed) for seed in seeds for _ in range(exams)]
-        x_T = draw_noise(torch.empty(size * exams, *network.volume_shape, device=inputs.device), generators)
+        noise = draw_noise(torch.empty(size * exams, *network.volume_shape, device=inputs.device), generators)
         # Views for a single exam or sample: the memory is not taken again.
         shared = [c.expand(size, *c.shape).flatten(0, 1) for c in condition]
 
@@ -90,7 +90,7 @@ class Sampling:
                 self.callback(step, steps)
 
         first = network.first_estimate(shared)
-        volumes = self.sampler(denoise, x_T, self.timesteps, self.alphas_cumprod, generators, report, first)
+        volumes = self.sampler(denoise, noise, self.timesteps, self.alphas_cumprod, generators, report, first)
         return volumes.unflatten(0, (size, exams)).transpose(0, 1).flatten(1, 2)
 
 

@@ -35,9 +35,19 @@ _PATHS = frozenset(
         "initial_weights",
         "stage1_weights",
         "stage2_weights",
+        "segmenter",
+        "lpips_backbone",
+        "fid_backbone",
+        "splits_csv",
+        "ckpt_dir",
+        "log_dir",
+        "schema",
+        "model_info",
+        "unit_test",
     ]
 )
 """Options whose value is a path; ``input`` may also be a list or mapping of paths."""
+_RENAMED = {"output": "output_dir"}
 _HELP = ("help", "h")
 
 
@@ -81,7 +91,7 @@ def as_typed(text: str) -> str:
     """
     value, is_there = DefaultParseValue(text), os.path.lexists(text)
     is_expression = text.startswith(("$", "@", "%"))
-    if text == "" or value is None or (is_expression and not is_there):
+    if text == "" or not is_there and (value is None or is_expression):
         return text
     is_meant = text[0] in "'\"[({" and isinstance(value, (str, list, tuple, dict)) and not is_there
     path = value if is_meant else text
@@ -155,6 +165,9 @@ def _help(options: Mapping[str, Any]) -> str:
 
 
 def _refusal(name: str, options: Mapping[str, Any]) -> str:
+    renamed = _RENAMED.get(_base(name))
+    if renamed in options:
+        return f"no option --{name}; its name is --{renamed}"
     nearest = get_close_matches(_base(name), [*_plain(options), *_OWN], n=1) or get_close_matches(_base(name), options)
     hint = f"did you mean --{nearest[0]}?" if nearest else "--help lists those that there are"
     return f"no option --{name}; {hint}"

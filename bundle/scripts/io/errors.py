@@ -7,10 +7,15 @@ import sys
 from collections.abc import Iterable
 from types import TracebackType
 
+import torch
+
 from scripts.io.refusal import one_line
 
 TRACEBACK_VARIABLE = "BUNDLE_TRACEBACK"
 INTERRUPTED = 130
+_FOR_LESS_MEMORY = (
+    "to use less memory, train with a smaller --batch_size, reconstruct with --sample_batch 1, or take --device cpu"
+)
 
 
 class SomeFailed(ValueError):
@@ -22,15 +27,19 @@ class SomeFailed(ValueError):
     """
 
     def __init__(self, count: str, failures: Iterable[str]) -> None:
-        self.failures = list(failures)
-        super().__init__("\n".join([f"{count} failed:", *self.failures]))
+        failures = list(failures)
+        super().__init__(count, failures)
+        self.failures = failures
+
+    def __str__(self) -> str:
+        return "\n".join([f"{self.args[0]} failed:", *self.failures])
 
 
 def stated_cause(error: BaseException) -> ValueError | None:
     """The outermost error of a chain of causes that tells the user what to do. None if there is none.
 
-    That is a ``ValueError``, or what stands for a refusal of the file system. Further out are MONAI's wrappers, which
-    are ``RuntimeError``; further in is what a library said to us.
+    That is a ``ValueError``, or what stands for a refusal of the file system or for a full GPU. Further out are
+    MONAI's wrappers, which are ``RuntimeError``; further in is what a library said to us.
     """
     link: BaseException | None = error
     while link is not None:
@@ -38,6 +47,8 @@ def stated_cause(error: BaseException) -> ValueError | None:
             return link
         if isinstance(link, OSError) and link.strerror:
             return ValueError(one_line(f"{link}; check the path, its permissions and the space on the disk"))
+        if isinstance(link, torch.OutOfMemoryError):
+            return ValueError(one_line(f"{link}; {_FOR_LESS_MEMORY}"))
         link = link.__cause__
     return None
 

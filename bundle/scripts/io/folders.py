@@ -23,3 +23,9 @@ def visible(folder: Path) -> list[Path]:
 def visible_files(folder: Path) -> list[Path]:
     """Return the visible files at any depth below a folder, sorted."""
     return [path for path in sorted(folder.rglob("*")) if path.is_file() and not is_hidden(path.relative_to(folder))]
+
+
+def sizes(folder: Path) -> dict[str, int]:
+    """Bytes of every file in ``folder``, at any depth, by its path below it; empty if there is no folder."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in paths}

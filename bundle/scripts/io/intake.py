@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
 
@@ -21,7 +22,8 @@ def read_bytes(path: Path, at_most: int = MAX_FILE_BYTES) -> bytes:
     """The content of a regular file of bounded size, or its first bytes.
 
     Raises:
-        ValueError: a folder, pipe or device, a file that is missing, unreadable, empty or too large.
+        ValueError: a folder, pipe or device, a link that leads nowhere, a file that is missing, unreadable, empty or
+            too large.
     """
     try:
         status = path.stat()
@@ -34,6 +36,8 @@ def read_bytes(path: Path, at_most: int = MAX_FILE_BYTES) -> bytes:
         with path.open("rb") as file:
             data = file.read(min(status.st_size, at_most))
     except OSError as error:
+        if path.is_symlink() and not path.exists():
+            raise ValueError(f"{path}: a link to {os.readlink(path)}, which is not there; mend the link") from error
         raise ValueError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from error
     if not data:
         raise ValueError(f"{path}: an empty file; copy or export it again")

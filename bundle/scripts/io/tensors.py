@@ -18,16 +18,25 @@ def read_tensors(path: Path, map_location: torch.device | str | None = None) -> 
         ValueError: the file is damaged, or does not hold a dictionary.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()  # torch.load does not compare the checksums
-        if damaged is not None:
-            raise zipfile.BadZipFile(f"wrong checksum of {damaged}")
+        check_sums(path)
         value = torch.load(path, map_location=map_location, weights_only=True)
     except Exception as error:  # on foreign or damaged bytes zipfile and the unpickler raise errors of any kind
         raise ValueError(one_line(f"{path}: damaged, or not written by torch.save ({_said(error)})")) from error
     if not isinstance(value, dict) or not all(isinstance(name, str) for name in value):
         raise ValueError(f"{path}: holds a {type(value).__name__}, not a dictionary by name")
     return value
+
+
+def check_sums(path: Path) -> None:
+    """Compare the checksums in a file of PyTorch, which ``torch.load`` and ``torch.jit.load`` don't.
+
+    Raises:
+        zipfile.BadZipFile: one is wrong, or the file is damaged otherwise.
+    """
+    with zipfile.ZipFile(path) as archive:
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise zipfile.BadZipFile(f"wrong checksum of {damaged}")
 
 
 def _said(error: Exception) -> str:

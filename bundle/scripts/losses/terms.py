@@ -44,7 +44,7 @@ def _network(hu: float) -> float:
     return hu_to_network(torch.tensor(hu)).item()
 
 
-class BoneWeightedError(nn.Module):
+class BoneWeightedLoss(nn.Module):
     """:func:`bone_weighted_error` as a term.
 
     Args:
@@ -62,7 +62,7 @@ class BoneWeightedError(nn.Module):
         return bone_weighted_error(x, x0, self.power, self.weight, self.threshold_hu)
 
 
-class DifferenceError(nn.Module):
+class DifferenceLoss(nn.Module):
     """:func:`difference_error` as a term."""
 
     def forward(self, x: Tensor, x0: Tensor) -> Tensor:
@@ -70,7 +70,7 @@ class DifferenceError(nn.Module):
         return difference_error(x, x0)
 
 
-class ReprojectionError(nn.Module):
+class ReprojectionLoss(nn.Module):
     """:func:`reprojection_error` as a term.
 
     Args:

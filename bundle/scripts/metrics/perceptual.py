@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
+import zipfile
 from collections.abc import Hashable, Mapping
 from pathlib import Path
 
@@ -76,7 +77,7 @@ def load_backbone(source: str | Path | None, channels: int = 3) -> Backbone | No
     its embedding. ``channels`` applies to files; published networks have 3.
 
     Raises:
-        ValueError: there is no such file or name, the file is not TorchScript, or the download failed.
+        ValueError: there is no such file or name, the file is damaged or not TorchScript, or the download failed.
     """
     if source is None:
         return None
@@ -85,11 +86,15 @@ def load_backbone(source: str | Path | None, channels: int = 3) -> Backbone | No
         return Backbone(network(*(file.load() for file in files)))
     path = _existing(source)
     try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()  # torch.jit.load does not compare the checksums
         network = torch.jit.load(str(path), map_location="cpu")
-    except RuntimeError as error:
+    except (RuntimeError, zipfile.BadZipFile) as error:
         raise ValueError(
             f"{path}: not a TorchScript file; save the network with torch.jit.script(network).save(path)"
         ) from error
+    if damaged is not None:
+        raise ValueError(f"{path}: damaged, wrong checksum of {damaged}; copy the file again")
     return Backbone(network, channels)
 
 

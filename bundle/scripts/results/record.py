@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +71,7 @@ class Record:
         metrics: metrics against the truth by name; None for an absent tissue or view.
         warnings: notes for readers.
         created: creation time, ISO 8601 with time zone.
+        files: size in bytes of each file of the result, by its path in the result's folder.
     """
 
     exam: str
@@ -81,6 +82,7 @@ class Record:
     metrics: Mapping[str, float | None]
     warnings: tuple[str, ...]
     created: str
+    files: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def notice(self) -> str:
@@ -101,6 +103,7 @@ class Record:
             "metrics": self.metrics,
             "warnings": self.warnings,
             "created": self.created,
+            "files": self.files,
         }
 
 
@@ -119,6 +122,7 @@ def read_record(path: Path, settings: Settings) -> Record | None:
             metrics=stated["metrics"],
             warnings=tuple(stated["warnings"]),
             created=stated["created"],
+            files=dict(stated["files"]),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None

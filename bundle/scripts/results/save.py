@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,7 +21,7 @@ from scripts.exam.exam import Exam, exam_of
 from scripts.geometry import VIEWS, BiplanarGeometry
 from scripts.intensity import hu_to_mu, hu_to_network, network_to_radiograph
 from scripts.io.atomic import whole_folder
-from scripts.io.folders import RESULT_FILE
+from scripts.io.folders import RESULT_FILE, sizes
 from scripts.io.names import safe_name
 from scripts.io.nifti import read_volume
 from scripts.io.text import strict_json
@@ -125,8 +125,13 @@ class SaveReconstructions:
         return place_of(self.output_dir / safe_name(exam.name), exam.files.values())
 
     def found(self, image: MetaTensor) -> Record | None:
-        """The record of an earlier result that the same inputs and settings gave; None if there is none."""
-        return read_record(self.folder(image) / RESULT_FILE, self._settings(exam_of(image)))
+        """The record of an earlier result that the same inputs and settings gave, if all of its files are there whole.
+
+        None if there is none.
+        """
+        folder = self.folder(image)
+        record = read_record(folder / RESULT_FILE, self._settings(exam_of(image)))
+        return record if record is not None and sizes(folder).items() >= record.files.items() else None
 
     def save(self, image: MetaTensor, samples: MetaTensor, seconds: float) -> Path:
         """Write the folder of one exam.
@@ -148,9 +153,10 @@ class SaveReconstructions:
             raise ValueError(f"{folder.name}: the reconstruction holds NaN or infinity; nothing was written for it")
         result = self._result(folder.name, image, hu, samples.affine.cpu().numpy(), seconds)
         with whole_folder(folder, RESULT_FILE) as partial:
-            (partial / RESULT_FILE).write_text(strict_json(result.record.to_dict()) + "\n")
             for write in self.writers:
                 write(partial, result)
+            record = replace(result.record, files=sizes(partial))
+            (partial / RESULT_FILE).write_text(strict_json(record.to_dict()) + "\n")
         return folder
 
     def _result(self, name: str, image: MetaTensor, hu: Tensor, affine: np.ndarray, seconds: float) -> Result:

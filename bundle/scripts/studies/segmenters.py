@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import tempfile
+import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 from scripts.inference.weights import load_weights
 from scripts.io.digest import sha256
 from scripts.io.nifti import write_volume
+from scripts.io.tensors import check_sums
 from scripts.smoothing import smoothed
 from scripts.studies.label_maps import Description, Ids, read_description, structures
 
@@ -115,16 +117,17 @@ def _script_segmenter(path: Path, description: Description, device: torch.device
     """Load a TorchScript network that maps volumes ``[1, 1, U, V, W]``, RAS+, HU scaled to [0, 1], to logits.
 
     Raises:
-        ValueError: the file is not TorchScript, or the description is incomplete.
+        ValueError: the file is damaged or not TorchScript, or the description is incomplete.
     """
     if not (description.labels and description.hu_range and description.spacing_mm):
         missing = [name for name in ("labels", "hu_range", "spacing_mm") if not getattr(description, name)]
         raise ValueError(f"{path}: its label map lacks {' and '.join(missing)}; a TorchScript file needs them")
     try:
+        check_sums(path)
         network = torch.jit.load(path, map_location=device).eval()
-    except RuntimeError as error:
+    except (RuntimeError, zipfile.BadZipFile) as error:
         raise ValueError(
-            f"{path}: not a TorchScript file ({_gist(error)}); export the network with torch.jit.script or "
+            f"{path}: damaged, or not a TorchScript file ({_gist(error)}); export the network with torch.jit.script or "
             "MONAI's ckpt_export"
         ) from error
     prepare = partial(_scaled, spacing_mm=description.spacing_mm, hu_range=description.hu_range)

@@ -1,9 +1,22 @@
-"""Stateless randomness: every iteration reseeds the generators."""
+"""Stateless randomness: every run, and every iteration, seeds the generators anew."""
 
 from __future__ import annotations
 
 import torch
 from ignite.engine import Engine, Events
+from monai.utils import set_determinism
+
+from scripts.io.options import require_seed
+
+
+def start_from_seed(seed: int) -> None:
+    """Seed all global generators and choose deterministic algorithms.
+
+    Raises:
+        ValueError: not a seed.
+    """
+    require_seed(seed=seed)
+    set_determinism(seed)
 
 
 class SeedIterations:
