@@ -154,3 +154,17 @@ def test_a_phantom_is_learnt_by_heart(exam) -> None:
 def test_detectors_that_the_coarse_stage_cannot_share_are_refused() -> None:
     with pytest.raises(ValueError, match=r"24 pixels.*32 pixels"):
         network(geometry=preset("carm", (8, 8, 8), 40.0, 24))
+
+
+@torch.no_grad()
+def test_a_refined_volume_can_be_refined_once_more() -> None:
+    first = speaking()
+    finer = FINE.with_volume((32, 32, 32), 10.0)
+    second = refined(finer, first, (8, 8), (1, 1), plane_channels=(8, 8), lifted_channels=4).eval()
+    image = normal(1, 2, 32, 32)
+    expected = second.start(first(image)).clamp(-1, 1)
+    torch.testing.assert_close(second(image), expected)  # untrained
+    sampling = {"sampler": DDIM(), "alphas_cumprod": linear_alphas_cumprod(), "steps": 2}
+    volume = SuperResolvingInferer(**sampling)(image, second)
+    torch.testing.assert_close(volume, second.start(SuperResolvingInferer(**sampling)(image, first)).clamp(-1, 1))
+    assert RefiningTrainingInferer(1, 8)(image, second, x0=volume).output.shape == (1, 1, 16, 16, 16)

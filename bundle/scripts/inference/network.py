@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -63,8 +63,9 @@ class Upsampler(Protocol):
         ...
 
 
+@runtime_checkable
 class SuperResolvingNetwork(Protocol):
-    """Diffusion network on a coarse grid with an upsampler that refines its volumes in a few passes.
+    """Network on a coarse grid with an upsampler that refines its volumes in a few passes.
 
     Attributes:
         passes: how often the upsampler runs.
@@ -73,8 +74,8 @@ class SuperResolvingNetwork(Protocol):
     passes: int
 
     @property
-    def base(self) -> DiffusionNetwork:
-        """Network that samples the coarse volumes."""
+    def base(self) -> Any:
+        """Network of the coarse volumes: a :class:`DiffusionNetwork`, or another one of this kind."""
         ...
 
     @property
@@ -95,21 +96,8 @@ class SuperResolvingNetwork(Protocol):
         ...
 
 
-class FewStepNetwork(DiffusionNetwork, Protocol):
-    """Diffusion network with a built-in sampler."""
-
-    def reconstruct_from(self, x: Tensor, condition: list[Tensor], /) -> Tensor:
-        """Sample volumes ``[B, 1, U, V, W]`` in a few steps from noise ``x`` of the same shape."""
-        ...
-
-
 class RefiningNetwork(SuperResolvingNetwork, Protocol):
     """Super-resolving network as called by a trainer, which trains on tiles of one pass."""
-
-    @property
-    def base(self) -> FewStepNetwork:
-        """Network that samples the coarse volumes."""
-        ...
 
     def __call__(self, image: Tensor, volume: Tensor, corners: Tensor, side: int, /) -> Tensor:
         """Compute tiles ``[K B, 1, f side, f side, f side]`` of the pass that refines ``volume``.

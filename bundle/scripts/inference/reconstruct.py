@@ -103,10 +103,10 @@ class ReconstructionInferer(Sampling):
 
 
 class SuperResolvingInferer(Sampling):
-    """Samples volumes from the stage in ``network.base``, and has ``network.upsampler`` draw each on a finer grid.
+    """Inferer that samples volumes from the coarsest network and draws each on finer grids, one stage after another.
 
     Args:
-        tile: side of the tiles that are drawn at a time, in voxels of a sampled volume.
+        tile: side of the tiles that are computed at a time, in voxels of the volume that a stage refines.
         sampling: arguments of :class:`Sampling`.
     """
 
@@ -116,11 +116,14 @@ class SuperResolvingInferer(Sampling):
 
     @torch.no_grad()
     def __call__(self, inputs: Tensor, network: SuperResolvingNetwork, *args: Any, **kwargs: Any) -> Tensor:
-        """Volumes ``[B, samples, f U, f V, f W]`` in [-1, 1] of images ``[B, 2, N, N]``."""
-        image = convert_to_tensor(inputs)
-        coarse = self.sample(network.coarse_image(image), network.base)
-        samples = [self._finer(image, network, sample) for sample in coarse.split(1, dim=1)]
-        return torch.cat(samples, dim=1).clamp(-1.0, 1.0)
+        """Return volumes ``[B, samples, f U, f V, f W]`` in [-1, 1] for images ``[B, 2, N, N]``."""
+        return self._volumes(convert_to_tensor(inputs), network)
+
+    def _volumes(self, image: Tensor, network: SuperResolvingNetwork | DiffusionNetwork) -> Tensor:
+        if not isinstance(network, SuperResolvingNetwork):
+            return self.sample(image, network)
+        coarse = self._volumes(network.coarse_image(image), network.base)
+        return torch.cat([self._finer(image, network, sample) for sample in coarse.split(1, dim=1)], dim=1)
 
     def _finer(self, image: Tensor, network: SuperResolvingNetwork, coarse: Tensor) -> Tensor:
         volume, upsampler = network.start(coarse), network.upsampler
@@ -130,7 +133,7 @@ class SuperResolvingInferer(Sampling):
                 volume = in_tiles(
                     upsampler, evidence, self.tile, upsampler.halo, upsampler.factor, upsampler.stride
                 ).float()
-        return volume
+        return volume.clamp(-1.0, 1.0)
 
 
 def choose(options: Mapping[str, Sampler], name: str) -> Sampler:

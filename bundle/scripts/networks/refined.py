@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from scripts.blocks.residual import DepthToSpace, SpaceToDepth, Upsample, convolution, zeroed
 from scripts.geometry import BiplanarGeometry
+from scripts.networks.contract import GeometryBound
 from scripts.networks.correcting import REST_GAIN
-from scripts.networks.diffux2ct import DiffuX2CT
 from scripts.networks.lifted import LiftedConditioner
 from scripts.networks.lifting import Unexplained
 from scripts.networks.upon import SuperResolved
@@ -74,12 +74,12 @@ class Refiner(nn.Module):
 
 
 class Refined(SuperResolved):
-    """Coarse diffusion network with a refining stage that reads the radiographs again.
+    """Coarse network with a refining stage that reads the radiographs again.
 
     ``forward(image, volume, corners, side)`` computes tiles of one pass, for training.
 
     Args:
-        base: the coarse network.
+        base: the coarse network, a diffusion network or another refined one.
         refiner: network that computes each pass.
         lifting: lifts 2D features of each view and its residual to the cells of the coarse grid.
         geometry: the exam on the fine grid.
@@ -87,7 +87,12 @@ class Refined(SuperResolved):
     """
 
     def __init__(
-        self, base: DiffuX2CT, refiner: Refiner, lifting: LiftedConditioner, geometry: BiplanarGeometry, passes: int = 1
+        self,
+        base: GeometryBound,
+        refiner: Refiner,
+        lifting: LiftedConditioner,
+        geometry: BiplanarGeometry,
+        passes: int = 1,
     ) -> None:
         super().__init__(base, refiner, geometry, passes)
         self.lifting = lifting
@@ -142,7 +147,7 @@ def crop(volume: Tensor, corners: Tensor, side: int) -> Tensor:
 
 def refined(
     geometry: BiplanarGeometry,
-    base: DiffuX2CT,
+    base: GeometryBound,
     channels: tuple[int, int] = (32, 64),
     blocks: tuple[int, int] = (1, 3),
     plane_channels: tuple[int, ...] = (16, 32, 64),

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from scripts.geometry import BiplanarGeometry
 from scripts.networks.contract import GeometryBound
 from scripts.networks.denoiser import Denoiser
-from scripts.networks.diffux2ct import DiffuX2CT
 from scripts.physics.tensor_shapes import require_image
 
 
@@ -22,9 +21,9 @@ class Upon(nn.Module):
         inherited: arguments for the other base class of a subclass.
     """
 
-    def __init__(self, base: DiffuX2CT, **inherited: Any) -> None:
+    def __init__(self, base: GeometryBound, **inherited: Any) -> None:
         super().__init__(**inherited)
-        self.base = base.requires_grad_(False).eval()
+        self.base: Any = base.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> Upon:
         """Set the mode of everything except the base.
@@ -43,7 +42,7 @@ class Upon(nn.Module):
 
 
 class SuperResolved(Upon, GeometryBound):
-    """Super-resolution of a frozen diffusion network's volume to a grid twice as fine.
+    """Super-resolution of a frozen network's volume to a grid twice as fine.
 
     The volume starts as :meth:`start`. In each of ``passes`` passes, ``upsampler`` reads :meth:`evidence` and computes
     the next volume. In this class, :meth:`evidence` is the coarse volume; this is AXON's third stage.
@@ -60,7 +59,7 @@ class SuperResolved(Upon, GeometryBound):
         ValueError: the grids or detectors do not fit, or there is no pass.
     """
 
-    def __init__(self, base: DiffuX2CT, upsampler: nn.Module, geometry: BiplanarGeometry, passes: int = 1) -> None:
+    def __init__(self, base: GeometryBound, upsampler: nn.Module, geometry: BiplanarGeometry, passes: int = 1) -> None:
         super().__init__(base, geometry=geometry)
         coarse, pixels, fine_pixels = tuple(base.volume_shape[1:]), base.image_shape[-1], geometry.detector_pixels
         if tuple(2 * n for n in coarse) != geometry.volume_shape or fine_pixels % pixels:

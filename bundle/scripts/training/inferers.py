@@ -13,7 +13,7 @@ from torch import Tensor
 from scripts.diffusion.parametrisation import Parametrisation
 from scripts.diffusion.schedules import marginal, q_sample
 from scripts.diffusion.training import Prediction
-from scripts.inference.network import DenoisingNetwork, DirectNetwork, RefiningNetwork
+from scripts.inference.network import DenoisingNetwork, DirectNetwork, RefiningNetwork, SuperResolvingNetwork
 from scripts.inference.precision import mixed_precision
 
 
@@ -127,13 +127,23 @@ class RefiningTrainingInferer:
 
     @torch.no_grad()
     def _volume(self, image: Tensor, network: RefiningNetwork) -> Tensor:
-        base = network.base
-        noise = torch.randn(len(image), *base.volume_shape, device=image.device)
-        condition = base.condition(network.coarse_image(image))
-        volume = network.start(base.reconstruct_from(noise, condition).float())
-        for _ in range(int(torch.randint(network.passes, ()))):
-            volume = network.upsampler(network.evidence(image, volume)).float()
-        return volume
+        return _refined(image, network, passes=int(torch.randint(network.passes, ())))
+
+
+def _sampled(image: Tensor, network: Any) -> Tensor:
+    """Sample volumes from new noise, stage by stage."""
+    if isinstance(network, SuperResolvingNetwork):
+        return _refined(image, network, network.passes)
+    noise = torch.randn(len(image), *network.volume_shape, device=image.device)
+    return network.reconstruct_from(noise, network.condition(image)).float()
+
+
+def _refined(image: Tensor, network: SuperResolvingNetwork, passes: int) -> Tensor:
+    """Sample coarse volumes and refine them in some of the network's passes."""
+    volume = network.start(_sampled(network.coarse_image(image), network.base))
+    for _ in range(passes):
+        volume = network.upsampler(network.evidence(image, volume)).float()
+    return volume
 
 
 def _crop(volume: Tensor, corners: Tensor, side: int) -> Tensor:
