@@ -39,7 +39,7 @@ TINY = {
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip those marked ``cuda``."""
+    """Skip tests marked ``cuda`` on machines without a CUDA GPU."""
     if not torch.cuda.is_available():
         for item in items:
             if item.get_closest_marker("cuda"):

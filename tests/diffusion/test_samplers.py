@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from tests.refusal import refused
 from torch import Tensor, nn
 
 from scripts.diffusion.samplers import (
@@ -365,7 +366,7 @@ def test_with_a_generator_per_item_every_item_is_sampled_as_if_alone(sampler):
 
 
 def test_generators_for_another_number_of_items_are_refused():
-    with pytest.raises(ValueError, match="2 generators for 3 items; pass one generator, or one per item"):
+    with refused(ValueError, "2 generators", "3 items"):
         draw_noise(standard_normal(3, 5), [seeded(0), seeded(1)])
 
 
@@ -383,7 +384,7 @@ def test_deterministic_samplers_leave_the_generator_alone(sampler):
 
 @pytest.mark.parametrize("sampler", STOCHASTIC, ids=repr)
 def test_stochastic_samplers_ask_for_a_generator(sampler):
-    with pytest.raises(ValueError, match=r"explicit generator, got generator=None; pass generator=torch.Generator"):
+    with refused(ValueError, "generator=None", "torch.Generator"):
         sample(sampler)
 
 
@@ -453,9 +454,9 @@ def test_one_cpu_seed_gives_one_volume_on_cpu_and_gpu(sampler):
 @pytest.mark.parametrize(
     ("timesteps", "message"),
     [
-        (torch.tensor([[9, 5]]), r"must be 1-D and not empty, got shape \[1, 2\]"),
-        (torch.tensor([], dtype=torch.int64), r"must be 1-D and not empty, got shape \[0\]"),
-        (torch.tensor([9.0, 5.0]), "must be integers .*, got torch.float32"),
+        (torch.tensor([[9, 5]]), r"1-D .*got shape \[1, 2\]"),
+        (torch.tensor([], dtype=torch.int64), r"1-D .*got shape \[0\]"),
+        (torch.tensor([9.0, 5.0]), "integers .*torch.float32"),
         (torch.tensor([5, 9]), r"must be strictly decreasing, got \[5, 9\]"),
         (torch.tensor([9, 9]), r"must be strictly decreasing, got \[9, 9\]"),
         (torch.tensor([1000, 5]), r"must be in \[0, 999\].*, got \[5, 1000\]"),
@@ -469,5 +470,5 @@ def test_timesteps_that_break_a_rule_are_refused_with_a_remedy(timesteps, messag
 
 @pytest.mark.parametrize("eta", [-0.1, 1.1, math.nan])
 def test_ddim_refuses_an_eta_that_is_no_share(eta):
-    with pytest.raises(ValueError, match=rf"eta must be in \[0, 1\], got {eta}"):
+    with refused(ValueError, "eta", "[0, 1]", f"got {eta}"):
         DDIM(eta=eta)

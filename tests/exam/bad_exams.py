@@ -566,7 +566,7 @@ _GEOMETRY = [
         ]
     ),
     BadExam(
-        "told by another view", _told(centre={"top": [1, 1]}), r"exam.*centre: a mapping by view has the keys .*, got"
+        "told by another view", _told(centre={"top": [1, 1]}), r"exam.*centre: a mapping by view needs the keys .*, got"
     ),
     BadExam(
         "told one side for both", _told(source_side="right"), r"exam.*cannot be of a frontal view, .*; give --source"
@@ -574,12 +574,12 @@ _GEOMETRY = [
     BadExam(
         "detector before the isocentre",
         _told(source_to_isocentre_mm=1200, source_to_detector_mm=785),
-        r"frontal\.dcm: .*the detector lies behind the isocentre, .*; correct the option",
+        r"frontal\.dcm: .*detector .*behind the isocentre, .*785 .*1200; correct",
     ),
     BadExam(
         "a parallel beam of a finite detector",
         _told(source_to_isocentre_mm="inf"),
-        r"frontal\.dcm: .*or both at infinity, .*; correct the option",
+        r"frontal\.dcm: .*or both at infinity, .*; correct",
     ),
     BadExam("far off", _told(centre=[9999, 9999]), r"exam.*frontal film: shows 0% .*: correct these, or take a larger"),
     BadExam(
@@ -705,7 +705,7 @@ _NIFTI = [
 ]
 _ZIPS = [
     BadExam(
-        "a zip of too much", _zip(entries=[("x", bytes(2**24))]), r"exam\.zip: unpacks to more .*; pack the two rad"
+        "a zip of too much", _zip(entries=[("x", bytes(2**24))]), r"exam\.zip: unpacks to more .*; pack only the two"
     ),
     BadExam(
         "a zip of many", _zip(entries=[(f"{i}", b"") for i in range(1000)]), r"exam\.zip: holds 1002 files, .*; pack"
@@ -724,9 +724,7 @@ _ZIPS = [
         "a zip in a zip", _zip(entries=[("more.zip", packed([]))]), r"exam\.zip: .* is itself an archive; pack the ra"
     ),
     BadExam("an encrypted zip", _zip(_encrypted), r"exam\.zip: entry 'frontal\.dcm' is encrypted; pack it without"),
-    BadExam(
-        "an unusual method", _zip(entries=[], method=zipfile.ZIP_LZMA), r"exam\.zip: .* usual method, deflate; pack"
-    ),
+    BadExam("an unusual method", _zip(entries=[], method=zipfile.ZIP_LZMA), r"exam\.zip: .*deflate.* pack"),
     BadExam(
         "folders without end in a zip",
         _zip(entries=[("a/" * depth + "x", b"1") for depth in (400, 800, 1200, 1600)]),
@@ -761,8 +759,12 @@ _CASES = [
     BadExam(
         "geometry.json a list", _case("geometry.json", lambda p: p.write_text("[]")), r"geometry\.json: a geometry is"
     ),
-    BadExam("geometry.json {}", _case("geometry.json", lambda p: p.write_text("{}")), r"geometry\.json: .* missing \["),
-    BadExam("unknown field", _geometry(sid=3), r"geometry\.json: geometry fields missing \[\], unknown \['sid'\]"),
+    BadExam(
+        "geometry.json {}",
+        _case("geometry.json", lambda p: p.write_text("{}")),
+        r"geometry\.json: missing .*\['detector_pixels",
+    ),
+    BadExam("unknown field", _geometry(sid=3), r"geometry\.json: missing geometry fields \[\], unknown .*\['sid'\]"),
     BadExam(
         "negative field", _geometry(source_to_isocentre_mm=-1), r"geometry\.json: .* must be a positive .*, got -1"
     ),

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from tests.refusal import refused
 
 from scripts.exam.acquisition import HALF_BODY_MM, Acquisition, acquire_exam, acquisitions_of
 from scripts.geometry import preset
@@ -184,9 +185,9 @@ def test_an_impossible_option_is_refused_by_name_and_value(option, value):
 
 
 def test_unknown_options_and_views_are_refused_by_name():
-    with pytest.raises(ValueError, match="no such option: sid; choose from source_to_isocentre_mm, "):
+    with refused(ValueError, "no such option", "sid", "source_to_isocentre_mm, "):
         acquire(stated_film(), "frontal", {"sid": 1800})
-    with pytest.raises(ValueError, match="--centre: a mapping by view has the keys frontal and lateral, got {'front"):
+    with refused(ValueError, "--centre", "frontal and lateral", "{'front"):
         acquire(stated_film(), "frontal", {"centre": {"front": [0, 0]}})
 
 
@@ -213,8 +214,8 @@ def test_what_does_not_fit_the_view_is_refused(view, changes, told, where):
 @pytest.mark.parametrize(
     ("told", "message"),
     [
-        ({"source_to_detector_mm": 700}, "source_to_detector_mm = 700 and source_to_isocentre_mm = 800"),
-        ({"source_to_detector_mm": "inf"}, "both at infinity, but source_to_detector_mm = inf"),
+        ({"source_to_detector_mm": 700}, "source_to_detector_mm = 700 .*source_to_isocentre_mm = 800"),
+        ({"source_to_detector_mm": "inf"}, "infinity, .*source_to_detector_mm = inf"),
     ],
 )
 def test_a_detector_in_front_of_the_patient_is_refused(told, message):
@@ -245,7 +246,7 @@ def test_positioner_angles_are_those_of_the_line_whichever_end_the_source_is_at(
 def test_an_acquisition_is_frozen_checked_and_normalised():
     taken = Acquisition("785", 1200, 2, "lf", "Posterior", (1, 2))
     assert taken == Acquisition(785.0, 1200.0, (2.0, 2.0), "LF", "posterior", (1.0, 2.0), 0.0, 0.0, 0.0)
-    with pytest.raises(ValueError, match="acquisition: pixel_spacing_mm is a positive pitch .*; got -1"):
+    with refused(ValueError, "pixel_spacing_mm", "positive", "got -1"):
         replace(taken, pixel_spacing_mm=-1)
 
 
@@ -265,10 +266,10 @@ def test_a_geometry_states_both_views_as_the_case_folder_stores_them():
     ],
 )
 def test_a_distance_in_another_unit_is_refused_with_the_number_in_mm(value, meant):
-    with pytest.raises(ValueError, match=f"film.dcm: --source_to_detector_mm is {value} mm") as by_option:
+    with refused(ValueError, "film.dcm", "--source_to_detector_mm", f"{value} mm") as by_option:
         acquire(film(), "frontal", {**TOLD, "source_to_detector_mm": value, "source_to_isocentre_mm": 0.9 * value})
     told = {name: given for name, given in TOLD.items() if not name.endswith("detector_mm")}
-    with pytest.raises(ValueError, match=f"source_to_detector_mm, by its header, is {value} mm") as by_header:
+    with refused(ValueError, "source_to_detector_mm", "header", f"{value} mm") as by_header:
         acquire(film(source_to_detector_mm=float(value)), "frontal", told)
     for refusal in (by_option, by_header):
         assert meant + "give --source_to_detector_mm in mm" in str(refusal.value)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import norm
+from tests.refusal import refused
 
 from scripts.cases.standard import Settings, radiographs
 from scripts.data.augment import RandomDeformation, WholeBody
@@ -206,7 +207,7 @@ def test_a_patient_with_no_weight_is_never_drawn():
 
 @pytest.mark.parametrize(("count", "views"), [(2, 100), (4, 5)])
 def test_too_few_patients_or_views_are_refused(count, views):
-    with pytest.raises(ValueError, match=f"got {count} patients with {views} views each; add cases or raise"):
+    with refused(ValueError, f"{count} patients", f"{views} views", "--views_per_patient"):
         make_reference(patients(count), PROJECTOR, GEOMETRY, views)
 
 
@@ -278,7 +279,7 @@ def test_a_damaged_file_is_refused_by_name_with_the_remedy(tmp_path, damage):
     record = json.loads(path.read_text())
     damage(record)
     path.write_text(json.dumps(record))
-    with pytest.raises(ValueError, match=r"r\.json: damaged statistics .*make it with reference\.json"):
+    with refused(ValueError, "r.json", "damaged", "reference.json"):
         read_reference(path)
 
 
@@ -290,8 +291,8 @@ def test_a_file_that_is_no_object_is_refused(tmp_path, content):
 
 
 def test_a_missing_file_and_one_for_another_network_are_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"absent\.json: no statistics of the training radiographs; make it with"):
+    with refused(ValueError, "absent.json", "statistics", "reference.json"):
         read_reference(tmp_path / "absent.json")
     Reference(GEOMETRY, 3, dict.fromkeys(VIEWS, random_statistics())).write(tmp_path / "r.json")
-    with pytest.raises(ValueError, match="made for BiplanarGeometry.*785.*but the network has .*541"):
+    with refused(ValueError, "BiplanarGeometry", "785", "541"):
         read_reference(tmp_path / "r.json", preset("x2ct", (32, 32, 32), 10.0, 48))

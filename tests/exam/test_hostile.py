@@ -20,6 +20,7 @@ from tests.exam.bad_exams import (
     write_pictures,
     zipped,
 )
+from tests.refusal import refused
 
 from scripts.exam.exam import exam_of
 from scripts.exam.familiarity import read_reference
@@ -103,9 +104,7 @@ def test_what_may_not_be_read_is_refused_with_its_name(box, name):
     try:
         if os.access(path, os.R_OK):
             pytest.skip("this user may read everything")
-        with pytest.raises(
-            ValueError, match=f"{path}: cannot be read .Permission denied.; check the path and its perm"
-        ):
+        with refused(ValueError, str(path), "Permission denied", "permissions"):
             load(str(box))
     finally:
         path.chmod(0o700)
@@ -119,9 +118,7 @@ def test_what_fails_to_open_in_a_folder_is_refused_with_its_name(box, monkeypatc
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr("pathlib.Path.open", denied)
-    with pytest.raises(
-        ValueError, match=r"frontal\.dcm: cannot be read .Permission denied.; check the path and its perm"
-    ):
+    with refused(ValueError, "frontal.dcm", "Permission denied", "permissions"):
         load(str(box))
 
 

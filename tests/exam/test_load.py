@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tests.refusal import refused
 
 from scripts.dicom.write_radiograph import FORMS, simulated_header, write_dx
 from scripts.exam.exam import exam_of, to_meta
@@ -98,7 +99,7 @@ def test_a_packed_file_of_line_integrals_needs_its_distances_told(tmp_path):
     pitch_mm = GEOMETRY.detector_spacing_mm
     packed = np.moveaxis(CASE.line_integrals.numpy(), 0, -1)
     nib.save(nib.Nifti1Image(packed, np.diag([pitch_mm, pitch_mm, 1, 1])), tmp_path / "packed.nii.gz")
-    with pytest.raises(ValueError, match="(?s)never guessed.*--source_to_isocentre_mm.*--source_to_detector_mm"):
+    with refused(ValueError, "never guessed", "--source_to_isocentre_mm", "--source_to_detector_mm"):
         load(str(tmp_path / "packed.nii.gz"))
     told = {
         "source_to_isocentre_mm": 785.0,
@@ -150,7 +151,7 @@ def test_of_a_case_one_view_may_be_missing_if_the_other_is_used(tmp_path, view, 
         image, found = load(source, choice=ViewChoice((view,), True))
         assert torch.equal(image, expected) and found.name == "demo"
         assert {Path(p).name for p in found.files} == {f"{view}.nii.gz", "geometry.json"}
-    with pytest.raises(ValueError, match=f"{other}.nii.gz: the {other} view is missing; this network also .* --views"):
+    with refused(ValueError, f"{other}.nii.gz", f"{other} view", "missing", "--views"):
         load(str(case), choice=ViewChoice(one_view=True))
 
 
@@ -199,7 +200,7 @@ def test_the_acquisition_is_heard_wherever_the_films_may_lie(exam, tmp_path):
 def test_a_bad_acquisition_file_in_a_zip_goes_by_the_zips_path(exam, tmp_path):
     (exam / "acquisition.json").write_text("[]")
     shutil.make_archive(tmp_path / "packed", "zip", exam)
-    with pytest.raises(ValueError, match=r"packed.zip/acquisition.json: expected an object .*, got list"):
+    with refused(ValueError, "packed.zip/acquisition.json", "object", "got list"):
         load(str(tmp_path / "packed.zip"))
 
 
@@ -207,7 +208,7 @@ def test_two_acquisition_files_are_refused_whatever_they_say(exam):
     for folder in (exam, exam / "old"):
         folder.mkdir(exist_ok=True)
         (folder / "acquisition.json").write_text("{}")
-    with pytest.raises(ValueError, match=r"exam/acquisition.json, .*old/acquisition.json: an exam has one .*, got 2"):
+    with refused(ValueError, "exam/acquisition.json", "old/acquisition.json", "got 2"):
         load(str(exam))
 
 
@@ -220,7 +221,7 @@ def test_a_bad_acquisition_file_is_refused(exam, text):
 
 @pytest.mark.parametrize(("reference", "adapt"), [(None, True), (DemoReference(), False)])
 def test_a_film_without_absolute_values_is_refused_if_it_may_not_be_adapted(tmp_path, reference, adapt):
-    with pytest.raises(ValueError, match=r"frontal.dcm: its pixels have no absolute scale"):
+    with refused(ValueError, "frontal.dcm", "absolute scale"):
         load(str(films(tmp_path / "exam", "presentation")), reference, adapt_intensity=adapt)
 
 

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, XRayRadiationDoseSRStorage, generate_uid
+from tests.refusal import refused
 
 from scripts.exam import views
 from scripts.exam.views import ViewChoice, choose_views, disagreements, find_exam
@@ -102,7 +103,7 @@ def test_files_in_a_zip_go_by_the_zips_path(exam):
     assert find_exam(path)[0]["lateral"].path == f"{path}/lateral.nii.gz"
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("third.dcm", "damaged")
-    with pytest.raises(ValueError, match=r"exam.zip: .* got 3 \(.*exam.zip/third.dcm"):
+    with refused(ValueError, "exam.zip", "got 3", "exam.zip/third.dcm"):
         find_exam(path)[0]
 
 
@@ -147,7 +148,7 @@ def test_pictures_are_found_by_content_and_told_apart_by_name(tmp_path):
 @pytest.mark.parametrize("count", [0, 1, 3, 20])
 def test_anything_but_two_radiographs_is_refused_with_their_names(stub, count):
     folder = stub(**{f"image{i:02d}": {} for i in range(count)})
-    with pytest.raises(ValueError, match=f"an exam is two radiographs, .* got {count}") as refusal:
+    with refused(ValueError, "two radiographs", f"got {count}") as refusal:
         find_exam(folder)[0]
     assert all(f"image{i:02d}.dcm" in str(refusal.value) for i in range(min(count, 6)))
     assert "image06" not in str(refusal.value)
@@ -170,19 +171,19 @@ def test_the_file_tells_its_view_before_its_name_does(stub):
 
 @pytest.mark.parametrize("name", ["image1", "pat01", "paper", "ap_lateral", "plateral"])
 def test_a_view_that_nothing_tells_is_asked_for_by_name(stub, name):
-    with pytest.raises(ValueError, match=f"{name}.dcm: neither the file nor its name.* --frontal and --lateral"):
+    with refused(ValueError, f"{name}.dcm", "name", "--frontal and --lateral"):
         find_exam(stub(**{name: {}, "z": {"view": "lateral"}}))[0]
 
 
 @pytest.mark.parametrize("view", ["frontal", "lateral"])
 def test_two_views_of_a_kind_are_refused(stub, view):
-    with pytest.raises(ValueError, match=f"a.dcm, .*b.dcm: both are {view} views"):
+    with refused(ValueError, "a.dcm", "b.dcm", f"both are {view} views"):
         find_exam(stub(a={"view": view}, b={"view": view}))[0]
 
 
 def test_told_views_that_the_files_contradict_are_refused(stub):
     folder = stub(a={"view": "frontal"}, b={"view": "lateral"})
-    with pytest.raises(ValueError, match="b.dcm: given as the frontal view, but by its own account a lateral one"):
+    with refused(ValueError, "b.dcm", "frontal view", "lateral one", "exchange"):
         find_exam({"frontal": folder / "b.dcm", "lateral": folder / "a.dcm"})[0]
 
 
@@ -196,19 +197,19 @@ def test_told_views_that_only_the_names_contradict_are_warned_of(stub):
     "mapping", [{"frontal": "a"}, {"frontal": "a", "lateral": None}, {"ap": "a", "lateral": "b"}, {}]
 )
 def test_a_mapping_names_both_views_and_nothing_else(mapping):
-    with pytest.raises(ValueError, match="give a file as --frontal and one as --lateral, got {"):
+    with refused(ValueError, "--frontal", "--lateral", "got {"):
         find_exam(mapping)[0]
 
 
 def test_a_packed_file_is_no_single_view(tmp_path):
     nib.save(nib.Nifti1Image(np.stack([pixels(0), pixels(1)], axis=-1), np.eye(4)), tmp_path / "both.nii")
-    with pytest.raises(ValueError, match="both.nii: holds 2 radiographs; give it alone, not as the frontal view"):
+    with refused(ValueError, "both.nii", "2 radiographs", "alone"):
         find_exam({"frontal": tmp_path / "both.nii", "lateral": tmp_path / "both.nii"})[0]
 
 
 def test_the_same_image_twice_is_refused(stub):
     folder = stub(ap={"seed": 3}, lat={"seed": 3})
-    with pytest.raises(ValueError, match="ap.dcm, .*lat.dcm: the same image twice"):
+    with refused(ValueError, "ap.dcm", "lat.dcm", "same image"):
         find_exam(folder)[0]
     with pytest.raises(ValueError, match="the same image twice"):
         find_exam({"frontal": folder / "ap.dcm", "lateral": folder / "ap.dcm"})[0]
@@ -271,14 +272,14 @@ def test_both_views_are_chosen_in_any_order_and_form(given):
 
 @pytest.mark.parametrize("given", ["", "top", "frontal,top", "frontal,frontal", [], "frontal;lateral"])
 def test_views_that_there_are_not_cannot_be_chosen(given):
-    with pytest.raises(ValueError, match="--views: choose frontal or lateral, or both .*; got "):
+    with refused(ValueError, "--views", "frontal or lateral", "got "):
         choose_views(given, one_view=True)
 
 
 @pytest.mark.parametrize("view", VIEWS)
 def test_one_view_is_for_networks_that_were_trained_for_it(view):
     assert choose_views(view, one_view=True).used == (view,)
-    with pytest.raises(ValueError, match=f"--views: .* trained with both views .* got '{view}'; give both, or use"):
+    with refused(ValueError, "--views", "both views", f"got '{view}'"):
         choose_views(view, one_view=False)
 
 
@@ -315,7 +316,7 @@ def test_of_a_view_that_is_not_used_nothing_is_asked(stub):
     folder = stub(ap={"header": header(StudyInstanceUID="1")}, unknown={"header": header(StudyInstanceUID="2")})
     found = find_exam(folder, choice=ONE["frontal"])[0]["frontal"]
     assert Path(found.path).name == "ap.dcm" and found.warnings == ()
-    with pytest.raises(ValueError, match="unknown.dcm: neither .*; give the file by --lateral$"):
+    with pytest.raises(ValueError, match="unknown.dcm: .* --lateral$"):
         find_exam(folder, choice=ONE["lateral"])[0]
 
 
@@ -328,11 +329,11 @@ def test_files_of_two_patients_are_no_exam_whichever_view_is_used(stub):
 @pytest.mark.parametrize(
     ("films", "message"),
     [
-        ({}, "an exam is a frontal radiograph, with or without .*, got 0; leave it alone, or name it by --frontal$"),
-        ({"a": {}, "b": {}, "c": {}}, r"got 3 \(.*\); leave it alone, or name it by --frontal$"),
-        ({"lat": {}}, "lat.dcm: a lateral view, but --views asks for the frontal one; .*choose --views lateral$"),
+        ({}, "frontal radiograph, .*got 0; .*--frontal$"),
+        ({"a": {}, "b": {}, "c": {}}, r"got 3 \(.*--frontal$"),
+        ({"lat": {}}, "lat.dcm: .*lateral view, .*--views lateral$"),
         ({"ap": {}, "pa": {}}, "both are frontal views"),
-        ({"a": {}}, "a.dcm: neither the file nor its name tells .*; give the file by --frontal$"),
+        ({"a": {}}, "a.dcm: .*name .*--frontal$"),
     ],
 )
 def test_an_exam_without_the_one_view_is_refused(stub, films, message):
@@ -343,7 +344,7 @@ def test_an_exam_without_the_one_view_is_refused(stub, films, message):
 def test_one_of_two_views_is_refused_with_the_option_if_the_network_takes_one(stub):
     folder, both_or_one = stub(ap={}), ViewChoice(VIEWS, True)
     for source in (folder, {"frontal": folder / "ap.dcm"}):
-        with pytest.raises(ValueError, match="; this network also takes one view: choose it by --views frontal or --v"):
+        with refused(ValueError, "one view", "--views frontal", "--views lateral"):
             find_exam(source, choice=both_or_one)[0]
         with pytest.raises(ValueError) as refusal:
             find_exam(source)[0]

@@ -4,6 +4,7 @@ import zipfile
 
 import pytest
 import torch
+from tests.refusal import refused
 from torch import nn
 
 from scripts.inference.weights import load_weights
@@ -46,20 +47,20 @@ def changed(change):
 @pytest.mark.parametrize(
     ("state", "message"),
     [
-        (Small(width=4).state_dict(), r"2 of another shape \['layer.bias', 'layer.weight'\]"),
-        (Small(geometry=2.0).state_dict(), r"trained for geometry \[2.0\], the configuration says \[1.0\]"),
+        (Small(width=4).state_dict(), r"2 .*shape \['layer.bias', 'layer.weight'\]"),
+        (Small(geometry=2.0).state_dict(), r"geometry \[2.0\], .*\[1.0\]"),
         ({"other": torch.zeros(1)}, "3 tensors missing .* 1 unknown"),
-        ([1, 2], "holds a list, not a dictionary by name; copy the weights again, or give others"),
-        ({1: torch.zeros(1)}, "holds a dict, not a dictionary by name"),
-        ({"layer.weight": 3}, "weights are dense tensors of real numbers, 'layer.weight' is a int; save"),
-        (changed(lambda bias: bias.to_sparse()), "'layer.bias' is torch.float32 in layout torch.sparse_coo"),
+        ([1, 2], "holds a list, .*dictionary.* copy"),
+        ({1: torch.zeros(1)}, "holds a dict, .*dictionary"),
+        ({"layer.weight": 3}, "dense .*'layer.weight' is a int"),
+        (changed(lambda bias: bias.to_sparse()), "'layer.bias' .*torch.float32 .*torch.sparse_coo"),
         (changed(lambda bias: bias.to("meta")), "'layer.bias' is .* on meta"),
         (changed(lambda bias: torch.quantize_per_tensor(bias, 0.1, 0, torch.qint8)), "'layer.bias' is torch.qint8"),
         (changed(lambda bias: bias.to(torch.complex64)), "'layer.bias' is torch.complex64"),
-        (changed(lambda bias: bias.to(torch.int8)), "1 tensors of another type, e.g. layer.bias: torch.int8 in place"),
-        (changed(lambda bias: bias.to(torch.float8_e4m3fn)), "e.g. layer.bias: torch.float8_e4m3fn in place of"),
-        (changed(lambda bias: bias.double() + 1e300), "1 tensors hold NaN or infinity, e.g. layer.bias"),
-        (changed(lambda bias: bias * float("nan")), "1 tensors hold NaN or infinity, e.g. layer.bias"),
+        (changed(lambda bias: bias.to(torch.int8)), "1 tensors .*type, .*layer.bias: torch.int8"),
+        (changed(lambda bias: bias.to(torch.float8_e4m3fn)), "layer.bias: torch.float8_e4m3fn"),
+        (changed(lambda bias: bias.double() + 1e300), "1 tensors .*NaN .*layer.bias"),
+        (changed(lambda bias: bias * float("nan")), "1 tensors .*NaN .*layer.bias"),
     ],
 )
 def test_wrong_weights_are_refused_and_leave_the_network_untouched(tmp_path, state, message):
@@ -74,9 +75,7 @@ def test_a_missing_or_unsafe_file_is_refused(tmp_path):
     with pytest.raises(ValueError, match="no weights; train them"):
         load_weights(Small(), tmp_path / "absent.pt")
     torch.save(Small(), tmp_path / "pickled.pt")
-    with pytest.raises(
-        ValueError, match="pickled.pt: damaged, or not written by torch.save .*; copy the weights again"
-    ):
+    with refused(ValueError, "pickled.pt", "damaged", "torch.save", "copy"):
         load_weights(Small(), tmp_path / "pickled.pt")
 
 
@@ -113,7 +112,7 @@ def test_one_wrong_bit_anywhere_is_refused_or_harmless(tmp_path):
     for value in state.values():
         at = whole.index(value.numpy().tobytes())
         (tmp_path / "damaged.pt").write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
-        with pytest.raises(ValueError, match="damaged.pt: damaged, .*wrong checksum of"):
+        with refused(ValueError, "damaged.pt", "damaged", "checksum"):
             load_weights(nn.Linear(4, 4), tmp_path / "damaged.pt")
     assert accepted < len(whole) / 6
 
@@ -173,15 +172,15 @@ def test_freezing_leaves_frozen_what_the_network_itself_has_frozen():
 
 
 def test_a_part_that_is_not_there_and_freezing_all_are_refused():
-    with pytest.raises(ValueError, match="the network has no part 'decoder'; choose from encoder, head or their parts"):
+    with refused(ValueError, "--frozen", "'decoder'", "encoder, head"):
         freeze(Parts(), "decoder")
-    with pytest.raises(ValueError, match="leaves nothing to learn; freeze less"):
+    with refused(ValueError, "--frozen", "nothing to learn"):
         freeze(Parts(), "encoder,head")
 
 
 def test_training_may_start_from_another_geometry_if_asked_and_keeps_its_own(tmp_path):
     path = saved(tmp_path, Small(geometry=1.0).state_dict())
-    with pytest.raises(ValueError, match="weights were trained for geometry"):
+    with refused(ValueError, "trained for geometry"):
         start_from(Small(geometry=2.0), path)
     started = start_from(Small(geometry=2.0).eval(), path, any_geometry=True)
     assert started.training and started.geometry.item() == 2.0

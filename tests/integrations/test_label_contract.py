@@ -16,6 +16,7 @@ from monai.bundle import ConfigWorkflow
 from tests.integrations import label_server
 from tests.integrations.label_server import HTTPException
 from tests.integrations.samples import BUNDLE, DEMO, packed, trained, without_biases, zipped
+from tests.refusal import refused
 
 from scripts.cases.export_radiographs import export_case
 from scripts.dicom.read_ct import read_series
@@ -150,9 +151,7 @@ def test_a_server_that_loads_loosely_does_not_serve_wrong_weights(stock, films, 
         stock({"image": str(films)})
 
 
-@pytest.mark.parametrize(
-    ("value", "message"), [(torch.nan, "holds NaN or infinity; check the weights"), (0.0, "every voxel is 238 HU")]
-)
+@pytest.mark.parametrize(("value", "message"), [(torch.nan, "NaN .*weights"), (0.0, "every voxel is 238 HU")])
 def test_a_volume_that_no_trained_network_makes_is_not_served(stock, films, value, message):
     (to_hu,) = stock.parsed("postprocessing").transforms
     volume = torch.zeros(1, 4, 4, 4)
@@ -203,7 +202,7 @@ def test_our_app_reads_nothing_that_was_not_uploaded(app, films, tmp_path, image
     (tmp_path / "sessions" / "another" / "upload").symlink_to(tmp_path / "sessions" / "one" / "upload")
     if isinstance(image, str):
         image = image.format(sessions=tmp_path / "sessions")
-    with pytest.raises(HTTPException, match=r"422.*was not uploaded.*PUT /session/"):
+    with refused(HTTPException, "422", "not uploaded", "PUT /session/"):
         app.models["biplanar_ct"]({"image": image})
 
 
@@ -229,10 +228,10 @@ def test_our_app_has_no_other_endpoints_than_it_needs(app):
 
 
 def test_our_app_refuses_a_bad_request_with_the_bundle_s_own_words(app, session):
-    with pytest.raises(HTTPException, match="422.*format: choose nifti or dicom, got 'report'"):
+    with refused(HTTPException, "422", "format", "nifti or dicom", "'report'"):
         app.models["biplanar_ct"](session | {"format": "report"})
     Path(session["image"], "lateral.dcm").unlink()
-    with pytest.raises(HTTPException, match="422.*an exam is two radiographs"):
+    with refused(HTTPException, "422", "two radiographs"):
         app.models["biplanar_ct"](session)
 
 
@@ -242,7 +241,7 @@ def test_a_fault_of_our_server_is_not_the_client_s_and_is_logged(app, session, m
         raise fault("out of order")
 
     monkeypatch.setattr(app.models["biplanar_ct"], "loaded", fail)
-    with pytest.raises(HTTPException, match="^500: no volume was made, by a fault of the server; its log says which$"):
+    with pytest.raises(HTTPException, match="^500: .*server error"):
         app.models["biplanar_ct"](session)
     assert "out of order" in caplog.text
 
@@ -259,5 +258,5 @@ def test_our_app_does_not_start_without_its_weights(app, tmp_path):
         type(app)(str(APP), "", {"bundle": str(tmp_path / "bundle")})
     weights.parent.mkdir()
     torch.save(without_biases(trained()), weights)
-    with pytest.raises(ValueError, match=f"^not started: {weights}: weights of another network"):
+    with refused(ValueError, "not started", str(weights), "another network"):
         type(app)(str(APP), "", {"bundle": str(tmp_path / "bundle")})

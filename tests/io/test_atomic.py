@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from tests.refusal import refused
 
 from scripts.io import atomic
 from scripts.io.atomic import require_replaceable, require_writable, whole_file, whole_folder
@@ -140,7 +141,7 @@ def test_an_older_folder_comes_back_if_the_new_one_cannot_take_its_name(tmp_path
 
     monkeypatch.setattr(os, "rename", refuse)
     with (
-        pytest.raises(ValueError, match=r"case: cannot be written \(.*Permission denied\); make room"),
+        refused(ValueError, "case", "cannot be written", "Permission denied", "make room"),
         whole_folder(path, "old") as partial,
     ):
         (partial / "new").touch()
@@ -159,7 +160,7 @@ def test_a_file_in_the_place_of_a_folder_is_found_before_anything_is_written(tmp
     (tmp_path / "out").write_text("mine")
     for check in (lambda path: require_replaceable(path / "exam", "x"), require_writable):
         for folder in (tmp_path / "out", tmp_path / "out" / "deep"):
-            with pytest.raises(ValueError, match=r"out: a file, so there is no folder .*; choose another"):
+            with refused(ValueError, "out: ", "a file", "no folder"):
                 check(folder)
     require_writable(tmp_path / "new" / "deep")
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
@@ -167,7 +168,7 @@ def test_a_file_in_the_place_of_a_folder_is_found_before_anything_is_written(tmp
 
 def test_a_place_that_may_not_be_written_to_is_found_before_anything_is_written(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write everywhere
-    with pytest.raises(ValueError, match="may not be written to; correct its permissions or choose another folder"):
+    with refused(ValueError, "not writable", "permissions"):
         require_replaceable(tmp_path / "new" / "exam", "x")
 
 
@@ -177,7 +178,7 @@ def test_what_is_not_known_is_never_replaced(tmp_path):
     (exam / "frontal.dcm").write_text("film")
     for path in (exam, exam / "frontal.dcm"):
         with (
-            pytest.raises(ValueError, match="holds no result.json, so it is not replaced"),
+            refused(ValueError, "result.json", "replaced"),
             whole_folder(path, "result.json"),
         ):
             pytest.fail("must not begin")

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from tests.refusal import refused
 
 from scripts.geometry import VIEWS, preset
 from scripts.io.case import Volume, read_case, read_exam, read_record, write_case
@@ -50,7 +51,7 @@ def test_an_exam_is_the_same_wherever_its_files_are(folder, tmp_path):
 @pytest.mark.parametrize("view", ["frontal", "lateral"])
 def test_a_missing_view_is_named(folder, view):
     (folder / f"{view}.nii.gz").unlink()
-    with pytest.raises(ValueError, match=f"the {view} view is missing"):
+    with refused(ValueError, f"{view} view", "missing"):
         read_case(folder)
 
 
@@ -62,15 +63,15 @@ def test_a_missing_geometry_is_never_guessed(folder):
 
 def test_two_identical_views_are_refused(folder):
     write_image(folder / "lateral.nii.gz", image()[0], GEOMETRY.detector_spacing_mm)
-    with pytest.raises(ValueError, match="lateral.nii.gz: identical to frontal.nii.gz; give two orthogonal views"):
+    with refused(ValueError, "lateral.nii.gz", "frontal.nii.gz", "identical", "orthogonal"):
         read_case(folder)
 
 
 @pytest.mark.parametrize(
     ("pixels", "pitch_mm", "message"),
     [
-        (image()[1, :5, :5], GEOMETRY.detector_spacing_mm, "5 x 5 pixels, but geometry.json says detector_pixels = 6"),
-        (image()[1], 1.0, "pixels of 1 mm, but geometry.json says detector_spacing_mm"),
+        (image()[1, :5, :5], GEOMETRY.detector_spacing_mm, "5 x 5 .*geometry.json .*detector_pixels = 6"),
+        (image()[1], 1.0, "1 mm, .*geometry.json .*detector_spacing_mm"),
         (np.ones((6, 6)), GEOMETRY.detector_spacing_mm, "every pixel is 1.0"),
         (image()[1] * np.nan, GEOMETRY.detector_spacing_mm, "36 pixels are NaN"),
     ],
@@ -85,17 +86,17 @@ def test_an_image_that_contradicts_the_case_is_refused_by_name(folder, pixels, p
 def test_an_unreadable_image_or_record_is_refused_by_name(folder):
     (folder / "frontal.nii.gz").write_bytes(b"damaged")
     (folder / "record.json").write_text("{")
-    with pytest.raises(ValueError, match="frontal.nii.gz: not a readable NIfTI"):
+    with refused(ValueError, "frontal.nii.gz", "NIfTI"):
         read_case(folder)
-    with pytest.raises(ValueError, match="record.json: unreadable.*prepare it again"):
+    with refused(ValueError, "record.json", "unreadable", "prepare"):
         read_record(folder)
 
 
 @pytest.mark.parametrize(
     ("voxels", "flip", "message"),
     [
-        (volume().voxels[:7], 1, r"shape \(7, 8, 8\), but geometry.json says volume_shape = \(8, 8, 8\)"),
-        (volume().voxels, -1, "are not RAS\\+ with the volume_spacing_mm = 10.0"),
+        (volume().voxels[:7], 1, r"\(7, 8, 8\), .*geometry.json .*volume_shape = \(8, 8, 8\)"),
+        (volume().voxels, -1, "RAS\\+ .*volume_spacing_mm = 10.0"),
     ],
 )
 def test_a_ct_on_another_grid_than_the_geometry_is_refused(folder, voxels, flip, message):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from tests.dicom.dicom_files import film
+from tests.refusal import refused
 
 from scripts.io.picture import read_picture
 
@@ -100,7 +101,7 @@ def test_a_small_coloured_marker_does_not_make_a_colour_picture(tmp_path):
     pixels[:8, :8] = (255, 0, 0)
     assert read_picture(save(tmp_path / "x.png", pixels)).pixels.shape == (96, 80)
     pixels[:16, :16] = (255, 0, 0)
-    with pytest.raises(ValueError, match="a colour picture .3% of its pixels have a hue."):
+    with refused(ValueError, "colour", "3%"):
         read_picture(save(tmp_path / "x.png", pixels))
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from tests.refusal import refused
 from torch import Tensor
 
 from scripts.diffusion.training import Prediction
@@ -65,7 +66,7 @@ def test_windows_average_and_lie_inside() -> None:
 
 def test_a_volume_smaller_than_the_window_is_refused() -> None:
     small = torch.zeros(1, 1, 10, 16, 16)
-    with pytest.raises(ValueError, match="at least 11 voxels.*got 10.*structure_weight 0"):
+    with refused(ValueError, "at least 11 voxels", "got 10", "--structure_weight 0"):
         StructureLoss()(small, small)
 
 

@@ -85,11 +85,11 @@ def test_the_output_has_no_limits() -> None:
 @pytest.mark.parametrize(
     ("volume_shape", "channels", "message"),
     [
-        ((16, 24, 16), CHANNELS, r"volume_shape \(16, 24, 16\) must be divisible by 16 \(4 halvings\); crop or pad it"),
-        ((8, 8, 8), CHANNELS, r"volume_shape \(8, 8, 8\) must be divisible by 16"),
-        ((16, 16, 16), (8, 8, 8), r"channels are 6 multiples of 4, .* got \(8, 8, 8\); choose"),
-        ((16, 16, 16), (8, 8, 6, 8, 8, 8), r"channels are 6 multiples of 4, .* got \(8, 8, 6, 8, 8, 8\)"),
-        ((16, 16, 16), (8, 8, 0, 8, 8, 8), r"channels are 6 multiples of 4"),
+        ((16, 24, 16), CHANNELS, r"volume_shape \(16, 24, 16\) .*divisible by 16"),
+        ((8, 8, 8), CHANNELS, r"volume_shape \(8, 8, 8\) .*divisible by 16"),
+        ((16, 16, 16), (8, 8, 8), r"channels .*6 multiples of 4, .* got \(8, 8, 8\);"),
+        ((16, 16, 16), (8, 8, 6, 8, 8, 8), r"channels .*6 multiples of 4, .* got \(8, 8, 6, 8, 8, 8\)"),
+        ((16, 16, 16), (8, 8, 0, 8, 8, 8), "channels .*6 multiples of 4"),
     ],
 )
 def test_sizes_that_do_not_fit_are_refused(volume_shape, channels, message: str) -> None:

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from tests.refusal import refused
 from torch import Tensor, nn
 
 from scripts.networks.denoiser import Denoiser, stage_shapes
@@ -151,10 +152,10 @@ def test_volumes_that_do_not_halve_through_the_stages_are_refused(shape: tuple[i
 
 
 def test_a_coarsest_grid_that_does_not_split_into_windows_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"a grid of \(2, 3, 2\) cells does not split into windows of 2; choose"):
+    with refused(ValueError, "(2, 3, 2)", "windows of 2", "choose"):
         denoiser((8, 12, 8))
 
 
 def test_a_condition_for_each_stage_is_demanded() -> None:
-    with pytest.raises(ValueError, match="one condition, got 3 channels and 2 condition_channels; give as many"):
+    with refused(ValueError, "3 channels", "2 condition_channels"):
         Denoiser((8, 8, 8), (8, 12, 16), (3, 5))

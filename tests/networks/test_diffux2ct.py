@@ -5,6 +5,7 @@ from functools import partial
 
 import pytest
 import torch
+from tests.refusal import refused
 from torch import Tensor
 
 from scripts.diffusion.parametrisation import X0, Epsilon, V
@@ -227,13 +228,13 @@ def test_the_geometry_travels_in_the_weights_and_the_tables_that_follow_from_it_
 
 @pytest.mark.parametrize("shape", [(1, 1, 8, 8, 16), (1, 2, 8, 16, 8), (1, 8, 16, 8)])
 def test_volumes_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r"volumes \[B\] \+ \[1, 8, 16, 8\], got .*; resample them or use"):
+    with refused(ValueError, "volumes", "[1, 8, 16, 8]", "got ", "resample"):
         small()(torch.zeros(1, *IMAGE_SHAPE), torch.zeros(shape), torch.tensor([0]))
 
 
 @pytest.mark.parametrize("given", [{"x": torch.zeros(1, *VOLUME_SHAPE)}, {"timesteps": torch.tensor([0])}])
 def test_a_volume_without_a_time_or_a_time_without_a_volume_is_refused(given: dict) -> None:
-    with pytest.raises(ValueError, match="both x and timesteps or neither, got only one; give"):
+    with refused(ValueError, "x and timesteps", "only one"):
         small()(torch.zeros(1, *IMAGE_SHAPE), **given)
 
 

@@ -77,9 +77,9 @@ def test_it_conditions_the_whole_network_also_scripted() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"plane_channels": (4,)}, "2 grids need at least 2 plane_channels and 2 condition_channels, got 1 and 2"),
+        ({"plane_channels": (4,)}, "2 grids .*plane_channels .*condition_channels, got 1 and 2"),
         ({"condition_channels": (3,)}, "got 3 and 1"),
-        ({"stem_stride": 16}, "detector_pixels 16 must be divisible by 32"),
+        ({"stem_stride": 16}, "detector_pixels 16 .*divisible by 32"),
     ],
 )
 def test_sizes_that_do_not_fit_are_refused(changes: dict, message: str) -> None:

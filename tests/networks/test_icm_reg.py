@@ -134,10 +134,10 @@ def test_the_output_has_no_limits() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"patch": 3}, r"volume_shape \(16, 16, 16\) must be divisible by 6 \(patch 3, 2 stages\); crop or pad it"),
-        ({"condition_channels": (6,)}, r"decoder: each stage takes one condition, got 2 channels and 1 condition_ch"),
-        ({"plane_channels": (8, 8)}, r"2 grids need 3 plane_channels and 2 condition_channels, got 2 and 2; give one"),
-        ({"stem_stride": 3}, r"detector_pixels 16 must be divisible by 12 \(stem_stride 3, 3 plane levels\); choose"),
+        ({"patch": 3}, r"volume_shape \(16, 16, 16\) .*divisible by 6"),
+        ({"condition_channels": (6,)}, "decoder: .*2 channels and 1 condition_ch"),
+        ({"plane_channels": (8, 8)}, "2 grids .*3 plane_channels .*got 2 and 2"),
+        ({"stem_stride": 3}, "detector_pixels 16 .*divisible by 12"),
     ],
 )
 def test_sizes_that_do_not_fit_are_refused(changes: dict, message: str) -> None:

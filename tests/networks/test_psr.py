@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from tests.refusal import refused
 from torch import Tensor, nn
 
 from scripts.geometry import BiplanarGeometry, preset
@@ -159,11 +160,11 @@ def test_both_views_are_read() -> None:
     ],
 )
 def test_shapes_that_do_not_meet_in_one_bottleneck_are_refused(volume_shape, pixels: int) -> None:
-    with pytest.raises(ValueError, match=rf"got detector_pixels {pixels} and volume_shape .*; choose powers of two"):
+    with refused(ValueError, f"detector_pixels {pixels}", "volume_shape", "powers of two"):
         PSR(preset("parallel", volume_shape, 5.0, pixels), WIDTH)
 
 
 @pytest.mark.parametrize("width", [1 / 3, 1 / 4096, 0.0, -1.0])
 def test_a_width_that_leaves_broken_channels_is_refused(width: float) -> None:
-    with pytest.raises(ValueError, match=r"must halve 1 times to the image and 3 times .*, got width .*; choose"):
+    with refused(ValueError, "halve 1 times", "3 times", "got width ", "choose"):
         PSR(TINY, width)

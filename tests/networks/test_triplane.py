@@ -402,9 +402,9 @@ def test_every_ablation_conditions_and_every_weight_of_it_learns(fusion, embeddi
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"plane_channels": (4, 6)}, r"2 grids need 3 plane_channels and 2 condition_channels, got 2 and 2; give one"),
-        ({"condition_channels": (3, 5, 7)}, r"2 grids need 3 plane_channels and 2 condition_channels, got 3 and 3"),
-        ({"stem_stride": 3}, r"detector_pixels 32 must be divisible by 12 \(stem_stride 3, 3 plane levels\); choose"),
+        ({"plane_channels": (4, 6)}, "2 grids .*3 plane_channels .*got 2 and 2"),
+        ({"condition_channels": (3, 5, 7)}, "2 grids .*2 condition_channels, got 3 and 3"),
+        ({"stem_stride": 3}, "detector_pixels 32 .*divisible by 12"),
     ],
 )
 def test_sizes_that_do_not_fit_are_refused(changes: dict, message: str) -> None:

@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from tests.refusal import refused
 from torch import Tensor, nn
 
 from scripts.geometry import BiplanarGeometry, preset
@@ -243,12 +244,12 @@ def test_every_weight_of_the_generator_learns(geometry: BiplanarGeometry) -> Non
 @pytest.mark.parametrize(
     ("volume_shape", "pixels", "changes", "message"),
     [
-        ((16, 16, 8), 16, {}, r"must be a cube and .* got volume_shape \(16, 16, 8\) and detector_pixels 16; choose"),
-        ((16, 16, 16), 48, {}, r"the detector's pixels or half of them, got volume_shape \(16, 16, 16\) and .* 48"),
-        ((16, 16, 16), 8, {}, r"the detector's pixels or half of them, got volume_shape \(16, 16, 16\) and .* 8; "),
-        ((8, 8, 8), 8, {}, r"3 stages .* must be a multiple of 8 from 16, got 8; choose such a volume or fewer"),
-        ((20, 20, 20), 20, {}, r"must be a multiple of 8 from 16, got 20"),
-        ((16, 16, 16), 16, {"decoder_channels": (4, 4)}, r"3 dense_layers need 4 decoder_channels, got 2; give one"),
+        ((16, 16, 8), 16, {}, r"cube .*volume_shape \(16, 16, 8\) .*detector_pixels 16;"),
+        ((16, 16, 16), 48, {}, r"half, .*volume_shape \(16, 16, 16\) .*detector_pixels 48"),
+        ((16, 16, 16), 8, {}, r"half, .*volume_shape \(16, 16, 16\) .*detector_pixels 8;"),
+        ((8, 8, 8), 8, {}, "3 stages .*multiple of 8 from 16, got 8;"),
+        ((20, 20, 20), 20, {}, "multiple of 8 from 16, got 20"),
+        ((16, 16, 16), 16, {"decoder_channels": (4, 4)}, "3 dense_layers .*4 decoder_channels, got 2"),
     ],
 )
 def test_sizes_that_do_not_fit_are_refused(volume_shape, pixels: int, changes: dict, message: str) -> None:
@@ -287,7 +288,7 @@ def test_every_weight_of_the_discriminator_learns_and_so_does_the_volume_it_judg
 def test_the_discriminator_refuses_other_shapes() -> None:
     module = PatchDiscriminator(EQUAL, 4)
     volume, image = torch.zeros(1, 1, 16, 16, 16), torch.zeros(1, 2, 16, 16)
-    with pytest.raises(ValueError, match=r"volumes \[B\] \+ \[1, 16, 16, 16\], got .*; resample them or use"):
+    with refused(ValueError, "volumes", "[1, 16, 16, 16]", "got ", "resample"):
         module(volume[..., :8], image)
-    with pytest.raises(ValueError, match=r"images \[B\] \+ \[2, 16, 16\], got .*; resample them or use"):
+    with refused(ValueError, "images", "[2, 16, 16]", "got ", "resample"):
         module(volume, image[..., :8])

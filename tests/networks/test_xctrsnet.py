@@ -117,8 +117,8 @@ def test_the_output_has_no_limits() -> None:
 @pytest.mark.parametrize(
     ("volume_shape", "pixels", "message"),
     [
-        ((16, 18, 16), 16, r"volume_shape \(16, 18, 16\) must be divisible by 4 \(patch 1, 3 stages\); crop or pad it"),
-        ((16, 16, 16), 36, r"detector_pixels 36 must be divisible by 8 \(2 pixels per voxel, 3 levels\); choose"),
+        ((16, 18, 16), 16, r"volume_shape \(16, 18, 16\) .*divisible by 4"),
+        ((16, 16, 16), 36, "detector_pixels 36 .*divisible by 8"),
     ],
 )
 def test_sizes_that_do_not_fit_are_refused(volume_shape, pixels: int, message: str) -> None:

@@ -150,17 +150,17 @@ def test_a_failure_leaves_the_older_file_and_no_part_of_the_new_one(tmp_path, mo
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"path": "p.gif"}, r"p\.gif ends in '\.gif'.*\.png, \.pdf, \.svg; rename it"),
-        ({"reconstructions": {}}, r"at least one method.*got \[\]; pass {method: volume}"),
+        ({"path": "p.gif"}, r"p\.gif .*'\.gif'.*\.png, \.pdf, \.svg"),
+        ({"reconstructions": {}}, r"at least one method.*got \[\]"),
         ({"reconstructions": {"truth": TRUTH}}, r"none 'truth', got \['truth'\]"),
-        ({"reconstructions": {"a": TRUTH[:4]}}, r"'a' has shape \(4, 5, 5\), the first volume \(5, 5, 5\); resample"),
-        ({"reconstructions": {"a": TRUTH * np.nan}}, "'a' holds 125 NaN or infinite values.*finite values only"),
-        ({"truth_hu": TRUTH[None]}, r"'truth' must be a volume \[U, V, W\], got \[1, 5, 5, 5\]; drop its other axes"),
-        ({"image": IMAGE[:1]}, r"'image' must be \[2, N, N\], got \[1, 5, 5\]; pass the frontal and the lateral"),
+        ({"reconstructions": {"a": TRUTH[:4]}}, r"'a' .*\(4, 5, 5\), .*\(5, 5, 5\); resample"),
+        ({"reconstructions": {"a": TRUTH * np.nan}}, "'a' .*125 NaN .*finite"),
+        ({"truth_hu": TRUTH[None]}, r"'truth' .*\[U, V, W\], got \[1, 5, 5, 5\]"),
+        ({"image": IMAGE[:1]}, r"'image' .*\[2, N, N\], got \[1, 5, 5\]"),
         ({"image": IMAGE[:, 1:]}, r"'image' must be \[2, N, N\], got \[2, 4, 5\]"),
-        ({"image": IMAGE * np.inf}, "'image' holds 50 NaN or infinite values"),
-        ({"spacing_mm": 0.0}, r"spacing_mm must be .* positive numbers, got 0\.0; pass e\.g\. 2\.0"),
-        ({"spacing_mm": (1.0, 2.0)}, r"spacing_mm must be one or three .*, got \(1\.0, 2\.0\)"),
+        ({"image": IMAGE * np.inf}, "'image' .*50 NaN"),
+        ({"spacing_mm": 0.0}, r"spacing_mm .*positive .*got 0\.0; .*2\.0"),
+        ({"spacing_mm": (1.0, 2.0)}, r"spacing_mm .*three .*got \(1\.0, 2\.0\)"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused_by_name_and_nothing_is_written(tmp_path, change, message):

@@ -3,6 +3,7 @@
 import matplotlib.image
 import numpy as np
 import pytest
+from tests.refusal import refused
 
 from scripts.report.reliability import draw_reliability
 
@@ -20,7 +21,7 @@ def test_the_picture_is_written_with_a_line_per_case_and_mean(tmp_path):
 
 @pytest.mark.parametrize("values", [np.zeros(5), np.zeros((2, 4)), np.zeros((0, 5))])
 def test_coverages_that_do_not_belong_to_the_levels_are_refused(tmp_path, values):
-    with pytest.raises(ValueError, match=r"'raw': coverages must be \[cases, 5 levels\], got"):
+    with refused(ValueError, "'raw'", "[cases, 5 levels]", "got"):
         draw_reliability(tmp_path / "r.png", LEVELS, {"raw": values}, "")
 
 

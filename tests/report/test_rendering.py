@@ -51,12 +51,12 @@ def test_no_words_are_cut_off():
 @pytest.mark.parametrize(
     "name, volumes, spacing_mm, message",
     [
-        ("r.jpg", {"a": np.zeros((4, 4, 4))}, 5.0, r"r\.jpg ends in '\.jpg'.*; rename it"),
-        ("r.png", {}, 5.0, "at least one volume, got none; pass {name: volume}"),
-        ("r.png", {"a": np.zeros((4, 4))}, 5.0, r"'a' must be a volume \[U, V, W\], got \[4, 4\]; drop its other axes"),
+        ("r.jpg", {"a": np.zeros((4, 4, 4))}, 5.0, r"r\.jpg .*'\.jpg'.*rename"),
+        ("r.png", {}, 5.0, "at least one volume, got none"),
+        ("r.png", {"a": np.zeros((4, 4))}, 5.0, r"'a' .*\[U, V, W\], got \[4, 4\]"),
         ("r.png", {"a": np.zeros((4, 4, 4)), "b": np.zeros((4, 4, 5))}, 5.0, r"'b' has shape \(4, 4, 5\), the first"),
-        ("r.png", {"a": np.full((4, 4, 4), np.nan)}, 5.0, "'a' holds 64 NaN or infinite values.*finite values only"),
-        ("r.png", {"a": np.zeros((4, 4, 4))}, -1.0, r"spacing_mm must be .* got -1\.0; pass e\.g\. 2\.0"),
+        ("r.png", {"a": np.full((4, 4, 4), np.nan)}, 5.0, "'a' .*64 NaN .*finite"),
+        ("r.png", {"a": np.zeros((4, 4, 4))}, -1.0, r"spacing_mm .*got -1\.0; .*2\.0"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused_by_name_and_nothing_is_written(tmp_path, name, volumes, spacing_mm, message):

@@ -29,7 +29,7 @@ def test_without_a_failure_nothing_is_raised():
 
 def test_nothing_measured_is_refused_with_every_failure():
     account = Account({"x": "x: no CT", "y": "y: no CT"})
-    with pytest.raises(ValueError, match="^no case could be measured:\nx: no CT\ny: no CT$"):
+    with pytest.raises(ValueError, match="^no case .*:\nx: no CT\ny: no CT$"):
         account.require(account.rows)
 
 

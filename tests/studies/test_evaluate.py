@@ -9,6 +9,7 @@ import torch
 from monai.data import DataLoader
 from monai.engines import SupervisedEvaluator
 from monai.inferers import SimpleInferer
+from tests.refusal import refused
 from torch import nn
 
 from scripts.geometry import preset
@@ -99,7 +100,7 @@ def test_the_batch_size_does_not_matter(tmp_path):
 @pytest.mark.parametrize("method, baseline", [("case_b", ""), ("", "case_b")])
 def test_a_case_that_a_method_fails_on_counts_for_none_and_costs_no_other(tmp_path, method, baseline):
     comparison, _ = evaluate(tmp_path, Oracle((0.1,), method), {"other": Oracle((0.2,), baseline)}, batch_size=3)
-    with pytest.raises(SomeFailed, match="1 of 3 cases failed:\ncase_b: 1728 of 1728 voxels .* are NaN"):
+    with refused(SomeFailed, "1 of 3 cases", "\ncase_b: 1728 of 1728 voxels", "NaN"):
         comparison.finish()
     assert [(r["case"], r["method"]) for r in read_cases(tmp_path)] == [
         ("case_a", "oracle"), ("case_a", "other"), ("case_c", "oracle"), ("case_c", "other"),
@@ -110,7 +111,7 @@ def test_a_case_that_a_method_fails_on_counts_for_none_and_costs_no_other(tmp_pa
 
 def test_cases_lost_beforehand_end_the_run_with_an_error(tmp_path):
     comparison, _ = evaluate(tmp_path, Oracle((0.1,)), {}, failures={"case_x": "x/ct.nii.gz: no such file"})
-    with pytest.raises(SomeFailed, match="1 of 4 cases failed:\nx/ct.nii.gz: no such file"):
+    with refused(SomeFailed, "1 of 4 cases", "\nx/ct.nii.gz: ", "no such file"):
         comparison.finish()
     assert len(read_cases(tmp_path)) == 3
 
@@ -131,11 +132,11 @@ def test_a_backbone_measures_every_case_and_all_cases_together(tmp_path):
 
 def test_without_any_measured_case_nothing_is_written(tmp_path):
     comparison = CompareMethods(tmp_path / "out", PROJECTOR, "oracle", {}, {"a": "a: broken"}, {})
-    with pytest.raises(ValueError, match="no case could be evaluated:\na: broken"):
+    with refused(ValueError, "no case", "\na: broken"):
         comparison.finish()
     assert not (tmp_path / "out").exists()
 
 
 def test_a_baseline_may_not_take_the_methods_name(tmp_path):
-    with pytest.raises(ValueError, match="method 'oracle' is also the name of a baseline.*--method"):
+    with refused(ValueError, "'oracle'", "baseline", "--method"):
         CompareMethods(tmp_path, PROJECTOR, "oracle", {"oracle": Oracle((0.1,))}, {}, {})

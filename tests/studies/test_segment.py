@@ -16,6 +16,7 @@ from monai.bundle import run
 from monai.losses import DiceCELoss
 from monai.networks.nets import UNet, VNet
 from scipy.ndimage import gaussian_filter
+from tests.refusal import refused
 from torch import nn
 
 from scripts.geometry import preset
@@ -253,10 +254,10 @@ def test_without_any_measured_case_nothing_is_written(tmp_path, dataset, hu_segm
     ({"segmenter": None}, "segmenter: none given; add --segmenter"),
     ({"segmenter": "/nowhere/net.ts"}, "/nowhere/net.ts: no such file or folder"),
     ({"labels": "/nowhere/labels.json"}, "/nowhere/labels.json: no label map"),
-    ({"volumes": {}}, "volumes: folders of reconstructions by method, got {}; add --volumes"),
-    ({"volumes": "/nowhere"}, "volumes: folders of reconstructions by method, got '/nowhere'"),
-    ({"volumes": {"m": "/nowhere"}}, "/nowhere: no such folder; --volumes gives it for the reconstructions of 'm'"),
-    ({"volumes": {"oracle": "/nowhere"}}, "volumes: 'oracle' names the true CT's own row"),
+    ({"volumes": {}}, "got {}; add --volumes"),
+    ({"volumes": "/nowhere"}, "got '/nowhere'"),
+    ({"volumes": {"m": "/nowhere"}}, "/nowhere: no such folder"),
+    ({"volumes": {"oracle": "/nowhere"}}, "volumes: 'oracle'"),
     ({"dataset_dir": "/nowhere"}, "/nowhere/splits.json: not found"),
 ])  # fmt: skip
 def test_bad_input_is_refused_before_anything_is_written(tmp_path, dataset, volumes, hu_segmenter, overrides, message):
@@ -267,19 +268,19 @@ def test_bad_input_is_refused_before_anything_is_written(tmp_path, dataset, volu
 
 @pytest.mark.parametrize("text, message", [
     ("{", "not a JSON label map"),
-    ("[]", "a label map is a JSON object with the keys dataset_labels, hu_range, labels, spacing_mm, window, got list"),
+    ("[]", "dataset_labels, hu_range, labels, spacing_mm, window, got list"),
     ('{"lable": {}}', r"with the keys .*, got \['lable'\]"),
-    ('{"labels": ["lung"]}', r"labels maps the numbers of classes to names, got \['lung'\]"),
-    ('{"labels": {"0": "background"}}', "labels maps the numbers of classes to names"),
-    ('{"labels": {"lung": 1}}', "labels maps the numbers of classes to names, got {'lung': 1}"),
-    ('{"labels": {"1": "a"}, "dataset_labels": {"a": 4}}', "dataset_labels maps names to lists of .*, got {'a': 4}"),
-    ('{"labels": {"1": "a"}, "dataset_labels": {"b": [4]}}', "names 'b', which is no structure .*; choose from a"),
-    ('{"hu_range": [100, -100]}', r"hu_range is \[low, high\] in HU, got \[100, -100\]"),
-    ('{"hu_range": 100}', r"hu_range is \[low, high\] in HU, got 100"),
-    ('{"spacing_mm": "2"}', "spacing_mm is a positive number of millimetres, got '2'"),
-    ('{"window": [64, 64]}', r"window is three counts of voxels, got \[64, 64\]"),
-    ('{"labels": {"1": "a"}}', "segmenter.ts: its label map lacks hu_range and spacing_mm"),
-    ('{"hu_range": [0, 1], "spacing_mm": 1}', "segmenter.ts: its label map lacks labels"),
+    ('{"labels": ["lung"]}', r"labels .*got \['lung'\]"),
+    ('{"labels": {"0": "background"}}', "labels .*class numbers"),
+    ('{"labels": {"lung": 1}}', "labels .*got {'lung': 1}"),
+    ('{"labels": {"1": "a"}, "dataset_labels": {"a": 4}}', "dataset_labels .*got {'a': 4}"),
+    ('{"labels": {"1": "a"}, "dataset_labels": {"b": [4]}}', "dataset_labels .*'b', .*choose from a"),
+    ('{"hu_range": [100, -100]}', r"hu_range .*\[low, high\] .*got \[100, -100\]"),
+    ('{"hu_range": 100}', r"hu_range .*\[low, high\] .*got 100"),
+    ('{"spacing_mm": "2"}', "spacing_mm .*positive .*got '2'"),
+    ('{"window": [64, 64]}', r"window .*three .*got \[64, 64\]"),
+    ('{"labels": {"1": "a"}}', "segmenter.ts: .*hu_range and spacing_mm"),
+    ('{"hu_range": [0, 1], "spacing_mm": 1}', "segmenter.ts: .*lacks labels"),
 ])  # fmt: skip
 def test_a_label_map_that_cannot_be_meant_is_refused(tmp_path, hu_segmenter, text, message):
     (tmp_path / "labels.json").write_text(text)
@@ -300,16 +301,16 @@ def test_a_segmenter_with_one_wrong_bit_is_refused(tmp_path):
 def test_a_file_that_is_no_torchscript_is_refused(tmp_path):
     torch.save(ladder().state_dict(), tmp_path / "segmenter.ts")
     (tmp_path / "segmenter.json").write_text(json.dumps(LADDER_MAP))
-    with pytest.raises(ValueError, match=r"segmenter.ts: damaged, or not a TorchScript file \(.*\); export"):
+    with refused(ValueError, "segmenter.ts", "damaged", "TorchScript", "export"):
         load_segmenter(tmp_path / "segmenter.ts", None, CPU)
 
 
 def test_a_network_that_does_not_fit_its_label_map_is_refused(tmp_path):
     path = save(tmp_path, ladder(), LADDER_MAP | {"labels": {"7": "lung"}})
-    with pytest.raises(ValueError, match=r"answers \(1, 1, 12, 10, 11\) with \(1, 3, .*, up to class 7 of the label"):
+    with refused(ValueError, "(1, 1, 12, 10, 11)", "(1, 3, ", "class 7"):
         load_segmenter(path, None, CPU)(*blocks())
     save(tmp_path, nn.Conv3d(2, 3, 1), LADDER_MAP)
-    with pytest.raises(ValueError, match=r"the network fails on an input of shape \(1, 1, 12, 10, 11\) \(.*channels"):
+    with refused(ValueError, "(1, 1, 12, 10, 11)", "fails", "channels"):
         load_segmenter(path, None, CPU)(*blocks())
 
 
@@ -418,11 +419,11 @@ INFERENCE = "configs/inference.json"
 
 
 @pytest.mark.parametrize("changes, message", [
-    ({INFERENCE: None}, "bundle: no MONAI bundle, which has one of configs/inference.json"),
-    ({INFERENCE: {"network_def": None}}, "inference has network_def, preprocessing, inferer; missing: .'prep"),
+    ({INFERENCE: None}, "bundle: .*MONAI bundle, .*configs/inference.json"),
+    ({INFERENCE: {"network_def": None}}, "network_def, preprocessing, inferer; missing: .'prep"),
     ({INFERENCE: {"network_def": {"_target_": "scripts.nets.Net"}, "preprocessing": None, "inferer": None}},
-     r"inference.json: cannot be used to segment \(.*scripts.nets.*\); export its network as TorchScript"),
-    ({"configs/metadata.json": {}}, "metadata.json: network_data_format has no names .*--labels"),
+     r"inference.json: .*scripts.nets.*TorchScript"),
+    ({"configs/metadata.json": {}}, "metadata.json: network_data_format .*--labels"),
     ({"configs/metadata.json": None}, "metadata.json: unreadable"),
 ])  # fmt: skip
 def test_a_folder_that_is_no_usable_bundle_is_refused(tmp_path, changes, message):
@@ -434,12 +435,12 @@ def test_a_bundle_that_wants_another_key_is_refused(tmp_path):
     folder = bundle(tmp_path / "bundle")
     config = (folder / INFERENCE).read_text()
     (folder / INFERENCE).write_text(config.replace('"keys": "image"', '"keys": "ct"'))
-    with pytest.raises(ValueError, match="bundle: its preprocessing fails on a CT under the key 'image' .*`ct`"):
+    with refused(ValueError, "bundle: ", "preprocessing", "'image'", "`ct`"):
         load_segmenter(folder, None, CPU)(*blocks())
 
 
 def test_a_bundle_without_its_weights_is_refused(tmp_path):
     folder = bundle(tmp_path / "bundle")
     (folder / "models" / "model.pt").unlink()
-    with pytest.raises(ValueError, match="model.pt: no weights; download the bundle with its model"):
+    with refused(ValueError, "model.pt", "no weights", "download"):
         load_segmenter(folder, None, CPU)

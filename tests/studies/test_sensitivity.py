@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from tests.refusal import refused
 from torch import nn
 
 from scripts.geometry import VIEWS, preset
@@ -98,7 +99,7 @@ def test_a_lost_case_fails_the_run_and_costs_no_other(tmp_path):
 
     perturbed = {UNPERTURBED: lambda mu: torch.full((1, 2, 8, 8), 400 * mu.max().item())}
     cases = [case("a", 0), case("bone", 2000), case("c", 0)]
-    with pytest.raises(SomeFailed, match="2 of 4 cases failed:\nx: no CT\nbone: the volume holds NaN or infinity"):
+    with refused(SomeFailed, "2 of 4 cases", "\nx: no CT\nbone: ", "NaN"):
         study(tmp_path, nan_for_bone, cases, perturbed=perturbed, failures={"x": "x: no CT"})()
     assert [row["case"] for row in csv.DictReader((tmp_path / "cases.csv").open())] == ["a", "c"]
 
@@ -107,6 +108,6 @@ def test_without_a_case_nothing_is_written(tmp_path):
     def broken(image, network):
         return torch.full((1, 1, N, N, N), math.nan)
 
-    with pytest.raises(ValueError, match="no case could be used:\na: the volume holds NaN"):
+    with refused(ValueError, "no case", "\na: ", "NaN"):
         study(tmp_path / "out", broken, [case("a", 0)])()
     assert not (tmp_path / "out").exists()

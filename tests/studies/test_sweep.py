@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from monai.bundle import ConfigWorkflow
+from tests.refusal import refused
 
 from scripts.io.errors import SomeFailed
 from scripts.metrics.comparison import SHOWN
@@ -103,7 +104,7 @@ def test_a_training_does_not_go_on_under_other_settings(tmp_path):
     sweep(tmp_path, fake)()
     (tmp_path / "two" / "training" / "checkpoints").mkdir()
     (tmp_path / "two" / "training" / "checkpoints" / "checkpoint_epoch=1.pt").touch()
-    with pytest.raises(SomeFailed, match=r"two/training: was begun with other settings; choose another --output_dir"):
+    with refused(SomeFailed, "two/training", "other settings", "--output_dir"):
         sweep(tmp_path, fake, budget={"max_epochs": 9}, only=["two"])()
     assert len(fake.commands) == 4
 
@@ -164,7 +165,7 @@ def test_a_method_that_is_not_trained_has_the_costs_of_the_one_that_was(tmp_path
 
 def test_a_failing_method_is_reported_and_loses_no_other(tmp_path):
     published = []
-    with pytest.raises(SomeFailed, match=r"1 of 2 methods failed:\none: status 1: no luck"):
+    with refused(SomeFailed, "1 of 2 methods", "\none: status 1: no luck"):
         sweep(tmp_path, Fake("one/training"), lambda _, rows, costs: published.append((rows, costs)))()
     ((rows, costs),) = published
     assert {row["method"] for row in rows} == {"two", "mean_volume"} and list(costs) == ["two"]
@@ -250,7 +251,7 @@ def test_some_methods_alone_and_unknown_ones(tmp_path):
     fake = Fake()
     sweep(tmp_path, fake, only=["two"])()
     assert len(fake.commands) == 2
-    with pytest.raises(ValueError, match="unknown method 'three'; choose from one, two"):
+    with refused(ValueError, "'three'", "one, two"):
         sweep(tmp_path, fake, only=["three"])
 
 
@@ -276,7 +277,7 @@ def test_a_command_is_measured_and_logged_and_its_failure_told(tmp_path):
         run_logged([sys.executable, "-c", "print('bye'); raise SystemExit(3)"], log)
     assert log.read_text() == "hello\nbye\n"
     program = "print('error: no CTs in x'); print('(a hint)'); raise SystemExit(1)"
-    with pytest.raises(RuntimeError, match=r"status 1: error: no CTs in x \(log"):
+    with refused(RuntimeError, "status 1", "no CTs in x (log"):
         run_logged([sys.executable, "-c", program], log)
     with pytest.raises(RuntimeError, match="status 4: no output"):  # an error of an earlier attempt is none of this one
         run_logged([sys.executable, "-c", "raise SystemExit(4)"], log)

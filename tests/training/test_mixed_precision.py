@@ -73,7 +73,7 @@ def test_the_command_lines_words_are_switches(inferer, word, switch):
 def test_another_word_is_refused(workflow):
     with pytest.raises(RuntimeError) as error:
         configured(workflow, "maybe", "inferer")
-    assert "a switch is true or false, got 'maybe'" in str(error.value.__cause__)
+    assert "true or false, got 'maybe'" in str(error.value.__cause__)
 
 
 @pytest.mark.parametrize("device", DEVICES)

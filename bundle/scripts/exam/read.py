@@ -83,5 +83,5 @@ def read_radiographs(path: str | Path, frame: int | None = None) -> list[Radiogr
         return read_nifti(path)
     raise ValueError(
         f"{path}: starts with {head[:8]!r}, so it is not DICOM (DX, CR, RF or XA), PNG, TIFF, JPEG or NIfTI (.nii or "
-        ".nii.gz); export it as one of these"
+        ".nii.gz); export it as one of them"
     )
