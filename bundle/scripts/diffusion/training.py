@@ -8,14 +8,16 @@ from torch import Tensor
 
 
 class Prediction(NamedTuple):
-    """Prediction of a denoising network for one noisy batch; every tensor has the shape of the clean data.
+    """A denoising network's prediction for one noisy batch; all tensors have the shape of the clean data.
 
     Attributes:
         output: the network's raw output.
-        target: the desired output under the parametrisation.
+        target: the correct output under the parametrisation.
         x0: the clean data that the output implies.
+        truth: the clean data that ``x0`` should equal, if it is only a part of the batch's.
     """
 
     output: Tensor
     target: Tensor
     x0: Tensor
+    truth: Tensor | None = None

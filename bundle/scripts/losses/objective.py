@@ -40,7 +40,8 @@ class Objective(nn.Module):
 
     def forward(self, prediction: Prediction, x0: Tensor) -> Tensor:
         """Return the scalar loss of one or several predictions for each of B exams against ``x0 [B, 1, U, V, W]``."""
-        answers = len(prediction.x0) // len(x0)
-        truth = torch.cat([x0] * answers) if answers > 1 else x0
+        truth = prediction.truth
+        if truth is None:
+            truth = torch.cat([x0] * (len(prediction.x0) // len(x0)))
         losses = (weight * self.terms[name](prediction.x0, truth) for name, weight in self.weights.items())
         return reduce(torch.add, losses)

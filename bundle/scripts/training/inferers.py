@@ -122,8 +122,8 @@ class RefiningTrainingInferer:
         with mixed_precision(inputs.device, self.amp):
             volume = self._volume(inputs, getattr(network, "module", network))
             answer = network(inputs, volume, corners, self.side)
-        answer = answer.float()
-        return Prediction(answer, _crop(x0, 2 * corners, 2 * self.side), answer)
+        answer, truth = answer.float(), _crop(x0, 2 * corners, 2 * self.side)
+        return Prediction(answer, truth, answer, truth)
 
     @torch.no_grad()
     def _volume(self, image: Tensor, network: RefiningNetwork) -> Tensor:
