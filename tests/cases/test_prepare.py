@@ -12,6 +12,7 @@ import pytest
 from monai.bundle import ConfigParser
 
 import scripts.io.case as case_module
+from scripts.cases import phantoms
 from scripts.cases.ct import CtVolume
 from scripts.cases.downloads import decathlon_scans, tcia_scans
 from scripts.cases.phantoms import phantom_scans
@@ -278,7 +279,8 @@ def composed(overlay, **changes):
     return parser
 
 
-def test_the_phantom_overlay_replaces_where_the_scans_come_from(tmp_path):
+def test_the_phantom_overlay_replaces_where_the_scans_come_from(tmp_path, monkeypatch):
+    monkeypatch.setattr(phantoms, "PHANTOM_SIZE_MM", (480.0, 320.0, 200.0))  # looking for its outline takes seconds
     sizes = {"source_spacing_mm": 20.0, "volume_spacing_mm": 20.0, "volume_shape": [16, 16, 16], "detector_pixels": 16}
     composed("phantom.json", output=str(tmp_path / "out"), count=1, **sizes).get_parsed_content("run")
     assert os.listdir(tmp_path / "out" / "cases") == ["phantom_00000"]
