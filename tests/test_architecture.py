@@ -106,6 +106,13 @@ def test_training_reads_no_dicom():
     assert "scripts.dicom.read_ct" in imported({"scripts.cases.scans"}), "the walk would find it"
 
 
+def test_pictures_need_no_template_engine():
+    pictures = {f"scripts.report.{name}" for name in ("figure", "panel", "rendering", "reliability", "skeletons")}
+    for name in imported(pictures) - {"scripts", "scripts.report"}:
+        path = SCRIPTS.parent.joinpath(*name.split(".")).with_suffix(".py")
+        assert all(used.split(".")[0] != "jinja2" for used, _ in imports(ast.parse(path.read_text()))), name
+
+
 def test_every_room_is_in_the_plan_and_none_has_grown_too_large():
     lines: dict[str, int] = {}
     for path in modules():
