@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-RUN = {"max_epochs": 4, "iterations_per_epoch": 3, "val_interval": 2}
+RUN = {"max_epochs": 4, "iterations_per_epoch": 2, "val_interval": 2}
 LAST = "checkpoints/checkpoint_epoch=4.pt"
 
 
@@ -125,7 +125,7 @@ step, calls = torch.optim.Adam.step, []
 def torn(self, *args, **kwargs):
     step(self, *args, **kwargs)
     calls.append(0)
-    if len(calls) == 8:
+    if len(calls) == 5:
         die()
 torch.optim.Adam.step = torn
 """,
