@@ -117,7 +117,7 @@ def test_all_planes_and_projections_have_one_scale_in_mm():
 @pytest.mark.parametrize(
     "names, shape",
     [
-        ([f"the_{i}th_ablation_without_projection_loss" for i in range(12)], (4, 4, 4)),
+        ([f"the_{i}th_ablation_without_projection_loss" for i in range(7)], (4, 4, 4)),
         (["DiffuX2CT", r"a $\frac$ (no formula, and super-resolution)"], (4, 4, 1)),
         (["one"], (2, 40, 2)),
     ],
