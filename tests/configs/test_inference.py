@@ -146,7 +146,7 @@ def test_one_view_on_the_command_line_is_reported_as_such(command_line, tmp_path
     assert row["status"] == "done" and row["reprojection_lateral"] == "" and float(row["reprojection_frontal"]) > 0
 
 
-@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("view", [pytest.param("frontal", marks=pytest.mark.slow), "lateral"])
 def test_a_view_of_an_exam_with_both_gives_bit_for_bit_the_volume_of_that_view_alone(tmp_path, view):
     demo, options = films(tmp_path / "demo"), {"views": view, "one_view": True, "air_value": 60000}
     of_both = infer(tmp_path / "a", input=str(demo), **options)
