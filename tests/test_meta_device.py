@@ -12,7 +12,7 @@ from functools import partial
 
 import pytest
 import torch
-from tests.networks.factories import DIFFUSION, GEOMETRY, IMAGE_SHAPE, NETWORKS, VOLUME_SHAPE
+from tests.networks.factories import GEOMETRY, IMAGE_SHAPE, NETWORKS, VOLUME_SHAPE
 from torch import Tensor, nn
 
 from scripts.diffusion.bridge import BrownianBridge, bridge_alphas_cumprod
@@ -28,6 +28,7 @@ from scripts.losses.mean_projection import MeanProjectionLoss
 from scripts.losses.objective import Objective
 from scripts.losses.structure import StructureLoss
 from scripts.losses.terms import BoneWeightedLoss, DifferenceLoss, ReprojectionLoss
+from scripts.networks.diffux2ct import DiffuX2CT
 from scripts.networks.lifting import Unexplained
 from scripts.networks.mean_volume import MeanVolume
 from scripts.networks.upsampler import Upsampler
@@ -63,36 +64,52 @@ def assert_learns(output: Tensor, parameters: Iterable[Tensor]) -> None:
 # Networks
 
 
-@pytest.mark.filterwarnings("ignore:.*copying from a non-meta parameter")
-@pytest.mark.parametrize("make", NETWORKS.values(), ids=NETWORKS)
-def test_a_network_reconstructs_and_takes_weights(make) -> None:
-    network = make(GEOMETRY).eval()
+# Left out: those whose parts all occur in another one's.
+COMBINED = {"correcting, implicit", "correcting, lifted", "diff2ct, correcting"}
+UPON_OTHERS = {"axon, controlled", "axon, super-resolved", "refined"}
+
+
+@pytest.fixture(scope="module", params=[name for name in NETWORKS if name not in COMBINED])
+def state_and_network(request) -> tuple[dict[str, Tensor], nn.Module]:
+    """Weights on the CPU, and the network that they were made with; it is built once for all its tests."""
+    network = NETWORKS[request.param](GEOMETRY)
     state = {name: value.clone() for name, value in network.state_dict().items()}
-    network.to(META).load_state_dict(state)
+    return state, network.to(META).train(request.param not in UPON_OTHERS)
+
+
+@pytest.fixture
+def network(state_and_network) -> nn.Module:
+    return state_and_network[1]
+
+
+@pytest.mark.filterwarnings("ignore:.*copying from a non-meta parameter")
+def test_a_network_takes_weights(state_and_network) -> None:
+    state, network = state_and_network
+    network.load_state_dict(state)
     assert all(value.is_meta for value in network.state_dict().values())
-    assert network(images()).is_meta and network(images()).shape == volumes().shape
-    assert_learns(network(images()), network.parameters())
     with pytest.raises(RuntimeError, match="weights trained for geometry"):
         network.load_state_dict({**state, "geometry": state["geometry"] + 1})
 
 
-@pytest.mark.parametrize("make", DIFFUSION.values(), ids=DIFFUSION)
-def test_a_diffusion_network_serves_a_sampler_and_its_training(make) -> None:
-    network, t = make(GEOMETRY).eval().to(META), torch.zeros(2, dtype=torch.int64, device=META)
-    condition = network.condition(images(), None)
-    estimate = network.first_estimate(condition)
-    assert all(part.is_meta for part in (*condition, estimate))
-    assert network.predict_x0(volumes(), t, condition, estimate).is_meta
-    assert network.reconstruct(condition).is_meta
-    assert_learns(network(images(), volumes(), t, volumes()), network.parameters())
+@torch.no_grad()
+def test_a_network_reconstructs_and_serves_a_sampler(network: nn.Module) -> None:
+    training, t = network.training, torch.zeros(2, dtype=torch.int64, device=META)
+    network.eval()
+    volume = network(images())
+    assert volume.is_meta and volume.shape == volumes().shape
+    if isinstance(network, DiffuX2CT):
+        condition = network.condition(images(), None)
+        estimate = network.first_estimate(condition)
+        assert all(part.is_meta for part in (*condition, estimate))
+        assert network.predict_x0(volumes(), t, condition, estimate).is_meta
+        assert network.reconstruct(condition).is_meta
+    network.train(training)
 
 
-@pytest.mark.parametrize(
-    "name", [name for name in NETWORKS if "controlled" not in name and "super" not in name and name != "refined"]
-)
-def test_a_network_also_stays_there_in_training_mode(name) -> None:
-    network = NETWORKS[name](GEOMETRY).to(META).train()
-    assert_learns(network(images()), network.parameters())
+def test_a_network_learns(network: nn.Module) -> None:
+    t = torch.zeros(2, dtype=torch.int64, device=META)
+    inputs = (volumes(), t, volumes()) if isinstance(network, DiffuX2CT) else ()
+    assert_learns(network(images(), *inputs), network.parameters())
 
 
 def test_the_parts_of_other_shapes_stay_there_too() -> None:

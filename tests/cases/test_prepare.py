@@ -2,8 +2,6 @@ import csv
 import json
 import math
 import os
-import subprocess
-import sys
 from dataclasses import dataclass, field
 from itertools import permutations
 from pathlib import Path
@@ -15,6 +13,7 @@ from monai.bundle import ConfigParser
 from tests.refusal import refused
 
 import scripts.io.case as case_module
+from scripts.cases import phantoms
 from scripts.cases.ct import CtVolume
 from scripts.cases.downloads import decathlon_scans, tcia_scans
 from scripts.cases.phantoms import phantom_scans
@@ -39,6 +38,12 @@ def ct():
     affine = np.diag([SPACING_MM] * 3 + [1.0])
     affine[:3, 3] = [-300.0, 40.0, 1000.0]
     return CtVolume(phantom.hu.numpy(), affine, phantom.labels.numpy())
+
+
+@pytest.fixture(scope="module")
+def prepared_ct(ct):
+    """The chest, prepared."""
+    return prepare_volume(ct, SETTINGS)
 
 
 @dataclass
@@ -80,8 +85,8 @@ ORIENTATIONS = [(order, flips) for order in permutations(range(3)) for flips in 
 
 
 @pytest.mark.parametrize(("order", "flips"), ORIENTATIONS[:: max(len(ORIENTATIONS) // 6, 1)])
-def test_the_prepared_case_does_not_depend_on_how_the_ct_is_stored(ct, order, flips):
-    expected = prepare_volume(ct, SETTINGS)
+def test_the_prepared_case_does_not_depend_on_how_the_ct_is_stored(ct, prepared_ct, order, flips):
+    expected = prepared_ct
     image = stored_as(ct, order, flips)
     found = prepare_volume(CtVolume(np.asarray(image.dataobj), image.affine), SETTINGS)
     np.testing.assert_allclose(found.ct.voxels, expected.ct.voxels, atol=1)
@@ -111,38 +116,36 @@ def test_a_marker_at_a_known_point_stays_there_in_millimetres(ct, index, spacing
     np.testing.assert_allclose(centre_of_mass_mm(prepared.source, 2000), expected, atol=0.5)
 
 
-def test_metal_is_not_clipped_and_shows_in_both_radiographs(ct):
+def test_metal_is_not_clipped_and_shows_in_both_radiographs(ct, prepared_ct):
     index = (30, 22, 22)
-    plain, metal = prepare_volume(ct, SETTINGS), prepare_volume(with_metal(ct, index), SETTINGS)
+    plain, metal = prepared_ct, prepare_volume(with_metal(ct, index), SETTINGS)
     assert metal.ct.voxels.max() > 8000
     brighter = (metal.line_integrals - plain.line_integrals).max(axis=(1, 2))
     thickness_mm = 3 * SPACING_MM
     assert (brighter > 0.5 * 12 * 0.02059 * thickness_mm).all()
 
 
-def test_the_radiographs_are_those_of_the_stored_volume(ct):
-    prepared = prepare_volume(ct, SETTINGS)
-    np.testing.assert_array_equal(prepared.line_integrals, radiographs(prepared.ct.voxels, SETTINGS))
+def test_the_radiographs_are_those_of_the_stored_volume(prepared_ct):
+    expected = radiographs(prepared_ct.ct.voxels, SETTINGS)
+    np.testing.assert_array_equal(prepared_ct.line_integrals, expected)
 
 
-def test_the_standard_volume_is_the_block_mean_of_the_source(ct):
+def test_the_standard_volume_is_the_block_mean_of_the_source(prepared_ct):
     """Both lie on one grid, so a random view of the source with no deformation is the standard view."""
-    prepared = prepare_volume(ct, SETTINGS)
-    shift = nib.affines.apply_affine(np.linalg.inv(prepared.source.affine), prepared.ct.affine[:3, 3]) - 0.5
+    shift = nib.affines.apply_affine(np.linalg.inv(prepared_ct.source.affine), prepared_ct.ct.affine[:3, 3]) - 0.5
     start = np.round(shift).astype(int)
     np.testing.assert_allclose(shift, start, atol=1e-3)
     first = np.maximum(np.ceil(-start / 2), 0).astype(int)
-    block = prepared.source.voxels[tuple(slice(s + 2 * f, s + 2 * f + 8) for s, f in zip(start, first, strict=True))]
+    block = prepared_ct.source.voxels[tuple(slice(s + 2 * f, s + 2 * f + 8) for s, f in zip(start, first, strict=True))]
     means = block.reshape(4, 2, 4, 2, 4, 2).mean(axis=(1, 3, 5))
-    inner = prepared.ct.voxels[tuple(slice(f, f + 4) for f in first)]
+    inner = prepared_ct.ct.voxels[tuple(slice(f, f + 4) for f in first)]
     np.testing.assert_allclose(inner, means, atol=1.1)
 
 
-def test_the_standard_volume_is_centred_on_the_body(ct):
-    prepared = prepare_volume(ct, SETTINGS)
-    body = np.argwhere(prepared.source.voxels > -500)
-    centre = nib.affines.apply_affine(prepared.source.affine, (body.min(0) + body.max(0)) / 2)
-    isocentre = nib.affines.apply_affine(prepared.ct.affine, (np.array(prepared.ct.voxels.shape) - 1) / 2)
+def test_the_standard_volume_is_centred_on_the_body(prepared_ct):
+    body = np.argwhere(prepared_ct.source.voxels > -500)
+    centre = nib.affines.apply_affine(prepared_ct.source.affine, (body.min(0) + body.max(0)) / 2)
+    isocentre = nib.affines.apply_affine(prepared_ct.ct.affine, (np.array(prepared_ct.ct.voxels.shape) - 1) / 2)
     np.testing.assert_allclose(isocentre, centre, atol=SETTINGS.source_spacing_mm)
 
 
@@ -154,11 +157,10 @@ def test_padding_outside_the_scanner_is_air(ct):
     np.testing.assert_array_equal(found.ct.voxels, prepare_volume(CtVolume(expected, ct.affine), SETTINGS).ct.voxels)
 
 
-def test_labels_stay_on_the_tissue_they_name(ct):
-    prepared = prepare_volume(ct, SETTINGS)
-    assert prepared.labels.voxels.shape == prepared.ct.voxels.shape
-    lung = prepared.labels.voxels == 4
-    assert lung.sum() > 100 and np.median(prepared.ct.voxels[lung]) < -600
+def test_labels_stay_on_the_tissue_they_name(prepared_ct):
+    assert prepared_ct.labels.voxels.shape == prepared_ct.ct.voxels.shape
+    lung = prepared_ct.labels.voxels == 4
+    assert lung.sum() > 100 and np.median(prepared_ct.ct.voxels[lung]) < -600
 
 
 def test_an_output_folder_holds_whole_cases_and_both_tables(tmp_path, ct):
@@ -259,15 +261,13 @@ def test_public_collections_say_what_to_do_when_they_are_not_there(tmp_path):
 
 
 @pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.slow)])
-def test_the_command_runs_from_any_working_directory_and_names_the_failed_scan(tmp_path, ct, workers):
+def test_the_command_runs_from_any_working_directory_and_names_the_failed_scan(monai_bundle, tmp_path, ct, workers):
     save(tmp_path / "in", "good", ct)
     save(tmp_path / "in", "bad", CtVolume(np.full((9, 9, 9), 7.0), np.eye(4)))
-    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(CONFIGS / "prepare.json")]
-    options = ["--input", "in", "--output_dir", "out", "--workers", workers, "--volume_shape", "[16,16,16]"]
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"OMP_NUM_THREADS": "1"}
-    end = subprocess.run([*command, *options], cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert end.returncode == 1, end.stderr
-    assert "prepare: 1 of 2 scans failed:\n  bad: in/bad.nii.gz: every voxel is 7.0" in end.stderr
+    options = {"input": "in", "output_dir": "out", "workers": workers, "volume_shape": "[16,16,16]"}
+    end = monai_bundle("run", tmp_path, config_file=CONFIGS / "prepare.json", **options)
+    assert end.wait() == 1, end.output
+    assert "prepare: 1 of 2 scans failed:\n  bad: in/bad.nii.gz: every voxel is 7.0" in end.output
     assert read_case(tmp_path / "out" / "cases" / "good").geometry == preset("carm", (16, 16, 16), 5.0, 128)
 
 
@@ -278,9 +278,10 @@ def composed(overlay, **changes):
     return parser
 
 
-def test_the_phantom_overlay_replaces_where_the_scans_come_from(tmp_path):
-    changes = {"output_dir": str(tmp_path / "out"), "count": 1, "source_spacing_mm": 10.0, "volume_spacing_mm": 10.0}
-    composed("phantom.json", **changes).get_parsed_content("run")
+def test_the_phantom_overlay_replaces_where_the_scans_come_from(tmp_path, monkeypatch):
+    monkeypatch.setattr(phantoms, "PHANTOM_SIZE_MM", (480.0, 320.0, 200.0))  # finding a whole outline takes seconds
+    sizes = {"source_spacing_mm": 20.0, "volume_spacing_mm": 20.0, "volume_shape": [16, 16, 16], "detector_pixels": 16}
+    composed("phantom.json", output_dir=str(tmp_path / "out"), count=1, **sizes).get_parsed_content("run")
     assert os.listdir(tmp_path / "out" / "cases") == ["phantom_00000"]
     assert (tmp_path / "out" / "cases" / "phantom_00000" / "labels.nii.gz").is_file()
 

@@ -112,7 +112,7 @@ def test_a_stage_is_not_trained_without_the_one_before(axon, tmp_path):
 
 def test_the_cascade_is_evaluated_stage_by_stage(axon, tmp_path):
     files = axon.files(("inference", "evaluate"), 3, "axon_stages")
-    options = {"dataset_dir": axon.dataset(3), "weights": axon.weights(3), "output_dir": str(tmp_path), "tile": 5}
+    options = {"dataset_dir": axon.dataset(3), "weights": axon.weights(3), "output_dir": str(tmp_path), "tile": 9}
     evaluation = ConfigWorkflow(files, workflow_type="inference", **options)
     evaluation.initialize()
     evaluation.run()

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from monai.bundle import ConfigWorkflow
-from tests.conftest import TINY
+from tests.fixtures import TINY
 from torch import nn
 
 CONFIGS = Path(__file__).parents[2] / "bundle" / "configs"
@@ -45,7 +45,10 @@ def test_the_stage_is_trained_on_a_frozen_coarse_network_and_evaluated(
 ):
     files = [REFINED, *small(overlay)]
     workflow(*files, stage1_weights=str(stage1_weights), output_dir=str(tmp_path / "run")).run()
-    before, after = torch.load(stage1_weights, weights_only=True), torch.load(tmp_path / "run" / "model.pt", weights_only=True)
+    before, after = (
+        torch.load(stage1_weights, weights_only=True),
+        torch.load(tmp_path / "run" / "model.pt", weights_only=True),
+    )
     assert all(torch.equal(value, after[f"base.{name}"]) for name, value in before.items())
     assert after["upsampler.head.weight"].any()
 

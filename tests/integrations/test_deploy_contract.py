@@ -106,8 +106,8 @@ def series(output):
 
 
 def test_a_study_becomes_the_series_that_the_command_line_makes_of_it(deploy, films, tmp_path):
-    output = deploy(films, seed=3)
-    options = {"input": str(films), "output_dir": str(tmp_path / "cli"), "outputs": "dicom", "seed": 3}
+    output = deploy(films, seed=3, steps=1)
+    options = {"input": str(films), "output_dir": str(tmp_path / "cli"), "outputs": "dicom", "seed": 3, "steps": 1}
     workflow = ConfigWorkflow(str(BUNDLE / "configs" / "inference.json"), workflow_type="inference", **options)
     workflow.initialize()
     workflow.run()

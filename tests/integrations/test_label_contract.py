@@ -37,9 +37,9 @@ def films(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def expected(films, tmp_path_factory):
-    """What the command line makes of them."""
+    """What the command line makes of them in one step."""
     output = tmp_path_factory.mktemp("cli")
-    options = {"input": str(films), "output_dir": str(output), "outputs": "nifti"}
+    options = {"input": str(films), "output_dir": str(output), "outputs": "nifti", "steps": 1}
     workflow = ConfigWorkflow(str(BUNDLE / "configs" / "inference.json"), workflow_type="inference", **options)
     workflow.initialize()
     workflow.run()
@@ -48,8 +48,10 @@ def expected(films, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def stock():
-    """The bundle as the stock app serves it."""
-    return label_server.BundleInferTask(str(BUNDLE), {})
+    """The bundle as the stock app serves it, but in one step."""
+    task = label_server.BundleInferTask(str(BUNDLE), {})
+    task.bundle_config["steps"] = 1
+    return task
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +62,7 @@ def served(stock, films):
 
 @pytest.fixture
 def app(films, tmp_path, monkeypatch):
-    """Our own app, and a session with the films."""
+    """Our own app, in one step, and a session with the films."""
     for name, module in label_server.modules(tmp_path / "sessions").items():
         monkeypatch.setitem(sys.modules, name, module)
     monkeypatch.setattr(sys, "path", list(sys.path))
@@ -68,7 +70,9 @@ def app(films, tmp_path, monkeypatch):
     module = module_from_spec(spec)
     spec.loader.exec_module(module)
     shutil.copytree(films, tmp_path / "sessions" / "one" / "upload")
-    return module.ReconstructionApp(str(APP), "", {})
+    made = module.ReconstructionApp(str(APP), "", {})
+    made.models["biplanar_ct"].bundle_config["steps"] = 1
+    return made
 
 
 @pytest.fixture

@@ -83,8 +83,10 @@ def test_a_full_gpu_is_one_line_that_says_what_takes_less_memory(shown):
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")
 def test_an_interrupted_program_says_so_in_one_line_and_ends_with_status_130(tmp_path):
+    # A shell ignores the signal for what it starts in the background, and pytest's children inherit that.
+    listen = "import signal, time; signal.signal(signal.SIGINT, signal.default_int_handler)"
     (tmp_path / "program.py").write_text(
-        "import time; from scripts.io.errors import *; explain_errors(); print('ready', flush=True); time.sleep(60)"
+        f"{listen}; from scripts.io.errors import *; explain_errors(); print('ready', flush=True); time.sleep(60)"
     )
     command = [sys.executable, "-m", "program"]
     environment = os.environ | {"PYTHONPATH": f"{BUNDLE}{os.pathsep}{tmp_path}"}

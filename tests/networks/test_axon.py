@@ -240,8 +240,9 @@ def test_a_grid_that_is_not_twice_as_fine_is_refused() -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize("build", [
-    *(lambda lifting=lifting: stage1(lifting=lifting) for lifting in LIFTINGS),
-    lambda: stage1(objective=DisplacementDenoiser), lambda: stage2(trained=True), stage3,
+    lambda: stage1(lifting=REPLICATED, objective=DisplacementDenoiser), lambda: stage1(lifting=TRIPLANE), stage3,
+    pytest.param(lambda: stage1(lifting=BACK_PROJECTED), marks=pytest.mark.slow),  # a part of stages 2 and 3
+    pytest.param(lambda: stage2(trained=True), marks=pytest.mark.slow),  # a part of stage 3
 ])  # fmt: skip
 def test_the_scripted_network_is_the_eager_one(build) -> None:
     network, image = build(), normal(1, 2, 32, 32)

@@ -35,6 +35,9 @@ FACTORIES = {
     ),
 }
 
+PARTLY_SCRIPTED = {"TriplaneConditioner", "LiftedConditioner", "Diff2CT"}
+"""Their parts are scripted within JointConditioner, or in the tests of Diff2CT."""
+
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
@@ -100,7 +103,11 @@ def test_an_image_alone_is_reconstructed_by_ddim_that_hands_on_the_estimate(make
 
 
 @torch.no_grad()
-def test_the_scripted_network_is_the_eager_one(make) -> None:
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n in PARTLY_SCRIPTED)) for n in FACTORIES]
+)
+def test_the_scripted_network_is_the_eager_one(name) -> None:
+    make = FACTORIES[name]
     made, image = network(make), 0.1 * normal(2, 2, 16, 16)
     torch.testing.assert_close(torch.jit.script(made)(image), made(image), atol=1e-4, rtol=1e-4)
 

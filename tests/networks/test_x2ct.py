@@ -222,6 +222,7 @@ def test_a_batch_of_two_is_two_singles() -> None:
         assert not torch.allclose(both[0], both[1], atol=1e-1)
 
 
+@pytest.mark.slow  # at one size it is scripted with the other direct methods
 def test_a_scripted_generator_answers_alike() -> None:
     module, image = generator(DOUBLE), normal(2, 2, 32, 32)
     with torch.no_grad():

@@ -4,9 +4,11 @@ import functools
 import itertools
 import time
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from scipy import ndimage
 
 from scripts.phantom.canvas import Label
 from scripts.phantom.draw import Draw
@@ -25,6 +27,12 @@ def whole(seed: int) -> Phantom:
     return torso(seed, BODY_SHAPE, 5.0, centre_mm=-10.0)
 
 
+@functools.cache
+def instrumented(seed: int) -> Phantom:
+    """The metal of an operated spine, in fine voxels."""
+    return torso(seed, (80, 80, 80), 2.5, metal=True)
+
+
 def dilate(mask: torch.Tensor, steps: int) -> torch.Tensor:
     """The mask grown by `steps` voxels along every axis."""
     grown = mask.float()[None, None]
@@ -33,13 +41,9 @@ def dilate(mask: torch.Tensor, steps: int) -> torch.Tensor:
     return grown[0, 0] > 0
 
 
-def flood(region: torch.Tensor, start: torch.Tensor) -> torch.Tensor:
-    """The part of `region` that neighbouring voxels connect to `start`."""
-    reached, size = start & region, -1
-    while int(reached.sum()) != size:
-        size = int(reached.sum())
-        reached = dilate(reached, 1) & region
-    return reached
+def pieces(mask: torch.Tensor) -> int:
+    """How many parts of a mask are connected by neighbouring voxels, diagonal ones too."""
+    return ndimage.label(mask.numpy(), np.ones((3, 3, 3)))[1]
 
 
 def centroid(mask: torch.Tensor) -> torch.Tensor:
@@ -62,7 +66,7 @@ def test_global_random_state_is_neither_read_nor_changed():
 
 
 def test_different_seeds_give_different_patients():
-    patients = [torso(seed, (32, 32, 32), 10.0, centre_mm=CHEST_MM) for seed in range(4)]
+    patients = [torso(seed, (32, 32, 32), 10.0, centre_mm=CHEST_MM) for seed in range(3)]
     for i, one in enumerate(patients):
         for other in patients[:i]:
             assert (one.hu - other.hu).abs().mean() > 40
@@ -78,7 +82,7 @@ def test_drawn_centres_reach_from_chest_to_pelvis():
 
 def test_given_centre_moves_the_field_of_view_and_not_the_anatomy():
     # In the millimetres of an average adult, so the shift in voxels depends on the patient: compare the volumes.
-    high, low = (torso(1, BODY_SHAPE, 5.0, centre_mm=c).labels for c in (10.0, -10.0))
+    high, low = torso(SEEDS[0], BODY_SHAPE, 5.0, centre_mm=10.0).labels, whole(SEEDS[0]).labels
     for label in (Label.HEART, Label.LIVER, Label.LUNG):
         assert int((high == label).sum()) == pytest.approx(int((low == label).sum()), rel=0.03)
     assert centroid(high == Label.LIVER)[2] < centroid(low == Label.LIVER)[2] - 2
@@ -92,8 +96,8 @@ def test_output_has_the_shape_and_types_of_the_contract():
 
 @pytest.mark.parametrize("seed", SEEDS[:2])
 def test_anatomy_does_not_depend_on_resolution(seed):
-    coarse = torso(seed, (40, 36, 40), 8.0, centre_mm=CHEST_MM)
-    fine = torso(seed, (80, 72, 80), 4.0, centre_mm=CHEST_MM)
+    coarse = torso(seed, (32, 28, 32), 10.0, centre_mm=CHEST_MM)
+    fine = torso(seed, (64, 56, 64), 5.0, centre_mm=CHEST_MM)
     pooled = F.avg_pool3d(fine.hu[None, None], 2)[0, 0]
     assert (pooled - coarse.hu).abs().mean() < 25
     for label in (Label.LUNG, Label.HEART, Label.LIVER, Label.SOFT_TISSUE, Label.FAT, Label.SKIN):
@@ -120,9 +124,9 @@ def test_every_tissue_is_present_in_a_whole_torso(seed):
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_chest_view_holds_the_chest_and_pelvis_view_the_pelvis(seed):
-    chest = set(torso(seed, centre_mm=CHEST_MM).labels.unique().tolist())
+    chest = set(torso(seed, (43, 43, 43), 7.5, centre_mm=CHEST_MM).labels.unique().tolist())
     assert {Label.LUNG, Label.HEART, Label.VERTEBRA, Label.RIB, Label.SKIN} <= chest and Label.PELVIS not in chest
-    pelvis = set(torso(seed, centre_mm=PELVIS_MM).labels.unique().tolist())
+    pelvis = set(torso(seed, (43, 43, 43), 7.5, centre_mm=PELVIS_MM).labels.unique().tolist())
     assert {Label.PELVIS, Label.FEMUR, Label.VERTEBRA} <= pelvis and Label.LUNG not in pelvis
 
 
@@ -173,11 +177,8 @@ def test_air_is_exactly_minus_1000_hu_beyond_the_soft_edge_of_the_body(seed):
 @pytest.mark.parametrize("seed", SEEDS)
 def test_body_is_one_piece_and_all_air_is_outside_it(seed):
     outside = torso(seed, (48, 32, 75), 10.0, centre_mm=-10.0).labels == Label.AIR
-    corner, middle = torch.zeros_like(outside), torch.zeros_like(outside)
-    corner[0, 0, :] = True
-    middle[24, 16, 37] = True
-    assert torch.equal(flood(~outside, middle), ~outside)
-    assert torch.equal(flood(outside, corner), outside)
+    assert outside[0, 0, :].all() and not outside[24, 16, 37]
+    assert pieces(outside) == pieces(~outside) == 1
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -242,7 +243,7 @@ def test_volumes_of_organs_are_those_of_adults(seed):
 
 @pytest.mark.parametrize("seed", SEEDS[:2])
 def test_metal_is_dense_and_near_vertebrae(seed):
-    phantom = torso(seed, (80, 80, 80), 2.5, metal=True)
+    phantom = instrumented(seed)
     metal = phantom.labels == Label.METAL
     assert metal.any()
     assert phantom.hu[metal].median() > 2000 and phantom.hu[metal].min() > 1000 and phantom.hu.max() <= 3071
@@ -251,13 +252,13 @@ def test_metal_is_dense_and_near_vertebrae(seed):
 
 @pytest.mark.parametrize("seed", SEEDS[:2])
 def test_metal_changes_nothing_but_its_own_neighbourhood(seed):
-    bare, instrumented = (torso(seed, (80, 80, 80), 2.5, metal=metal) for metal in (False, True))
-    metal = instrumented.labels == Label.METAL
+    bare, operated = torso(seed, (80, 80, 80), 2.5), instrumented(seed)
+    metal = operated.labels == Label.METAL
     assert metal.any() and not (bare.labels == Label.METAL).any()
-    changed = bare.hu != instrumented.hu
+    changed = bare.hu != operated.hu
     # The first and last planes may be near metal that lies beyond the grid.
     assert not (changed & ~dilate(metal, 3))[:, :, 4:-4].any()
-    assert torch.equal(bare.labels[~metal], instrumented.labels[~metal])
+    assert torch.equal(bare.labels[~metal], operated.labels[~metal])
 
 
 @pytest.mark.parametrize(
@@ -285,4 +286,4 @@ def test_64_cubed_takes_well_under_a_second_of_one_core():
         torso(0, (64, 64, 64), 5.0, metal=True)
         return time.process_time() - start
 
-    assert min(seconds() for _ in range(3)) < 1.0
+    assert any(seconds() < 1.0 for _ in range(3))

@@ -24,8 +24,8 @@ def text_boxes(figure):
     return [text.get_window_extent(renderer) for text in figure.texts]
 
 
-@pytest.mark.parametrize("methods", [1, 3])
-def test_a_method_has_planes_with_errors_and_projections_and_the_truth_has_no_errors(methods):
+def test_a_method_has_planes_with_errors_and_projections_and_the_truth_has_no_errors():
+    methods = 2
     figure = panel(IMAGE, TRUTH, {f"m{i}": TRUTH for i in range(methods)}, 5.0, "case")
     names = [*(f"m{i}" for i in range(methods)), "truth"]
     labels = [axes.get_label() for axes in figure.axes]
@@ -64,30 +64,39 @@ def test_window_and_error_range_are_the_same_for_all_methods():
             assert picture_of(figure, f"{projection.name} MIP, {name}").get_clim() == BONE_WINDOW
 
 
-@pytest.mark.parametrize("plane, marker", list(zip(PLANES, [(4, 4, 2), (2, 4, 4), (4, 2, 4)], strict=True)))
-def test_a_marker_at_the_right_anterior_superior_end_of_a_central_plane_is_at_its_top_left(plane, marker):
+def marked(*index):
+    """Air but for one voxel."""
     hu = np.full((5, 5, 5), -1000.0)
-    hu[marker] = 500.0
-    picture = picture_of(panel(IMAGE, hu, {"a": hu}, 5.0, "case"), f"{plane.name}, a").get_array()
-    assert np.argwhere(picture > 0).tolist() == [[0, 0]]
+    hu[index] = 500.0
+    return hu
 
 
-@pytest.mark.parametrize("projection", PROJECTIONS)
-@pytest.mark.parametrize("depth", [0, 3])
-def test_a_marker_at_the_right_or_anterior_superior_end_is_at_the_top_left_of_a_projection(projection, depth):
-    hu, marker = np.full((5, 5, 5), -1000.0), [4, 4, 4]
-    marker[projection.along] = depth
-    hu[tuple(marker)] = 500.0
-    picture = picture_of(panel(IMAGE, hu, {"a": hu}, 5.0, "case"), f"{projection.name} MIP, a").get_array()
-    assert np.argwhere(picture > 0).tolist() == [[0, 0]]
+def test_a_marker_at_the_right_anterior_superior_end_of_a_central_plane_is_at_its_top_left():
+    markers = dict(zip((plane.name for plane in PLANES), [(4, 4, 2), (2, 4, 4), (4, 2, 4)], strict=True))
+    figure = panel(IMAGE, TRUTH, {name: marked(*marker) for name, marker in markers.items()}, 5.0, "case")
+    for name in markers:
+        assert np.argwhere(picture_of(figure, f"{name}, {name}").get_array() > 0).tolist() == [[0, 0]]
 
 
-@pytest.mark.parametrize("channel, view", [(0, "frontal"), (1, "lateral")])
-def test_a_marker_at_the_right_or_anterior_superior_corner_of_a_radiograph_is_at_its_top_left(channel, view):
+def test_a_marker_at_the_right_or_anterior_superior_end_is_at_the_top_left_of_a_projection():
+    shown = {}
+    for projection in PROJECTIONS:
+        for depth in (0, 3):
+            marker = [4, 4, 4]
+            marker[projection.along] = depth
+            shown[f"{projection.name} {depth}"] = projection, marked(*marker)
+    figure = panel(IMAGE, TRUTH, {name: hu for name, (_, hu) in shown.items()}, 5.0, "case")
+    for name, (projection, _) in shown.items():
+        picture = picture_of(figure, f"{projection.name} MIP, {name}").get_array()
+        assert np.argwhere(picture > 0).tolist() == [[0, 0]]
+
+
+def test_a_marker_at_the_right_or_anterior_superior_corner_of_a_radiograph_is_at_its_top_left():
     image = np.zeros((2, 5, 5))
-    image[channel, 4, 4] = 1.0
-    picture = picture_of(panel(image, TRUTH, {"a": TRUTH}, 5.0, "case"), f"{view} radiograph").get_array()
-    assert np.argwhere(picture).tolist() == [[0, 0]]
+    image[:, 4, 4] = 1.0
+    figure = panel(image, TRUTH, {"a": TRUTH}, 5.0, "case")
+    for view in ("frontal", "lateral"):
+        assert np.argwhere(picture_of(figure, f"{view} radiograph").get_array()).tolist() == [[0, 0]]
 
 
 def test_all_planes_and_projections_have_one_scale_in_mm():
@@ -108,7 +117,7 @@ def test_all_planes_and_projections_have_one_scale_in_mm():
 @pytest.mark.parametrize(
     "names, shape",
     [
-        ([f"the_{i}th_ablation_without_projection_loss" for i in range(12)], (4, 4, 4)),
+        ([f"the_{i}th_ablation_without_projection_loss" for i in range(7)], (4, 4, 4)),
         (["DiffuX2CT", r"a $\frac$ (no formula, and super-resolution)"], (4, 4, 1)),
         (["one"], (2, 40, 2)),
     ],

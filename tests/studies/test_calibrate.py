@@ -22,7 +22,7 @@ from scripts.studies.calibrate import CalibrationStudy
 CONFIGS = Path(__file__).parents[2] / "bundle" / "configs"
 SCHEDULE = linear_alphas_cumprod()
 METHODS = ("raw", "tempered")
-N = 40
+N = 32
 STD = 0.1 + 0.1 * torch.rand(1, N, N, 2, generator=torch.Generator().manual_seed(99))
 """Of the truth given the radiographs, in network range; every voxel has its own."""
 

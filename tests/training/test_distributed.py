@@ -28,12 +28,28 @@ SAME_DRAWS = {
 }
 
 
+FINDABLE = f"import sys; sys.path.insert(1, {str(TESTS)!r})"
+# What torchrun does, in forks of the process that has imported everything already.
+AS_TORCHRUN = """
+import os, sys
+ranks = []
+for rank in range(2):
+    pid = os.fork()
+    if pid == 0:
+        address = {{"MASTER_ADDR": "localhost", "MASTER_PORT": "{port}", "WORLD_SIZE": "2"}}
+        os.environ.update(address, RANK=str(rank), LOCAL_RANK=str(rank))
+        break
+    ranks.append(pid)
+else:
+    sys.exit(max(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) != 0 for pid in ranks))
+"""
+
+
 @pytest.fixture(scope="module")
 def one(start, overlay, tmp_path_factory) -> Path:
     """Output of one process of batch size 2."""
     folder = tmp_path_factory.mktemp("one")
-    findable = f"import sys; sys.path.insert(1, {str(TESTS)!r})"
-    run = start(overlay(SAME_DRAWS), prelude=findable, output_dir=folder, batch_size=2, **RUN)
+    run = start(overlay(SAME_DRAWS), prelude=FINDABLE, output_dir=folder, batch_size=2, **RUN)
     assert run.wait() == 0, run.output
     return folder
 
@@ -57,9 +73,14 @@ def torchrun(tiny, overlay, dataset_dir):
 
 
 @pytest.fixture(scope="module")
-def two(torchrun, tmp_path_factory) -> Path:
+def two(start, overlay, tmp_path_factory) -> Path:
     """Output of two processes of batch size 1."""
-    return torchrun(tmp_path_factory.mktemp("two"))
+    folder = tmp_path_factory.mktemp("two")
+    files = overlay(SAME_DRAWS), CONFIGS / "multi_gpu_train.json"
+    prelude = FINDABLE + AS_TORCHRUN.format(port=free_port())
+    run = start(*files, prelude=prelude, output_dir=folder, batch_size=1, **RUN)
+    assert run.wait() == 0, run.output
+    return folder
 
 
 def free_port() -> int:
@@ -106,7 +127,7 @@ def test_two_processes_validate_like_one(one, two):
 
 
 @pytest.mark.slow
-def test_two_processes_stopped_and_resumed_end_like_unbroken_ones(two, torchrun, tmp_path):
+def test_two_processes_of_torchrun_stopped_and_resumed_end_like_unbroken_ones(two, torchrun, tmp_path):
     torchrun(tmp_path, max_epochs=1)  # the first epoch's learning rate does not depend on how many there are
     torchrun(tmp_path)
     for rank in (0, 1):

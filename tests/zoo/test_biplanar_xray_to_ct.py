@@ -9,6 +9,7 @@ import sys
 import tempfile
 import unittest
 from pathlib import Path
+from unittest import mock
 
 import monai
 import torch
@@ -26,6 +27,8 @@ PREPARE = {
     "source_spacing_mm": 20.0,
     "detector_pixels": 16,
 }
+FIELD_OF_VIEW_MM = (480.0, 320.0, 200.0)
+"""Of the phantoms, shorter than they are: looking for the outline of a whole one takes seconds."""
 NETWORK = {
     "stage1_def#channels": [8, 16],
     "stage1_def#plane_channels": [8, 8, 16],
@@ -47,7 +50,8 @@ class TestBiplanarXrayToCt(unittest.TestCase):
         cls.hook = sys.excepthook
         cls.folder = Path(tempfile.mkdtemp())
         cls.data = cls.folder / "data"
-        cls.run_workflow(["prepare.json", "data/phantom.json"], None, output_dir=str(cls.data), **PREPARE)
+        with mock.patch("scripts.cases.phantoms.PHANTOM_SIZE_MM", FIELD_OF_VIEW_MM):
+            cls.run_workflow(["prepare.json", "data/phantom.json"], None, output_dir=str(cls.data), **PREPARE)
         geometry = json.loads(next(cls.data.glob("cases/*/geometry.json")).read_text())
         cls.sizes = NETWORK | {"geometry": geometry | {"_target_": "scripts.geometry.BiplanarGeometry"}}
         cls.weights = cls.folder / "model.pt"
