@@ -1,4 +1,4 @@
-"""Laws of the suite: what a test may demand of a message."""
+"""Rules of the test suite on the messages that tests match."""
 
 import ast
 import re
@@ -8,12 +8,12 @@ import pytest
 
 TESTS = Path(__file__).parent
 MOST_WORDS = 6
-TO_DO = {"tools", "results"}
+TO_DO: set[str] = set()
 """Folders whose patterns are still to be shortened."""
 
 
 def patterns(path: Path) -> list[str]:
-    """The literal ``match=`` patterns of a file."""
+    """Return the literal ``match=`` patterns of a file."""
     found = []
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.keyword) and node.arg == "match":
@@ -28,7 +28,7 @@ def patterns(path: Path) -> list[str]:
     ids=lambda f: f.name,
 )
 def test_no_pattern_freezes_a_sentence(folder):
-    """Messages owe their user a name, a value and a remedy, not a wording: see ``tests.refusal.refused``."""
+    """Tests match the name, value and remedy in a message, not its wording; see ``tests.refusal.refused``."""
     long = {
         f"{path.name}: {pattern}"
         for path in folder.glob("test_*.py")

@@ -1,1 +1,1 @@
-"""What publishes the bundle: releases in the model zoo's format, and the rules that they keep."""
+"""Tools that publish the bundle: releases in the model zoo's format, and the zoo's rules as checks."""

@@ -1,4 +1,4 @@
-"""A release of this bundle as the MONAI model zoo has it: a folder and its zip; and what a push would upload."""
+"""Release of this bundle in the MONAI model zoo's format, a folder and its zip, and preview of a push to a hub."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ CONTENT = (
     "scripts/**/*.py",
     "scripts/*/assets/*",
 )
-"""What a release holds. Caches and results lie elsewhere, exports beside the weights; what begins with a dot is out."""
+"""Content of a release. Caches, results, files exported beside the weights, and hidden files stay out."""
 _EPOCH = (2020, 1, 1, 0, 0, 0)
-"""The date of every file in a zip, so that the same bundle gives the same zip."""
+"""Date of every file in a zip, so that the same bundle gives the same zip."""
 
 
 def release(
@@ -37,20 +37,20 @@ def release(
 ) -> Path:
     """Write ``output/name``, the bundle's folder, and ``output/name_v<version>.zip``, which unpacks to it.
 
-    Both appear only if the folder keeps all ``rules``. The zip is always whole.
+    Both appear only if the folder meets all ``rules``. The zip is always complete.
 
     Args:
-        bundle_root: the bundle.
-        output: folder to write into.
-        name: of the bundle.
-        rules: to keep.
-        large_file_url: address of the weights; the folder then has ``large_files.yml`` in their place.
+        bundle_root: folder of the bundle.
+        output: folder to write to.
+        name: name of the bundle.
+        rules: rules that the release must meet, by name.
+        large_file_url: address of the weights; the folder then has ``large_files.yml`` instead of them.
 
     Returns:
         The folder.
 
     Raises:
-        ValueError: rules are broken; the message lists all failures.
+        ValueError: the output folder is missing or overlaps the bundle, or rules are broken; the message lists all.
     """
     if not output:
         raise ValueError("--output_dir: give the folder to write the release to")
@@ -73,7 +73,7 @@ def release(
 
 
 def assemble(bundle_root: Path, folder: Path) -> None:
-    """Copy what a release holds, the Python files in the zoo's format."""
+    """Copy the content of a release, with the Python files in the zoo's format."""
     for path in sorted({path for pattern in CONTENT for path in bundle_root.glob(pattern)}):
         relative = path.relative_to(bundle_root)
         if not path.is_file() or any(part.startswith((".", "__pycache__")) for part in relative.parts):
@@ -85,10 +85,10 @@ def assemble(bundle_root: Path, folder: Path) -> None:
 
 
 def check(folder: Path, rules: Mapping[str, Rule]) -> None:
-    """Make sure that the bundle in ``folder`` keeps all ``rules``.
+    """Check that the bundle in ``folder`` meets all ``rules``.
 
     Raises:
-        ValueError: it does not; the message lists all failures.
+        ValueError: rules are broken; the message lists all failures.
     """
     found = failures(folder, rules)
     if found:
@@ -96,7 +96,7 @@ def check(folder: Path, rules: Mapping[str, Rule]) -> None:
 
 
 def pack(folder: Path, name: str, archive: Path) -> None:
-    """Write ``folder`` as a zip that unpacks to ``name``, whole and so without ``large_files.yml``.
+    """Write ``folder`` as a zip that unpacks to ``name`` and is complete, hence without ``large_files.yml``.
 
     The same files give the same bytes.
     """
@@ -110,39 +110,39 @@ def pack(folder: Path, name: str, archive: Path) -> None:
 
 
 def name_large_file(folder: Path, url: str) -> None:
-    """Write ``large_files.yml``, by which the zoo fetches the weights from ``url``."""
+    """Write ``large_files.yml``, which tells the zoo to download the weights from ``url``."""
     entry = {"path": WEIGHTS, "url": url, "hash_val": sha256(folder / WEIGHTS), "hash_type": "sha256"}
     (folder / LARGE_FILES).write_text(yaml.safe_dump({"large_files": [entry]}, sort_keys=False))
 
 
 def hub_files(folder: Path) -> dict[str, int]:
-    """What ``monai.bundle push_to_hf_hub`` uploads of ``folder``: paths and their bytes.
+    """Return the sizes in bytes, by path, of the files of ``folder`` that ``monai.bundle push_to_hf_hub`` uploads.
 
-    It writes ``README.md`` from the model card itself, with a short header that is not counted here.
+    MONAI itself writes ``README.md`` from the model card, with a short header that is not counted here.
     """
     sizes = {path.as_posix(): (folder / path).stat().st_size for path in files_of(folder)}
     return sizes | {"README.md": sizes["docs/README.md"]}
 
 
 def preview_push(output: str | Path, name: str, repo: str, rules: Mapping[str, Rule]) -> None:
-    """Check the release ``output/name``, print what a push would upload to ``repo``, and the command for it.
+    """Check the release ``output/name``, and print the files that a push would upload to ``repo`` and its command.
 
     Nothing is sent, and no network is needed.
 
     Raises:
-        ValueError: there is no release; rules are broken; a repository without owner; the weights are not there.
+        ValueError: there is no release, rules are broken, the repository has no owner, or the weights are missing.
     """
     folder = Path(str(output)) / name
     if not output or not (folder / METADATA).is_file():
-        raise ValueError(f"{folder}: no release; write it first, and name its folder with --output_dir")
+        raise ValueError(f"{folder}: not a release; write one first, and give its parent folder by --output_dir")
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", str(repo)):
         raise ValueError(f"--repo: must be OWNER/NAME, got {repo!r}")
     check(folder, rules)
     sizes = hub_files(folder)
     if WEIGHTS not in sizes:
         raise ValueError(
-            f"{folder}: has no {WEIGHTS}, which the hub hosts itself; release without --large_file_url, or fetch it by "
-            f"python -m monai.bundle download_large_files --bundle_path {folder}"
+            f"{folder}: {WEIGHTS} is missing, but the hub hosts it itself; release without --large_file_url, or "
+            f"download it by python -m monai.bundle download_large_files --bundle_path {folder}"
         )
     version = ConfigParser.load_config_file(str(folder / METADATA))["version"]
     digest, total = sha256(folder / WEIGHTS), sum(sizes.values())

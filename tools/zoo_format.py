@@ -1,4 +1,4 @@
-"""The zoo's code format: black, isort and flake8 in the settings of Project-MONAI/model-zoo."""
+"""The zoo's code format: black, isort and flake8 with the settings of Project-MONAI/model-zoo."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import black
 import isort
 
 _SETTINGS = Path(__file__).with_name("zoo_style")
-"""What the zoo's own ``setup.cfg`` and ``pyproject.toml`` say of the three tools."""
+"""Folder with the settings of the three tools from the zoo's own ``setup.cfg`` and ``pyproject.toml``."""
 
 
 def reformat(folder: Path) -> None:
@@ -25,7 +25,7 @@ def reformat(folder: Path) -> None:
 
 @cache
 def formatted(source: str) -> str:
-    """The Python program ``source`` after isort and black."""
+    """Return the Python program ``source``, formatted by isort and black."""
     ordered = isort.code(source, config=isort.Config(settings_file=str(_SETTINGS / "setup.cfg")))
     return black.format_str(ordered, mode=_black_mode())
 
@@ -41,7 +41,7 @@ def _black_mode() -> black.Mode:
 
 
 def code_format(folder: Path) -> Iterator[str]:
-    """isort, black and flake8 have nothing to say of the Python files: the zoo's ``runtests.sh --codeformat``.
+    """Check that isort, black and flake8 accept the Python files, like the zoo's ``runtests.sh --codeformat``.
 
     Its type checker, pytype, is left out; ``make types`` checks the types.
     """

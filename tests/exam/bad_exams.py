@@ -634,7 +634,7 @@ _PICTURES = [
     ),
     BadExam("1 x 1", _pixels(np.ones((1, 1), np.uint8)), r"frontal\.png: 1 x 1 pixels, .*; give the image in full res"),
     BadExam("black", _pixels(np.zeros((128, 128), np.uint8)), r"frontal\.png: every pixel is 0; a constant image"),
-    BadExam("overexposed", _pixels(_saturated()), r"frontal\.png: saturated: .*; export it unclipped or take another"),
+    BadExam("overexposed", _pixels(_saturated()), r"frontal\.png: saturated: .*; export it unclipped or use another"),
     BadExam(
         "animated PNG", _picture(_animated), r"frontal\.png: several images in one PNG; store the radiograph alone"
     ),
@@ -867,7 +867,7 @@ _PATHS = [
     BadExam(
         "a dangling link among films",
         _after(write_films, _replaced("frontal.dcm", lambda p: p.symlink_to("nowhere"))),
-        r"frontal\.dcm: a link to nowhere, which is not there; mend",
+        r"frontal\.dcm: a link to nowhere, which does not exist; repair",
     ),
     BadExam(
         "a dangling link as a view",
@@ -876,7 +876,7 @@ _PATHS = [
             _replaced("frontal.dcm", lambda p: p.symlink_to("nowhere")),
             _by_view("frontal.dcm", "lateral.dcm"),
         ),
-        r"frontal\.dcm: a link to nowhere, which is not there; mend",
+        r"frontal\.dcm: a link to nowhere, which does not exist; repair",
     ),
     BadExam(
         "a link to itself as a view",
@@ -885,7 +885,7 @@ _PATHS = [
             _replaced("frontal.dcm", lambda p: p.symlink_to("frontal.dcm")),
             _by_view("frontal.dcm", "lateral.dcm"),
         ),
-        r"frontal\.dcm: a link to frontal\.dcm, which is not there; mend",
+        r"frontal\.dcm: a link to frontal\.dcm, which does not exist; repair",
     ),
     BadExam(
         "a folder in itself", _replaced("loop", lambda p: p.symlink_to(".")), r"loop: an exam is .* got 0; leave the tw"

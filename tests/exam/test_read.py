@@ -178,7 +178,7 @@ def huge_declaration(path):
         ("x", os.mkfifo, "not a regular file"),
         ("x", lambda p: p.symlink_to("/dev/zero"), "not a regular file"),
         ("x", lambda p: None, "cannot be read"),
-        ("x", lambda p: p.symlink_to("nowhere"), "a link to nowhere, which is not there; mend the link"),
+        ("x", lambda p: p.symlink_to("nowhere"), "a link to nowhere, which does not exist; repair the link"),
     ],
 )
 def test_what_is_none_of_these_is_refused_by_name(tmp_path, monkeypatch, name, make, message):

@@ -95,5 +95,5 @@ def test_an_interrupted_program_says_so_in_one_line_and_ends_with_status_130(tmp
     )
     assert process.stdout.readline() == "ready\n"
     process.send_signal(signal.SIGINT)
-    assert process.communicate()[1] == "interrupted; what was finished is kept\n"
+    assert process.communicate()[1] == "interrupted; finished results are kept\n"
     assert process.returncode == 130

@@ -216,12 +216,12 @@ def test_a_backbone_is_a_torchscript_file_with_its_linear_weights(tmp_path):
     torch.testing.assert_close(Perceptual(loaded)(*pair), Perceptual(Backbone(network))(*pair))
 
 
-def test_a_backbone_with_one_wrong_bit_is_refused(tmp_path):
+def test_a_damaged_backbone_is_refused(tmp_path):
     path = tmp_path / "backbone.ts"
     torch.jit.script(TwoMaps(([0.5, 0.0, 2.0], [1.0, 0.1]))).save(path)
     value = torch.tensor([0.5, 0.0, 2.0]).numpy().tobytes()
     path.write_bytes(path.read_bytes().replace(value, bytes([value[0] ^ 1]) + value[1:]))
-    with pytest.raises(ValueError, match="backbone.ts: damaged, wrong checksum of .*; copy the file again"):
+    with refused(ValueError, "backbone.ts", "damaged", "checksum"):
         load_backbone(path)
 
 

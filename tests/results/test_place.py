@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from tests.refusal import refused
 
 from scripts.results.place import place_of
 
@@ -40,5 +41,5 @@ def test_a_result_that_does_not_tell_its_files_is_not_taken(tmp_path, text):
 def test_where_both_places_are_taken_the_exam_is_refused(tmp_path):
     put(tmp_path / "a", "3")
     put(place_of(tmp_path / "a", ["1"]), "4")
-    with pytest.raises(ValueError, match="a-.*: hold results of other files, which are not replaced"):
+    with refused(ValueError, str(tmp_path / "a"), "a-", "other files"):
         place_of(tmp_path / "a", ["1"])

@@ -287,12 +287,12 @@ def test_a_label_map_that_cannot_be_meant_is_refused(tmp_path, hu_segmenter, tex
     assert "labels.json" in str(caught.value) or "segmenter.ts" in str(caught.value)
 
 
-def test_a_segmenter_with_one_wrong_bit_is_refused(tmp_path):
+def test_a_damaged_segmenter_is_refused(tmp_path):
     path, network = tmp_path / "segmenter.ts", ladder()
     save(tmp_path, network, LADDER_MAP)
     whole, value = path.read_bytes(), network.weight.detach().numpy().tobytes()
     path.write_bytes(whole.replace(value, bytes([value[0] ^ 1]) + value[1:]))
-    with pytest.raises(ValueError, match=r"segmenter.ts: damaged.* \(.*wrong checksum of .*\); export"):
+    with refused(ValueError, "segmenter.ts", "damaged", "checksum"):
         load_segmenter(path, None, CPU)
 
 

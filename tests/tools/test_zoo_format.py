@@ -1,4 +1,4 @@
-"""The zoo's code format: copies that are formatted stay the same programs, and what is not formatted is named."""
+"""The zoo's code format: formatting keeps programs the same, and unformatted files are named."""
 
 import ast
 import shutil

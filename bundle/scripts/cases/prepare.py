@@ -1,7 +1,7 @@
-"""From CT scans to cases: body, standard volume, both radiographs, splits and a manifest.
+"""Preparation of CT scans as cases: body, standard volume, both radiographs, splits and a manifest.
 
-The processing itself is :func:`scripts.cases.standard.prepare_volume`. This file does the bookkeeping around it: many
-scans at once, resuming, and reporting the scans that failed without losing the others.
+:func:`scripts.cases.standard.prepare_volume` does the processing. This file does the bookkeeping: it prepares many
+scans at once, resumes, and reports failed scans without losing the others.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ class Scan(Protocol):
     source: str
 
     def read(self) -> CtVolume:
-        """The volume, checked."""
+        """Read and check the volume."""
 
     def sha256(self) -> str:
-        """Digest of its files; empty if it has none."""
+        """Return a digest of the files; empty if there are none."""
 
 
 def prepare_case(scan: Scan, settings: Settings, folder: Path) -> dict[str, Any]:
@@ -48,7 +48,7 @@ def prepare_case(scan: Scan, settings: Settings, folder: Path) -> dict[str, Any]
         Provenance: source, native shape, spacing, orientation and HU range, and the digest of the source files.
 
     Raises:
-        ValueError: whatever is wrong with the scan.
+        ValueError: the scan cannot be used; the message says why.
     """
     ct = scan.read()
     record = {
@@ -77,23 +77,23 @@ def prepare(
 ) -> list[dict[str, Any]]:
     """Prepare every scan into ``output/cases``, and write ``manifest.csv`` and ``splits.json``.
 
-    A finished case is not done again. A patient keeps the split of an earlier run into the same folder.
+    Finished cases are not prepared again. A patient keeps the split of an earlier run into the same folder.
 
     Args:
-        scans: with distinct names.
-        output: made if needed.
-        settings: must equal those of an earlier run into the same folder.
-        splits_csv: table of names and splits; without it patients are drawn at random.
-        val: share (below 1) or number (1 or more) of validation patients; unused with ``splits_csv``.
-        test: likewise for testing.
-        seed: of the random splits.
-        workers: processes; 1 works in this one.
+        scans: scans with distinct names.
+        output: output folder, created if needed.
+        settings: settings, which must equal those of an earlier run into the same folder.
+        splits_csv: table of names and splits; without it patients are assigned at random.
+        val: fraction (below 1) or number (1 or more) of validation patients; unused with ``splits_csv``.
+        test: fraction or number of test patients; unused with ``splits_csv``.
+        seed: seed of the random splits.
+        workers: number of processes; 1 uses the current process.
 
     Returns:
-        The manifest's rows of these scans.
+        The rows of these scans in the manifest.
 
     Raises:
-        ValueError: contradictory settings or splits. A bad scan does not raise: its row says ``failed`` and why.
+        ValueError: settings or splits are contradictory. A bad scan raises no error; its row says ``failed`` and why.
     """
     require_seed(seed=seed)
     require_whole(workers=workers)
@@ -120,16 +120,16 @@ def prepare(
 
 
 def main(scans: Callable[[], Sequence[Scan]], output: str | Path | None, settings: Settings, **options: Any) -> None:
-    """:func:`prepare` as a command, which prints a summary.
+    """Run :func:`prepare` as a command and print a summary.
 
     Args:
-        scans: finds them.
-        output: folder to write.
+        scans: function that finds the scans.
+        output: output folder.
         settings: geometry and source spacing.
         **options: the other arguments of :func:`prepare`.
 
     Raises:
-        ValueError: no output folder, or as :func:`prepare`.
+        ValueError: there is no output folder, or :func:`prepare` raises it.
         SomeFailed: some scans failed.
     """
     if output is None:
@@ -142,7 +142,7 @@ def main(scans: Callable[[], Sequence[Scan]], output: str | Path | None, setting
 
 
 def _attempt(scan: Scan, settings: Settings, folder: Path) -> dict[str, Any]:
-    """The columns that one scan's preparation adds; never raises, so that one bad scan does not lose the others."""
+    """Prepare one scan and return its columns; errors become columns, so that one bad scan does not lose the others."""
     try:
         return prepare_case(scan, settings, folder) | {"status": "ok"}
     except ValueError as error:
@@ -152,7 +152,7 @@ def _attempt(scan: Scan, settings: Settings, folder: Path) -> dict[str, Any]:
 
 
 def _run(todo: Sequence[tuple[Scan, Settings, Path]], workers: int) -> Iterator[tuple[str, dict[str, Any]]]:
-    """``(name, columns)`` of each scan as it finishes."""
+    """Yield ``(name, columns)`` of each scan as it finishes."""
     if workers <= 1:
         for scan, settings, folder in todo:
             yield scan.name, _attempt(scan, settings, folder)

@@ -1,4 +1,4 @@
-"""CT series stored as one DICOM file per slice."""
+"""Reading of CT series stored as one DICOM file per slice."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from scripts.intensity import AIR_HU
 
 logger = logging.getLogger(__name__)
 MIN_SLICES = 10
-"""A shorter series is a localizer, a bolus-tracking or a biopsy scan, not a volume."""
+"""Smallest number of slices; a shorter series is a localizer, a bolus-tracking or a biopsy scan, not a volume."""
 POSITION_TOLERANCE = 0.1
-"""How far a slice may lie from its place on the even grid, as a fraction of the slice spacing."""
+"""Largest distance of a slice from its position on the even grid, as a fraction of the slice spacing."""
 SCANNED_HU = (-1024.0, 3071.0)
-"""What a scanner gives; padding beyond it cannot be tissue."""
+"""Range of a scanner's values; padding beyond it cannot be tissue."""
 _DIRECTION_TOLERANCE = 1e-3
 _PITCH_TOLERANCE = 1e-4
-"""Relative: a twentieth of a pixel along 512 of them."""
+"""Relative tolerance: a twentieth of a pixel along 512 pixels."""
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _SERIES_TAGS = ["SeriesInstanceUID", "PatientID", "Modality"]
 
 
 class Series(NamedTuple):
-    """The files of one ``SeriesInstanceUID``, with what their headers say; empty strings where they say nothing."""
+    """Files of one ``SeriesInstanceUID`` with attributes of their headers; missing ones are empty strings."""
 
     uid: str
     patient: str
@@ -43,11 +43,11 @@ class Series(NamedTuple):
 
 
 def group_series(files: Iterable[Path]) -> list[Series]:
-    """Group DICOM files by ``SeriesInstanceUID``, or by folder where an anonymiser has emptied it.
+    """Group DICOM files by ``SeriesInstanceUID``, or by folder if an anonymiser has emptied it.
 
-    Files that are not DICOM are left out, unless their name ends in ``.dcm``: such a file makes a group of its own
-    whose reading fails with its name, so that a damaged slice is never lost silently. So are those that hold no image,
-    such as a ``DICOMDIR`` or a report.
+    Files that are not DICOM are left out, unless their name ends in ``.dcm``: such a file forms a group of its own,
+    whose reading fails with its name, so that a damaged slice is never lost silently. Files without an image, such as a
+    ``DICOMDIR`` or a report, are also left out.
     """
     groups: dict[str, Series] = {}
     for path in sorted(files):
@@ -78,10 +78,10 @@ def _sop_class(header: FileDataset) -> UID:
 def read_series(files: Iterable[Path]) -> tuple[np.ndarray, np.ndarray]:
     """Read one CT series, sorted by position, in Hounsfield units.
 
-    Slices may be tilted against their stacking direction (gantry tilt): the affine then has a shear.
+    Slices may be tilted against their stacking direction (gantry tilt); the affine then has a shear.
 
     Args:
-        files: the slices of one series in any order.
+        files: slices of one series in any order.
 
     Returns:
         HU ``[X, Y, Z]`` float32 (X along a slice's rows, Z along the stack) and the RAS affine ``[4, 4]`` in mm.
@@ -99,12 +99,12 @@ def read_series(files: Iterable[Path]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def is_synthetic(path: Path) -> bool:
-    """Whether a DICOM file says of itself that no scanner made it, as our own results do."""
+    """Return whether a DICOM file states that no scanner made it, as our own results do."""
     return read_file(path, stop_before_pixels=True, specific_tags=["SyntheticData"]).get("SyntheticData") == "YES"
 
 
 def _check_is_one_ct(slices: list[FileDataset], where: Path) -> None:
-    """Refuse what is not one stack of parallel CT slices of one patient."""
+    """Check that the slices are one stack of parallel CT slices of one patient."""
     for s in slices:
         name = str(s.filename)
         if s.get("Modality") != "CT":
@@ -118,7 +118,7 @@ def _check_is_one_ct(slices: list[FileDataset], where: Path) -> None:
             )
         missing = [tag for tag in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing") if not s.get(tag)]
         if missing:
-            raise ValueError(f"{name}: {', '.join(missing)} missing, so the slice has no place in the patient")
+            raise ValueError(f"{name}: {', '.join(missing)} missing, so the slice has no position in the patient")
     different = contradictions(slices, ["PatientID"])
     different += [tag for tag in ("Rows", "Columns") if len({s.get(tag) for s in slices}) > 1]
     pitches_mm = np.array([numbers(str(s.filename), s, "PixelSpacing", 2) for s in slices])
@@ -126,7 +126,7 @@ def _check_is_one_ct(slices: list[FileDataset], where: Path) -> None:
         different.append("PixelSpacing")
     if different:
         values = sorted({str(s.get(different[0])) for s in slices})
-        raise ValueError(f"{where}: one series has one {different[0]}, got {values}; separate the images")
+        raise ValueError(f"{where}: a series must have one {different[0]}, got {values}; separate the images")
     for tag in ("RescaleSlope", "RescaleIntercept"):
         _check_rescale(slices, tag, where)
     orientations = np.array([numbers(str(s.filename), s, "ImageOrientationPatient", 6) for s in slices])
@@ -138,16 +138,16 @@ def _check_is_one_ct(slices: list[FileDataset], where: Path) -> None:
 
 
 def _check_rescale(slices: list[FileDataset], tag: str, where: Path) -> None:
-    """Without it stored values are taken for HU, but only in all slices alike."""
+    """Check that all slices or none have the tag; without it, stored values are taken for HU."""
     without = [s for s in slices if not is_stated(s, tag)]
     if without and len(without) < len(slices):
-        raise ValueError(f"{str(without[0].filename)}: no {tag}, which other slices have; export the series again")
+        raise ValueError(f"{str(without[0].filename)}: has no {tag}, unlike other slices; export the series again")
     if without:
-        logger.warning("%s: no %s; stored values are taken for HU, as far as it concerns them", where, tag)
+        logger.warning("%s: no %s; stored values are taken for HU in this respect", where, tag)
 
 
 def _sort(slices: list[FileDataset], where: Path) -> tuple[list[FileDataset], np.ndarray]:
-    """Slices along their normal, and their LPS positions ``[Z, 3]`` in mm."""
+    """Return the slices sorted along their normal, and their LPS positions ``[Z, 3]`` in mm."""
     rows, columns = np.array(slices[0].ImageOrientationPatient, dtype=float).reshape(2, 3)
     positions = np.array([numbers(str(s.filename), s, "ImagePositionPatient", 3) for s in slices])
     height_mm = positions @ np.cross(rows, columns)
@@ -173,7 +173,7 @@ def _sort(slices: list[FileDataset], where: Path) -> tuple[list[FileDataset], np
 
 
 def _even_step(positions: np.ndarray, where: Path) -> np.ndarray:
-    """The LPS vector from one slice to the next, mm; refuses a stack that is not straight."""
+    """Return the LPS vector in mm from one slice to the next, and refuse a stack that is not straight."""
     step = (positions[-1] - positions[0]) / (len(positions) - 1)
     even = positions[0] + np.arange(len(positions))[:, None] * step
     drift_mm = np.linalg.norm(positions - even, axis=1)
@@ -181,13 +181,13 @@ def _even_step(positions: np.ndarray, where: Path) -> np.ndarray:
     if drift_mm[worst] > max(POSITION_TOLERANCE * np.linalg.norm(step), 0.05):
         raise ValueError(
             f"{where}: slices do not lie on a straight, even stack: the one at {positions[worst].tolist()} mm is "
-            f"{drift_mm[worst]:.2f} mm away from its place; separate the stacks"
+            f"{drift_mm[worst]:.2f} mm away from its position; separate the stacks"
         )
     return step
 
 
 def _hounsfield(s: FileDataset) -> np.ndarray:
-    """Decoded pixels ``[rows, columns]`` float32 with the slice's own rescale slope and intercept; padding is air."""
+    """Return pixels ``[rows, columns]`` float32 with the slice's own rescale slope and intercept; padding is air."""
     path = str(s.filename)
     if not s.get("PixelData"):
         raise ValueError(f"{path}: no pixel data: the file is truncated or holds no image; copy or export it again")
@@ -207,15 +207,15 @@ def _hounsfield(s: FileDataset) -> np.ndarray:
     try:
         hu = rescaled(values, s)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{path}: RescaleSlope or RescaleIntercept is no number ({error}); export it again") from error
+        raise ValueError(f"{path}: RescaleSlope or RescaleIntercept is not a number ({error}); export again") from error
     hu[_surrounding(hu, is_padding)] = AIR_HU
     return hu.astype(np.float32)
 
 
 def _surrounding(hu: np.ndarray, is_padding: np.ndarray) -> np.ndarray:
-    """The padding that is around the field of view, or that no scanner could have measured.
+    """Return the padding around the field of view and padding that no scanner could have measured.
 
-    Files exist whose padding value is that of water, too: inside the field of view such pixels are tissue.
+    In some files the padding value is also that of water; inside the field of view, such pixels are tissue.
     """
     edge = np.ones(hu.shape, dtype=bool)
     edge[1:-1, 1:-1] = False
@@ -224,7 +224,7 @@ def _surrounding(hu: np.ndarray, is_padding: np.ndarray) -> np.ndarray:
 
 
 def _lps_affine(first: FileDataset, origin: np.ndarray, step: np.ndarray) -> np.ndarray:
-    """Voxel (column, row, slice) to LPS mm ``[4, 4]``, DICOM PS3.3 C.7.6.2.1.1."""
+    """Return the affine ``[4, 4]`` from voxels (column, row, slice) to LPS mm, DICOM PS3.3 C.7.6.2.1.1."""
     along_row, along_column = np.array(first.ImageOrientationPatient, dtype=float).reshape(2, 3)
     row_pitch_mm, column_pitch_mm = (float(x) for x in first.PixelSpacing)
     affine = np.eye(4)

@@ -1,15 +1,15 @@
-"""Samplers: from noise to data, given nothing but ``denoise(x_t, t, estimate) -> x0``.
+"""Samplers from noise to data, which only need ``denoise(x_t, t, estimate) -> x0``.
 
-The estimate is what the denoiser answered at the timestep before, at first what the caller gives. Samplers only hand it
-on (self-conditioning, Chen et al. 2022, arXiv:2208.04202); a denoiser that ignores it is an ordinary one.
+The estimate is the denoiser's output at the previous timestep, and at first the caller's. Samplers only pass it on
+(self-conditioning, Chen et al. 2022, arXiv:2208.04202); an ordinary denoiser ignores it.
 
 A step function takes x at noise level t to the cleaner level s; it is pure and TorchScript-able, so that a network's
-own scripted few-step reconstruction calls the same code. A sampler is a frozen value that owns no state; the loop over
+own scripted few-step reconstruction calls the same code. A sampler is a frozen value without state; the loop over
 timesteps is written once, in `Sampler`, and each sampler adds only its step.
 
-In the step functions ``x`` and ``x0`` are ``[B, ...]``. α and σ are 0-dimensional, or broadcast to ``[B, ...]`` as
-`schedules.marginal` shapes them. Given as 0-dimensional float64, as `Sampler` does, they are combined in float64 and
-applied in the dtype of ``x``.
+In the step functions ``x`` and ``x0`` are ``[B, ...]``. α and σ are 0-dimensional, or have the shape of
+`schedules.marginal`, which broadcasts to ``[B, ...]``. If they are 0-dimensional float64, as in `Sampler`, they are
+combined in float64 and applied in the dtype of ``x``.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from torch import Generator, Tensor
 Denoise = Callable[[Tensor, Tensor, Tensor], Tensor]
 Callback = Callable[[int, int, Tensor, Tensor], None]
 Generators = Generator | Sequence[Generator] | None
-"""Where noise comes from: one generator for a whole batch, or one per item, or none where none is drawn."""
+"""Sources of noise: one generator for a whole batch, one per item, or None if no noise is drawn."""
 
 
 def ddim_step(x: Tensor, x0: Tensor, alpha_t: Tensor, sigma_t: Tensor, alpha_s: Tensor, sigma_s: Tensor) -> Tensor:
-    """Keep the noise that x and x0 imply, and mix it again at level s: DDIM (arXiv:2010.02502) eq (12), σ = 0.
+    """Keep the noise that x and x0 imply, and mix it in at level s: DDIM (arXiv:2010.02502) eq (12), σ = 0.
 
-    With α_s = 1, σ_s = 0 the result is ``x0`` exactly.
+    With α_s = 1, σ_s = 0 the result is exactly ``x0``.
 
     Returns:
         x_s = α_s x_0 + σ_s (x - α_t x_0) / σ_t, shape of ``x``.
@@ -44,11 +44,11 @@ def ddpm_step(
 ) -> Tensor:
     """Draw from the posterior q(x_s | x_t, x_0): DDPM (arXiv:2006.11239) eqs (6)-(7), for any s < t.
 
-    DDPM prints the case s = t - 1, with 1 - β_t; any other s needs the ratio ᾱ_t / ᾱ_s in its place. The mean is
-    eq (7) rearranged around x_t - α_t x_0, a form that is exactly ``x0`` at the clean end.
+    DDPM states the case s = t - 1, with 1 - β_t; any other s needs the ratio ᾱ_t / ᾱ_s instead. The mean is eq (7)
+    rearranged around x_t - α_t x_0, a form that is exactly ``x0`` at the clean end.
 
     Args:
-        noise: standard normal, shape of ``x``.
+        noise: standard normal noise, shape of ``x``.
 
     Returns:
         x_s, shape of ``x``.
@@ -69,13 +69,13 @@ def dpm_solver_pp_2m_step(
     alpha_s: Tensor,
     sigma_s: Tensor,
 ) -> Tensor:
-    """Second-order multistep: DPM-Solver++(2M) (arXiv:2211.01095), Algorithm 2.
+    """Take a second-order multistep: DPM-Solver++(2M) (arXiv:2211.01095), Algorithm 2.
 
-    Its update is DDIM's with x_0 extrapolated, linearly in λ = log(α / σ), to the middle of the step from t to s.
+    The update is DDIM's with x_0 extrapolated, linearly in λ = log(α / σ), to the middle of the step from t to s.
 
     Args:
-        x0_r, alpha_r, sigma_r: the denoised data and the noise level of the step before, r (noisier than t).
-        sigma_s: must be > 0; the step to the clean end is `ddim_step`'s, since λ is infinite there.
+        x0_r, alpha_r, sigma_r: denoised data and noise level of the previous step, r (noisier than t).
+        sigma_s: must be > 0; the step to the clean end, where λ is infinite, is that of `ddim_step`.
 
     Returns:
         x_s, shape of ``x``.
@@ -88,18 +88,18 @@ def dpm_solver_pp_2m_step(
 
 
 def posterior_std(alpha_t: Tensor, sigma_t: Tensor, alpha_s: Tensor, sigma_s: Tensor) -> Tensor:
-    """√β̃: the standard deviation of q(x_s | x_t, x_0), DDPM (arXiv:2006.11239) eq (7), for any s < t."""
+    """Return √β̃, the standard deviation of q(x_s | x_t, x_0), DDPM (arXiv:2006.11239) eq (7), for any s < t."""
     return sigma_s / sigma_t * torch.sqrt(1 - (alpha_t / alpha_s) ** 2)
 
 
 def draw_noise(like: Tensor, generator: Generators) -> Tensor:
-    """Standard normal noise with the shape, dtype and device of ``like``.
+    """Draw standard normal noise with the shape, dtype and device of ``like``.
 
-    It is drawn on the generator's device and then moved, so that one CPU seed gives one volume on CPU and GPU alike.
-    With a generator per item, the noise of an item is what its generator gives for it alone.
+    It is drawn on the generator's device and then moved, so that a CPU seed gives the same volume on CPU and GPU. With
+    a generator per item, an item's noise depends only on its own generator.
 
     Raises:
-        ValueError: there is no generator, or a sequence of another length than ``like``.
+        ValueError: there is no generator, or a sequence of generators and ``like`` differ in length.
     """
     if isinstance(generator, Sequence):
         if len(generator) != len(like):
@@ -115,21 +115,21 @@ def draw_noise(like: Tensor, generator: Generators) -> Tensor:
 
 
 class Level(NamedTuple):
-    """A noise level: α and σ, float64 and 0-dimensional."""
+    """Noise level: α and σ, float64 and 0-dimensional."""
 
     alpha: Tensor
     sigma: Tensor
 
 
 class Visit(NamedTuple):
-    """A timestep that the sampler has visited: the denoiser's answer there, ``[B, ...]``, and its noise level."""
+    """Timestep that the sampler has visited: the denoiser's output there, ``[B, ...]``, and the noise level."""
 
     x0: Tensor
     level: Level
 
 
 class Sampler(ABC):
-    """The loop that all samplers share; a subclass writes `step`."""
+    """Loop that all samplers share; subclasses implement `step`."""
 
     def __call__(
         self,
@@ -141,26 +141,26 @@ class Sampler(ABC):
         callback: Callback | None = None,
         estimate: Tensor | None = None,
     ) -> Tensor:
-        """Carry ``noise`` through ``timesteps`` and on to clean data, ᾱ = 1.
+        """Take ``noise`` through ``timesteps`` to clean data, ᾱ = 1.
 
         Gradients are neither stopped nor needed here; wrap the call in ``torch.no_grad()`` unless you want them.
 
         Args:
-            denoise: ``denoise(x_t, t, estimate) -> x0``, with t int64 ``[B]`` on the device of x_t. Called once per
+            denoise: ``denoise(x_t, t, estimate) -> x0``, with t int64 ``[B]`` on the device of x_t; called once per
                 timestep.
-            noise: at ``timesteps[0]``, ``[B, ...]``, floating point; left unchanged.
+            noise: noise at ``timesteps[0]``, ``[B, ...]``, floating point; left unchanged.
             timesteps: integers ``[steps]``, strictly decreasing, in [0, T - 1]; see `schedules.respaced_timesteps`.
-            alphas_cumprod: ᾱ, ``[T]``, the schedule that the network was trained with.
-            generator: source of noise, on any device, or one for each item of ``noise``; required by the samplers that
-                draw some.
-            callback: ``callback(step_index, num_steps, x_t, x0)``, after each call of ``denoise``.
-            estimate: the first one, shape of ``noise``; zeros by default.
+            alphas_cumprod: ᾱ, ``[T]``, of the schedule that the network was trained with.
+            generator: source of noise, on any device, or one for each item of ``noise``; required by samplers that draw
+                noise.
+            callback: ``callback(step_index, num_steps, x_t, x0)``, called after each call of ``denoise``.
+            estimate: first estimate, shape of ``noise``; zeros by default.
 
         Returns:
             The sample: shape, dtype and device of ``noise``.
 
         Raises:
-            ValueError: ``timesteps`` breaks a rule above, or noise is needed and there is no generator.
+            ValueError: ``timesteps`` breaks a rule above, or noise is needed without a generator.
         """
         _check_timesteps(timesteps, len(alphas_cumprod))
         levels = _noise_levels(timesteps, alphas_cumprod)
@@ -182,16 +182,16 @@ class Sampler(ABC):
     def step(self, x: Tensor, now: Visit, before: Visit | None, to: Level, generator: Generators) -> Tensor:
         """Take ``x``, ``[B, ...]``, from the level of ``now`` to the level ``to``.
 
-        ``before`` is the visit before ``now``, None at the first: all the history that a step may use.
+        ``before`` is the visit before ``now``, None at the first step. A step may use no other history.
         """
 
 
 @dataclass(frozen=True)
 class DDPM(Sampler):
-    """Ancestral sampling with the posterior variance β̃ (arXiv:2006.11239, Algorithm 2), right for any respacing."""
+    """Ancestral sampling with the posterior variance β̃ (arXiv:2006.11239, Algorithm 2), correct for any respacing."""
 
     def step(self, x: Tensor, now: Visit, before: Visit | None, to: Level, generator: Generators) -> Tensor:
-        """One draw from q(x_s | x_t, x_0); see `ddpm_step`."""
+        """Draw from q(x_s | x_t, x_0); see `ddpm_step`."""
         return ddpm_step(x, now.x0, draw_noise(x, generator), *now.level, *to)
 
 
@@ -200,10 +200,10 @@ class DDIM(Sampler):
     """Implicit sampling (arXiv:2010.02502), of first order.
 
     Args:
-        eta: share of fresh noise in each step, eq (16): 0 is deterministic and draws none, 1 is `DDPM`.
+        eta: fraction of new noise in each step, eq (16): 0 is deterministic and draws none, 1 is `DDPM`.
 
     Raises:
-        ValueError: ``eta`` outside [0, 1].
+        ValueError: ``eta`` is outside [0, 1].
     """
 
     eta: float = 0.0
@@ -213,7 +213,7 @@ class DDIM(Sampler):
             raise ValueError(f"eta must be in [0, 1], got {self.eta}; 0 is deterministic DDIM, 1 is DDPM.")
 
     def step(self, x: Tensor, now: Visit, before: Visit | None, to: Level, generator: Generators) -> Tensor:
-        """Of the noise σ_s wanted there, a part τ is fresh and the rest is kept from x: eq (12) with σ = τ."""
+        """Draw a part τ of the noise σ_s and keep the rest from x: eq (12) with σ = τ."""
         if self.eta == 0:
             return ddim_step(x, now.x0, *now.level, *to)
         tau = self.eta * posterior_std(*now.level, *to)
@@ -225,11 +225,11 @@ class DDIM(Sampler):
 class DPMSolverPP2M(Sampler):
     """DPM-Solver++(2M) (arXiv:2211.01095, Algorithm 2): deterministic, of second order.
 
-    Only the first step, which has no past, and the last, where λ is infinite, are of first order.
+    Only the first step, which has no history, and the last one, where λ is infinite, are of first order.
     """
 
     def step(self, x: Tensor, now: Visit, before: Visit | None, to: Level, generator: Generators) -> Tensor:
-        """DDIM at first, then `dpm_solver_pp_2m_step`."""
+        """Take a step of DDIM at first, then `dpm_solver_pp_2m_step`."""
         if before is None:
             return ddim_step(x, now.x0, *now.level, *to)
         return dpm_solver_pp_2m_step(x, now.x0, before.x0, *before.level, *now.level, *to)
@@ -242,7 +242,7 @@ def _noise_levels(timesteps: Tensor, alphas_cumprod: Tensor) -> list[Level]:
 
 
 def _check_timesteps(timesteps: Tensor, num_train_timesteps: int) -> None:
-    remedy = "respaced_timesteps(num_train_timesteps, steps) makes valid ones."
+    remedy = "respaced_timesteps(num_train_timesteps, steps) returns valid ones."
     if timesteps.ndim != 1 or len(timesteps) == 0:
         raise ValueError(f"timesteps must be 1-D and not empty, got shape {list(timesteps.shape)}; {remedy}")
     if timesteps.dtype not in (torch.int32, torch.int64):

@@ -1,4 +1,4 @@
-"""A constant surround, such as a C-arm's round shutter, found by sight."""
+"""Detection of a constant surround, such as a C-arm's round shutter, from the pixels."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ import numpy as np
 from scipy.ndimage import binary_dilation, binary_propagation
 
 CORNERS = 3
-"""Of a film's four, that a surround covers at least: what is clipped at one side is the patient, or metal."""
+"""Smallest number of a film's four corners in a surround; pixels clipped at one side are the patient, or metal."""
 TOLERANCE = 0.01
-"""Of a surround's values, as a share of the film's range."""
+"""Tolerance of a surround's values, as a fraction of the film's range."""
 STEP, STEPS = 0.1, 0.5
-"""At a surround's edge, as a share of the film's range; and the share of the edge where it must be one."""
+"""Smallest step at a surround's edge, as a fraction of the film's range, and fraction of the edge that needs one."""
 ROUND = 0.01
-"""Root mean square distance of a circle's edge to the fitted circle, as a share of its radius, beside one pixel."""
+"""Largest root mean square distance of an edge from the fitted circle, as a fraction of its radius, plus one pixel."""
 _BLUR = 3
-"""Pixels within which the edge is a step."""
+"""Width of the step at the edge, in pixels."""
 
 
 def inside_surround(pixels: np.ndarray) -> np.ndarray:
-    """The pixels inside a constant surround at the highest value, or a round one at the lowest; all if there is none.
+    """Return the mask inside a constant surround at the highest value, or a round one at the lowest; all if none.
 
-    Air is dark, constant and around the patient as well, but no patient is round.
+    Air is also dark, constant and around the patient, but no patient is round.
 
     Args:
-        pixels: ``[rows, columns]``, growing with attenuation.
+        pixels: image ``[rows, columns]``, increasing with attenuation.
 
     Returns:
-        bool ``[rows, columns]``.
+        Boolean mask ``[rows, columns]``.
     """
     low, high = float(pixels.min()), float(pixels.max())
     bright, dark = (_surround(pixels, value, high - low) for value in (high, low))
@@ -36,7 +36,7 @@ def inside_surround(pixels: np.ndarray) -> np.ndarray:
 
 
 def _surround(pixels: np.ndarray, value: float, span: float) -> np.ndarray:
-    """The surround of this value and its blurred edge; nothing if it covers too few corners or ends without a step."""
+    """Return the surround of this value with its blurred edge; empty if it covers too few corners or has no step."""
     nothing = np.zeros(pixels.shape, dtype=bool)
     alike = np.abs(pixels - value) <= TOLERANCE * span
     border = np.ones(pixels.shape, dtype=bool)
@@ -50,7 +50,7 @@ def _surround(pixels: np.ndarray, value: float, span: float) -> np.ndarray:
 
 
 def _is_round(surround: np.ndarray) -> bool:
-    """Whether the inner edge is part of a circle, fitted by least squares to x^2 + y^2 = 2 a x + 2 b y + c."""
+    """Return whether the inner edge is part of a circle, fitted by least squares to x^2 + y^2 = 2 a x + 2 b y + c."""
     points = np.argwhere(_edge(surround)).astype(np.float64)
     if len(points) < 3:
         return False
@@ -62,5 +62,5 @@ def _is_round(surround: np.ndarray) -> bool:
 
 
 def _edge(surround: np.ndarray) -> np.ndarray:
-    """The pixels just inside a surround."""
+    """Return the pixels just inside a surround."""
     return binary_dilation(surround) & ~surround

@@ -50,7 +50,7 @@ class Upsampler(Protocol):
 
     Attributes:
         factor: output voxels per cell of the evidence along each axis.
-        stride: tiles begin and end at multiples of so many cells.
+        stride: tiles begin and end at multiples of this many cells.
         halo: cells around a cell that its output depends on.
     """
 
@@ -75,12 +75,12 @@ class SuperResolvingNetwork(Protocol):
 
     @property
     def base(self) -> Any:
-        """Network of the coarse volumes: a :class:`DiffusionNetwork`, or another one of this kind."""
+        """Network of the coarse volumes: a :class:`DiffusionNetwork`, or another super-resolving one."""
         ...
 
     @property
     def upsampler(self) -> Upsampler:
-        """Network that refines them."""
+        """Network that refines the volumes."""
         ...
 
     def coarse_image(self, image: Tensor, /) -> Tensor:

@@ -1,7 +1,7 @@
-"""How an evaluator calls a network: a sampler's loop for a diffusion network, one evaluation for a direct one.
+"""Inferers of evaluators: a sampler's loop for a diffusion network, one evaluation for a direct one.
 
-Each class is an inferer for MONAI's engines, which call it as ``inferer(inputs, network, ...)``. None inherits from
-MONAI's ``Inferer``, which takes any callable for the network; these say what they need of it.
+MONAI's engines call each class as ``inferer(inputs, network, ...)``. None inherits from MONAI's ``Inferer``, which
+takes any callable as the network; these classes state the interface that they need.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from scripts.io.options import require_number, require_seed, require_whole
 
 
 class Sampling:
-    """Samples volumes from radiographs: the condition once, then one denoiser evaluation per step and group of samples.
+    """Sampling of volumes: the condition once, then one evaluation of the denoiser per step and group of samples.
 
-    Sample k of an exam depends on the exam and on ``seed + k`` alone: neither on the other exams of the batch, nor on
-    how samples are grouped, up to the rounding of the device's kernels for different batch sizes.
+    Sample k of an exam depends only on the exam and on ``seed + k``, not on the other exams of the batch or on how
+    samples are grouped, up to the rounding of the device's kernels for different batch sizes.
 
     Args:
         sampler: the solver.
         alphas_cumprod: the schedule of training, float64 ``[T]``.
-        steps: timesteps to visit.
-        power: how they are spaced; see :func:`~scripts.diffusion.schedules.respaced_timesteps`.
-        seed: of the initial noise and of all that the sampler draws; sample k of every exam uses ``seed + k``.
+        steps: number of timesteps to visit.
+        power: exponent of their spacing; see :func:`~scripts.diffusion.schedules.respaced_timesteps`.
+        seed: seed of the initial noise and all noise of the sampler; sample k of every exam uses ``seed + k``.
         samples: volumes per exam.
-        sample_batch: samples that go through the network together; memory grows with it, see docs/uncertainty.md.
-        amp: evaluate the network in bfloat16.
+        sample_batch: samples per evaluation of the network; memory grows with it, see docs/uncertainty.md.
+        amp: whether to evaluate the network in bfloat16.
         callback: called as ``callback(step, steps)`` after every step of every group.
     """
 
@@ -64,7 +64,7 @@ class Sampling:
 
     @torch.no_grad()
     def sample(self, inputs: Tensor, network: DiffusionNetwork) -> Tensor:
-        """Volumes ``[B, samples, U, V, W]`` of images ``[B, 2, N, N]``; with one sample ``[B, 1, U, V, W]``."""
+        """Return volumes ``[B, samples, U, V, W]`` for images ``[B, 2, N, N]``."""
         inputs = convert_to_tensor(inputs)  # metadata would be carried through every operation of the network
         with mixed_precision(inputs.device, self.amp):
             condition = network.condition(inputs)
@@ -74,11 +74,11 @@ class Sampling:
     def _group(
         self, inputs: Tensor, network: DiffusionNetwork, condition: list[Tensor], seeds: Sequence[int]
     ) -> Tensor:
-        """One sample per seed and exam; in the network's batch all exams with the first seed come first."""
+        """Draw one sample per seed and exam; in the network's batch, all exams with the first seed come first."""
         exams, size = len(inputs), len(seeds)
         generators = [torch.Generator().manual_seed(seed) for seed in seeds for _ in range(exams)]
         noise = draw_noise(torch.empty(size * exams, *network.volume_shape, device=inputs.device), generators)
-        # Views for a single exam or sample: the memory is not taken again.
+        # For a single exam or sample, these are views without memory of their own.
         shared = [c.expand(size, *c.shape).flatten(0, 1) for c in condition]
 
         def denoise(x: Tensor, t: Tensor, estimate: Tensor) -> Tensor:
@@ -95,15 +95,15 @@ class Sampling:
 
 
 class ReconstructionInferer(Sampling):
-    """Reconstructs by sampling; takes the arguments of :class:`Sampling`."""
+    """Inferer that reconstructs by sampling, with the arguments of :class:`Sampling`."""
 
     def __call__(self, inputs: Tensor, network: DiffusionNetwork, *args: Any, **kwargs: Any) -> Tensor:
-        """Volumes ``[B, samples, U, V, W]`` of images ``[B, 2, N, N]``; with one sample ``[B, 1, U, V, W]``."""
+        """Return volumes ``[B, samples, U, V, W]`` for images ``[B, 2, N, N]``."""
         return self.sample(inputs, network)
 
 
 class SuperResolvingInferer(Sampling):
-    """Inferer that samples volumes from the coarsest network and draws each on finer grids, one stage after another.
+    """Inferer that samples volumes from the coarsest network and refines each on finer grids, one stage after another.
 
     Args:
         tile: side of the tiles that are computed at a time, in voxels of the volume that a stage refines.
@@ -137,10 +137,10 @@ class SuperResolvingInferer(Sampling):
 
 
 def choose(options: Mapping[str, Sampler], name: str) -> Sampler:
-    """The sampler called ``name``.
+    """Return the sampler called ``name``.
 
     Raises:
-        ValueError: there is none of that name.
+        ValueError: there is no sampler of that name.
     """
     if name not in options:
         raise ValueError(f"unknown sampler {name!r}; choose one of {', '.join(sorted(options))}")
@@ -148,7 +148,7 @@ def choose(options: Mapping[str, Sampler], name: str) -> Sampler:
 
 
 class StepProgress:
-    """A progress bar over a sampler's steps, one per reconstruction; on a terminal only."""
+    """Progress bar over a sampler's steps, one per reconstruction, shown only on a terminal."""
 
     def __init__(self) -> None:
         self.bar: tqdm | None = None
@@ -164,10 +164,10 @@ class StepProgress:
 
 
 class DirectInferer:
-    """Reconstructs with one evaluation of the network, clipped to its range.
+    """Inferer that reconstructs with one evaluation of the network, clipped to its range.
 
     Args:
-        amp: evaluate the network in bfloat16.
+        amp: whether to evaluate the network in bfloat16.
     """
 
     def __init__(self, amp: bool = False) -> None:
@@ -175,7 +175,7 @@ class DirectInferer:
 
     @torch.no_grad()
     def __call__(self, inputs: Tensor, network: DirectNetwork, *args: Any, **kwargs: Any) -> Tensor:
-        """Volumes ``[B, 1, U, V, W]`` in [-1, 1] of images ``[B, 2, N, N]``."""
+        """Return volumes ``[B, 1, U, V, W]`` in [-1, 1] for images ``[B, 2, N, N]``."""
         inputs = convert_to_tensor(inputs)  # metadata would be carried through every operation of the network
         with mixed_precision(inputs.device, self.amp):
             volume = network(inputs)

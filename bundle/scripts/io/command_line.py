@@ -1,4 +1,4 @@
-"""The command line of ``python -m monai.bundle run``, which takes any name for an option and says nothing."""
+"""Checks of the command line of ``python -m monai.bundle run``, which itself accepts any option name silently."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from monai.bundle import ConfigParser
 from monai.bundle.utils import DEFAULT_MLFLOW_SETTINGS
 
 _OWN = frozenset(inspect.signature(monai.bundle.run).parameters) - {"override"}
-"""What MONAI itself takes."""
+"""Options of MONAI itself."""
 _PATHS = frozenset(
     [
         "input",
@@ -52,18 +52,18 @@ _HELP = ("help", "h")
 
 
 def check_options(arguments: Sequence[str] | None = None) -> None:
-    """Refuse options that no configuration of this run has; with ``--help``, print those that there are and exit.
+    """Refuse options that no configuration of this run has; with ``--help``, print the existing ones and exit.
 
     MONAI adds an unknown name to the configuration, where nothing reads it: a misspelt ``--input`` would reconstruct
-    something else. Fire makes a number of a path ``20241128``, a pair of ``Doe, Anna`` and ``p1`` of ``p1#2``, and
-    MONAI ``/p1::2`` of ``/p1#2``; so this run is then replaced by one of the paths as they were typed.
+    something else. Fire turns the path ``20241128`` into a number, ``Doe, Anna`` into a pair and ``p1#2`` into ``p1``,
+    and MONAI turns ``/p1#2`` into ``/p1::2``. In such cases, this run is replaced by one with the paths as typed.
 
     Args:
-        arguments: of the process, the program first; ``sys.argv`` by default. Another program's are left alone.
+        arguments: arguments of the process, program first; ``sys.argv`` by default. Other programs' are ignored.
 
     Raises:
-        ValueError: unknown options; the message names each, and the nearest known one.
-        SystemExit: with status 0, for ``--help`` and after the run that replaced this one.
+        ValueError: options are unknown; the message names each, and the nearest known one.
+        SystemExit: the help was printed or the run that replaced this one has ended, both with status 0.
     """
     program, *rest = sys.argv if arguments is None else arguments
     if "monai" not in program or rest[:1] != ["run"]:
@@ -83,11 +83,11 @@ def check_options(arguments: Sequence[str] | None = None) -> None:
 
 
 def as_typed(text: str) -> str:
-    """What to write for a path on the command line so that neither Fire nor MONAI takes it for something else.
+    """Return the form of a path for the command line that neither Fire nor MONAI misreads.
 
-    It is ``text`` where they don't; else an expression for MONAI whose value is ``text``. Unless something of that name
-    exists, a quoted text, a list or a mapping is what Fire says, and what begins like an expression or a reference is
-    MONAI's.
+    It is ``text`` if they read it correctly, otherwise an expression for MONAI with the value ``text``. Unless a path
+    of that name exists, Fire may interpret a quoted text, a list or a mapping, and MONAI a text that starts like an
+    expression or a reference.
     """
     value, is_there = DefaultParseValue(text), os.path.lexists(text)
     is_expression = text.startswith(("$", "@", "%"))
@@ -101,7 +101,7 @@ def as_typed(text: str) -> str:
 
 
 def _run_again(arguments: Sequence[str], misread: Mapping[str, str]) -> None:
-    """Run ``monai.bundle run`` with the paths as typed: of an option that is given twice, the last one counts."""
+    """Run ``monai.bundle run`` with the paths as typed, at the end because the last of repeated options counts."""
     end = arguments.index("--") if "--" in arguments else len(arguments)
     typed = [f"--{name}={as_typed(text)}" for name, text in misread.items()]
     sys.argv[2:] = [*arguments[:end], *typed, *arguments[end:]]
@@ -109,7 +109,7 @@ def _run_again(arguments: Sequence[str], misread: Mapping[str, str]) -> None:
 
 
 def _options(arguments: Iterable[str]) -> dict[str, str]:
-    """Names as Fire reads them, to what follows each."""
+    """Return the option names as Fire reads them, with the text that follows each."""
     found: dict[str, str] = {}
     name = ""
     for argument in arguments:
@@ -124,7 +124,7 @@ def _options(arguments: Iterable[str]) -> dict[str, str]:
 
 
 def _configured(given: Mapping[str, str]) -> dict[str, Any]:
-    """The entries of the configuration files, and those of the tracking settings."""
+    """Return the entries of the configuration files and of the tracking settings."""
     options: dict[str, Any] = {}
     for file in _files(given.get("config_file", "")):
         options |= ConfigParser.load_config_file(file)
@@ -137,7 +137,7 @@ def _configured(given: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _files(text: str) -> list[str]:
-    """``a.json``, ``a.json,b.json`` or ``['a.json','b.json']``."""
+    """Return the existing files that a text names: ``a.json``, ``a.json,b.json`` or ``['a.json','b.json']``."""
     try:
         named = ast.literal_eval(text)
     except (SyntaxError, ValueError):
@@ -151,7 +151,7 @@ def _base(name: str) -> str:
 
 
 def _plain(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The entries that are meant to be set: values, no components and no expressions."""
+    """Return the entries that users may set, without components and lists."""
     return {
         name: value
         for name, value in options.items()
@@ -167,7 +167,7 @@ def _help(options: Mapping[str, Any]) -> str:
 def _refusal(name: str, options: Mapping[str, Any]) -> str:
     renamed = _RENAMED.get(_base(name))
     if renamed in options:
-        return f"no option --{name}; its name is --{renamed}"
+        return f"no option --{name}; use --{renamed}"
     nearest = get_close_matches(_base(name), [*_plain(options), *_OWN], n=1) or get_close_matches(_base(name), options)
-    hint = f"did you mean --{nearest[0]}?" if nearest else "--help lists those that there are"
+    hint = f"did you mean --{nearest[0]}?" if nearest else "--help lists all options"
     return f"no option --{name}; {hint}"

@@ -1,4 +1,4 @@
-"""Errors as a user should see them."""
+"""Presentation of errors to users."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from scripts.io.refusal import one_line
 TRACEBACK_VARIABLE = "BUNDLE_TRACEBACK"
 INTERRUPTED = 130
 _FOR_LESS_MEMORY = (
-    "to use less memory, train with a smaller --batch_size, reconstruct with --sample_batch 1, or take --device cpu"
+    "to use less memory, train with a smaller --batch_size, reconstruct with --sample_batch 1, or use --device cpu"
 )
 
 
 class SomeFailed(ValueError):
-    """Some of many have failed, after all others were done; its text is the account of the failures.
+    """Error for some failures among many, raised after all others are done; its text lists the failures.
 
     Args:
         count: how many of how many, e.g. ``2 of 5 cases``.
-        failures: what is wrong with each of them.
+        failures: description of each failure.
     """
 
     def __init__(self, count: str, failures: Iterable[str]) -> None:
@@ -36,10 +36,10 @@ class SomeFailed(ValueError):
 
 
 def stated_cause(error: BaseException) -> ValueError | None:
-    """The outermost error of a chain of causes that tells the user what to do. None if there is none.
+    """Return the outermost error of a chain of causes that tells the user what to do, or None if there is none.
 
-    That is a ``ValueError``, or what stands for a refusal of the file system or for a full GPU. Further out are
-    MONAI's wrappers, which are ``RuntimeError``; further in is what a library said to us.
+    This is a ``ValueError``, or one that replaces an error of the file system or of a full GPU. Errors further out are
+    MONAI's wrappers, which are ``RuntimeError``; errors further in come from libraries.
     """
     link: BaseException | None = error
     while link is not None:
@@ -54,20 +54,20 @@ def stated_cause(error: BaseException) -> ValueError | None:
 
 
 def explain_errors() -> None:
-    """From now on, an uncaught error with a :func:`stated_cause` ends the program with that one message.
+    """Make an uncaught error with a :func:`stated_cause` end the program with that one message.
 
     MONAI wraps errors once per level of the configuration, which buries the message under pages of traceback. Every
-    error this bundle raises on bad input is a ``ValueError`` that says what to do; other errors keep their traceback,
-    and so do all if the environment variable ``BUNDLE_TRACEBACK`` is set. :class:`SomeFailed` is printed as it is: its
-    traceback tells nothing, since every failure arose elsewhere. An interrupted program says so and ends with status
-    130, as shells have it.
+    error that this bundle raises on bad input is a ``ValueError`` that says what to do; other errors keep their
+    traceback, and so do all errors if the environment variable ``BUNDLE_TRACEBACK`` is set. :class:`SomeFailed` is
+    printed as it is: its traceback is useless, since every failure arose elsewhere. An interrupted program says so and
+    ends with status 130, as is usual in shells.
     """
     sys.excepthook = _explain
 
 
 def _explain(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
     if isinstance(error, KeyboardInterrupt):
-        print("interrupted; what was finished is kept", file=sys.stderr)
+        print("interrupted; finished results are kept", file=sys.stderr)
         raise SystemExit(INTERRUPTED)
     cause = stated_cause(error)
     if isinstance(cause, SomeFailed):

@@ -26,6 +26,6 @@ def visible_files(folder: Path) -> list[Path]:
 
 
 def sizes(folder: Path) -> dict[str, int]:
-    """Bytes of every file in ``folder``, at any depth, by its path below it; empty if there is no folder."""
+    """Return the bytes of every file at any depth in ``folder``, by its path below it; empty if there is no folder."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     return {path.relative_to(folder).as_posix(): path.stat().st_size for path in paths}

@@ -1,4 +1,4 @@
-"""What every radiograph from outside must satisfy, before it is decoded and after."""
+"""Checks of every radiograph from outside, before and after decoding."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import numpy as np
 from scripts.io.radiograph import MAX_PIXELS
 
 MAX_FILE_BYTES = 512 * 2**20
-"""A larger file is refused unread: the largest single radiograph has a quarter of this."""
+"""Limit above which a file is refused unread; the largest single radiograph has a quarter of this."""
 MIN_SIDE = 64
-"""Pixels along each side; a smaller image is an icon."""
+"""Smallest number of pixels along each side; a smaller image is an icon."""
 REFUSE_CLIPPED, WARN_CLIPPED = 0.5, 0.1
-"""Share of pixels in the middle of the image, where the patient is, that lie at the image's lowest or highest value."""
+"""Limits on the fraction of pixels at the lowest or highest value, in the middle of the image, where the patient is."""
 
 
 def read_bytes(path: Path, at_most: int = MAX_FILE_BYTES) -> bytes:
-    """The content of a regular file of bounded size, or its first bytes.
+    """Return the content of a regular file of limited size, or its first bytes.
 
     Raises:
-        ValueError: a folder, pipe or device, a link that leads nowhere, a file that is missing, unreadable, empty or
+        ValueError: the path is a folder, pipe, device or broken link, or the file is missing, unreadable, empty or
             too large.
     """
     try:
@@ -31,13 +31,13 @@ def read_bytes(path: Path, at_most: int = MAX_FILE_BYTES) -> bytes:
             raise ValueError(f"{path}: not a regular file but a folder, pipe or device; give a file")
         if status.st_size > MAX_FILE_BYTES:
             raise ValueError(
-                f"{path}: {status.st_size} bytes, a radiograph has at most {MAX_FILE_BYTES}; give a file of one image"
+                f"{path}: {status.st_size} bytes, a radiograph has at most {MAX_FILE_BYTES}; give a file with one image"
             )
         with path.open("rb") as file:
             data = file.read(min(status.st_size, at_most))
     except OSError as error:
         if path.is_symlink() and not path.exists():
-            raise ValueError(f"{path}: a link to {os.readlink(path)}, which is not there; mend the link") from error
+            raise ValueError(f"{path}: a link to {os.readlink(path)}, which does not exist; repair the link") from error
         raise ValueError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from error
     if not data:
         raise ValueError(f"{path}: an empty file; copy or export it again")
@@ -45,10 +45,10 @@ def read_bytes(path: Path, at_most: int = MAX_FILE_BYTES) -> bytes:
 
 
 def check_shape(path: Path, rows: int, columns: int) -> None:
-    """Refuse an image by its size, before it is decoded.
+    """Check the size of an image before it is decoded.
 
     Raises:
-        ValueError: too few or too many pixels.
+        ValueError: the image has too few or too many pixels.
     """
     if min(rows, columns) < MIN_SIDE:
         raise ValueError(
@@ -60,13 +60,13 @@ def check_shape(path: Path, rows: int, columns: int) -> None:
 
 
 def check_pixels(path: Path, pixels: np.ndarray) -> tuple[str, ...]:
-    """Warnings about the values of an image ``[rows, columns]``.
+    """Check the values of an image ``[rows, columns]`` and return warnings.
 
-    Air beside the patient may saturate a detector, and collimators blacken its edge: only the middle is judged, half of
-    each side.
+    Air beside the patient may saturate a detector, and collimators blacken its edge. Only the middle is therefore
+    checked, half of each side.
 
     Raises:
-        ValueError: NaN or infinite pixels, a constant image, or most of its middle clipped.
+        ValueError: pixels are NaN, infinite or all the same, or most of the middle is clipped.
     """
     if not np.isfinite(pixels).all():
         raise ValueError(f"{path}: {int((~np.isfinite(pixels)).sum())} pixels are NaN or infinite; export it again")
@@ -80,7 +80,7 @@ def check_pixels(path: Path, pixels: np.ndarray) -> tuple[str, ...]:
         share = float(np.mean(middle == value))
         found = f"{path}: saturated: {share:.0%} of the pixels in its middle have the extreme value {value:.6g}"
         if share > REFUSE_CLIPPED:
-            raise ValueError(f"{found}, at most {REFUSE_CLIPPED:.0%} may; export it unclipped or take another image")
+            raise ValueError(f"{found}, at most {REFUSE_CLIPPED:.0%} may; export it unclipped or use another image")
         if share > WARN_CLIPPED:
-            warnings.append(f"{found}; what was clipped there is lost")
+            warnings.append(f"{found}; the clipped values are lost")
     return tuple(warnings)

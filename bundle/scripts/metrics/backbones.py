@@ -1,10 +1,9 @@
-"""Published feature networks by name: AlexNet as LPIPS uses it, and RadImageNet's ResNet-50.
+"""Published feature networks by name: LPIPS's AlexNet, and RadImageNet's ResNet-50.
 
-Their weights are not part of the bundle: asking for a network by its name downloads them from where they are published
-into PyTorch's own cache. They are accepted only with the SHA-256 below, and read as tensors (``weights_only``) into the
-architectures below, so no downloaded code runs. MONAI's ``PerceptualLoss`` gets the
-same networks through ``torch.hub.load``, which does run code that it downloads, and through ``lpips`` and
-``torchvision``.
+Their weights are not part of the bundle. Asking for a network by name downloads them from their publishers into
+PyTorch's own cache. They are accepted only with the SHA-256 below, and read as tensors (``weights_only``) into the
+architectures below, so no downloaded code runs. MONAI's ``PerceptualLoss`` gets the same networks through
+``torch.hub.load``, which runs downloaded code, and through ``lpips`` and ``torchvision``.
 """
 
 from __future__ import annotations
@@ -21,21 +20,21 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """A ``state_dict`` on the web, and the only content that is accepted for it."""
+    """A ``state_dict`` on the web, accepted only with one digest."""
 
     url: str
     sha256: str
 
     @property
     def path(self) -> Path:
-        """Its place in PyTorch's cache, ``$TORCH_HOME/hub/checkpoints``."""
+        """Path in PyTorch's cache, ``$TORCH_HOME/hub/checkpoints``."""
         return Path(torch.hub.get_dir(), "checkpoints", f"{self.sha256[:16]}-{self.url.rpartition('/')[2]}")
 
     def load(self) -> dict[str, Tensor]:
-        """The tensors by name; downloaded if they are not in the cache.
+        """Return the tensors by name, downloaded if they are not in the cache.
 
         Raises:
-            ValueError: no such download, or another content.
+            ValueError: the download failed, or its content is different.
         """
         if not self.path.exists():
             print(f"downloading {self.url}", flush=True)
@@ -44,23 +43,23 @@ class WeightsFile:
                 torch.hub.download_url_to_file(self.url, str(self.path), hash_prefix=self.sha256)
             except (OSError, RuntimeError) as error:
                 raise ValueError(
-                    f"{self.url}: download failed: {error}; without a network, fetch it elsewhere and save it as "
+                    f"{self.url}: download failed: {error}; without a network, download it elsewhere and save it as "
                     f"{self.path}"
                 ) from error
         found = hashlib.sha256(self.path.read_bytes()).hexdigest()
         if found != self.sha256:
             raise ValueError(
-                f"{self.path}: its SHA-256 must be {self.sha256}, got {found}; delete it to download it anew"
+                f"{self.path}: its SHA-256 must be {self.sha256}, got {found}; delete it to download it again"
             )
         return torch.load(self.path, map_location="cpu", weights_only=True)
 
 
 class LpipsAlexNet(nn.Module):
-    """The five ReLU maps of AlexNet (Krizhevsky 2014, arXiv:1404.5997) with LPIPS's input scaling and weights.
+    """AlexNet (Krizhevsky 2014, arXiv:1404.5997) up to its five ReLU maps, with LPIPS's input scaling and weights.
 
     Args:
-        alexnet: its ``state_dict`` in torchvision; the classifier is left out.
-        linear: that of LPIPS v0.1, ``lin<i>.model.1.weight``, each ``[1, D, 1, 1]``.
+        alexnet: ``state_dict`` of torchvision's AlexNet; the classifier is left out.
+        linear: ``state_dict`` of LPIPS v0.1, with ``lin<i>.model.1.weight``, each ``[1, D, 1, 1]``.
     """
 
     shift: Tensor
@@ -83,7 +82,7 @@ class LpipsAlexNet(nn.Module):
         self.register_buffer("scale", torch.tensor([0.458, 0.448, 0.450]).view(3, 1, 1))
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Maps ``[N, D, h, w]`` of images ``[N, 3, H, W]`` in [-1, 1]."""
+        """Return maps ``[N, D, h, w]`` of images ``[N, 3, H, W]`` in [-1, 1]."""
         if min(x.shape[-2:]) < 31:
             raise ValueError(f"alexnet: its kernels need slices of at least 31 x 31 pixels, got {tuple(x.shape[-2:])}")
         x, maps = (x - self.shift) / self.scale, []
@@ -95,13 +94,13 @@ class LpipsAlexNet(nn.Module):
 
 
 class RadImageNetResNet50(nn.Module):
-    """The last map of RadImageNet's ResNet-50 (Mei et al. 2022, doi:10.1148/ryai.210315), with its input scaling.
+    """RadImageNet's ResNet-50 (Mei et al. 2022, doi:10.1148/ryai.210315) up to its last map, with its input scaling.
 
-    A ResNet of Keras: biased convolutions, the stride in the first one of a block, not in the second as in
-    torchvision's.
+    As in Keras, convolutions have biases, and the first one of a block has the stride, not the second one as in
+    torchvision.
 
     Args:
-        weights: its ``state_dict`` as MONAI publishes it; random weights without.
+        weights: ``state_dict`` published by MONAI; without it, the weights are random.
     """
 
     mean: Tensor
@@ -120,7 +119,7 @@ class RadImageNetResNet50(nn.Module):
             self.load_state_dict(weights)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The map ``[N, 2048, h, w]``, h and w a 32nd of the image's, of grey images ``[N, 3, H, W]`` in [-1, 1]."""
+        """Return the map ``[N, 2048, H / 32, W / 32]`` of grey images ``[N, 3, H, W]`` in [-1, 1]."""
         x = self.pool(self.bn1(self.conv1((x + 1) / 2 - self.mean)).relu())
         return self.layer4(self.layer3(self.layer2(self.layer1(x))))
 
@@ -151,7 +150,7 @@ def _norm(channels: int) -> nn.BatchNorm2d:
 
 
 class Published(NamedTuple):
-    """A network for images of 3 channels, called with the ``state_dict`` of each of its files."""
+    """Network for images of 3 channels, built from the ``state_dict`` of each of its files."""
 
     network: Callable[..., nn.Module]
     files: tuple[WeightsFile, ...]
@@ -181,4 +180,4 @@ PUBLISHED = {
         ),
     ),
 }
-"""The networks that a user can ask for, by name."""
+"""Networks that users can ask for, by name."""

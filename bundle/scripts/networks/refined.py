@@ -1,4 +1,4 @@
-"""The refining stage: super-resolution of a coarse volume that looks at the radiographs again.
+"""Refining stage: super-resolution of a coarse volume that reads the radiographs again.
 
 Cascades of diffusion models (Ho et al. 2021, arXiv:2106.15282) usually refine without a further condition. Here, the
 radiographs contain detail that the coarse stage never saw. On the fine grid, each pass therefore reads
@@ -121,7 +121,7 @@ class Refined(SuperResolved):
         Args:
             image: ``[B, 2, N, N]`` in network units.
             volume: ``[B, 1, 2U, 2V, 2W]``.
-            corners: the lowest cell of each tile ``[K, 3]``.
+            corners: lowest cell of each tile ``[K, 3]``.
             side: side of the tiles, in cells.
 
         Returns:

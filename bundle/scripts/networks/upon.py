@@ -52,7 +52,6 @@ class SuperResolved(Upon, GeometryBound):
         base: network on the coarse grid; its detectors have the same size, and a whole fraction of the pixels.
         upsampler: maps evidence to volumes ``[B, 1, 2U, 2V, 2W]``, U, V and W counting coarse voxels.
         geometry: the exam on the fine grid.
-
         passes: how often the upsampler runs.
 
     Raises:
@@ -70,8 +69,8 @@ class SuperResolved(Upon, GeometryBound):
             )
         if not (isinstance(passes, int) and passes >= 1):
             raise ValueError(
-                f"super-resolution: the fine grid is drawn in a whole number of passes from 1, got {passes!r}; give "
-                "--passes 1 or more"
+                f"super-resolution: passes must be a whole number of at least 1, got {passes!r}; give --passes 1 or "
+                "more"
             )
         self.upsampler, self.passes = upsampler, passes
         self.pool = nn.AvgPool2d(fine_pixels // pixels)

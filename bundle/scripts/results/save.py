@@ -1,4 +1,4 @@
-"""Saving a reconstruction: a folder with the CT, its spread, and the record of how it was made."""
+"""Saving of reconstructions, each as a folder with the CT, its standard deviation, and a record of its provenance."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ from scripts.results.record import Record, Settings, read_record
 
 logger = logging.getLogger(__name__)
 MAX_MISFIT = 0.1
-"""Relative L2 of a re-projection beyond which a reader is warned."""
+"""Relative L2 error of a re-projection above which readers are warned."""
 MAX_SPREAD_HU = 200.0
-"""Mean standard deviation of the samples beyond which a reader is warned."""
+"""Mean standard deviation of the samples above which readers are warned."""
 
 
 class Projector(Protocol):
-    """Line integrals ``[B, 2, N, N]`` of attenuation ``[B, 1, U, V, W]`` in 1/mm, on the device of its buffers."""
+    """Map of attenuation ``[B, 1, U, V, W]`` in 1/mm to line integrals ``[B, 2, N, N]``, on its buffers' device."""
 
     geometry: BiplanarGeometry
 
@@ -45,24 +45,24 @@ class Projector(Protocol):
         """Project one batch."""
 
     def buffers(self) -> Iterator[Tensor]:
-        """The module's buffers, at least one."""
+        """Return the module's buffers, at least one."""
 
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """One reconstruction, as the writers get it.
+    """One reconstruction, as passed to the writers.
 
     Attributes:
-        name: of the exam, fit for a file name.
-        mean: HU ``[U, V, W]`` float32, of several samples their mean.
-        std: their voxel-wise standard deviation, or None for a single sample.
-        affine: RAS voxel-to-mm ``[4, 4]``.
-        spacing_mm: of the voxels.
-        measured: line integrals ``[2, N, N]`` that the network saw; 0 for a view that was not given.
-        reprojected: those of ``mean``.
-        truth: the CT ``[U, V, W]`` in HU, or None where it is not known.
-        exam: what is known of the inputs.
-        record: what ``result.json`` says.
+        name: name of the exam, safe for a file.
+        mean: HU ``[U, V, W]`` float32, averaged over the samples.
+        std: voxel-wise standard deviation of the samples, or None for a single sample.
+        affine: RAS voxel-to-mm affine ``[4, 4]``.
+        spacing_mm: voxel spacing.
+        measured: line integrals ``[2, N, N]`` that the network saw; 0 for a missing view.
+        reprojected: line integrals of ``mean``.
+        truth: the CT ``[U, V, W]`` in HU, or None if it is not known.
+        exam: description of the inputs.
+        record: content of ``result.json``.
     """
 
     name: str
@@ -78,15 +78,15 @@ class Result:
 
 
 class SaveReconstructions:
-    """Writes one folder per exam: ``result.json`` and whatever the writers add.
+    """Handler that writes one folder per exam, with ``result.json`` and the files of the writers.
 
-    A folder appears whole or not at all, and replaces an earlier result of the same files, but nothing else.
+    A folder appears complete or not at all. It replaces an earlier result of the same files, but nothing else.
 
     Args:
         output_dir: parent of the folders.
-        projector: of the network's geometry, for the re-projection.
-        provenance: how the volumes are made; see :func:`~scripts.results.record.provenance`.
-        writers: called as ``writer(folder, result)`` in turn; see :mod:`scripts.results.writers`.
+        projector: projector of the network's geometry, for the re-projection.
+        provenance: provenance of the volumes; see :func:`~scripts.results.record.provenance`.
+        writers: writers, called in turn as ``writer(folder, result)``; see :mod:`scripts.results.writers`.
         std_temperature: factor on the standard deviation, from a calibration.
     """
 
@@ -120,15 +120,12 @@ class SaveReconstructions:
             logger.info("%s", folder)
 
     def folder(self, image: MetaTensor) -> Path:
-        """Where the exam of ``image`` goes; see :func:`~scripts.results.place.place_of`."""
+        """Return the folder for the exam of ``image``; see :func:`~scripts.results.place.place_of`."""
         exam = exam_of(image)
         return place_of(self.output_dir / safe_name(exam.name), exam.files.values())
 
     def found(self, image: MetaTensor) -> Record | None:
-        """The record of an earlier result that the same inputs and settings gave, if all of its files are there whole.
-
-        None if there is none.
-        """
+        """Return the record of a complete earlier result of the same inputs and settings, or None if there is none."""
         folder = self.folder(image)
         record = read_record(folder / RESULT_FILE, self._settings(exam_of(image)))
         return record if record is not None and sizes(folder).items() >= record.files.items() else None
@@ -139,18 +136,18 @@ class SaveReconstructions:
         Args:
             image: radiographs ``[2, N, N]`` in network units, with their exam.
             samples: volumes ``[K, U, V, W]`` in HU, with the affine.
-            seconds: time the reconstruction took.
+            seconds: duration of the reconstruction.
 
         Returns:
             The folder.
 
         Raises:
-            ValueError: the reconstruction holds NaN or infinity, or the folder is something else than a result.
+            ValueError: the reconstruction holds NaN or infinity, or the folder exists and is not a result.
         """
         folder = self.folder(image)
         hu = samples.as_tensor().float().cpu()
         if not torch.isfinite(hu).all():
-            raise ValueError(f"{folder.name}: the reconstruction holds NaN or infinity; nothing was written for it")
+            raise ValueError(f"{folder.name}: the reconstruction holds NaN or infinity and was not written")
         result = self._result(folder.name, image, hu, samples.affine.cpu().numpy(), seconds)
         with whole_folder(folder, RESULT_FILE) as partial:
             for write in self.writers:
@@ -215,7 +212,7 @@ class SaveReconstructions:
 
 
 def warnings_of(spread: Tensor | None, misfit: Mapping[str, float]) -> list[str]:
-    """What a reader of the result should know: a poor re-projection, or samples that disagree."""
+    """Return warnings for readers about a poor re-projection and about samples that disagree."""
     found = [
         f"the {view} re-projection differs from the input by {value:.1%} (relative L2; limit {MAX_MISFIT:.0%})"
         for view, value in misfit.items()
@@ -227,6 +224,6 @@ def warnings_of(spread: Tensor | None, misfit: Mapping[str, float]) -> list[str]
 
 
 def _misfit(reprojected: Tensor, measured: Tensor, views: Sequence[str]) -> dict[str, float]:
-    """Relative L2 of the re-projections to the input line integrals ``[2, N, N]``, of the views that are used."""
+    """Return the relative L2 errors of re-projections to input line integrals ``[2, N, N]`` for the views used."""
     errors = (reprojected - measured).flatten(1).norm(dim=1) / measured.flatten(1).norm(dim=1)
     return {view: error for view, error in zip(VIEWS, errors.tolist(), strict=True) if view in views}

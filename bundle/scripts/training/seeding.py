@@ -1,4 +1,4 @@
-"""Stateless randomness: every run, and every iteration, seeds the generators anew."""
+"""Stateless randomness: every run and every iteration seeds the generators again."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def start_from_seed(seed: int) -> None:
     """Seed all global generators and choose deterministic algorithms.
 
     Raises:
-        ValueError: not a seed.
+        ValueError: the seed is not valid.
     """
     require_seed(seed=seed)
     set_determinism(seed)
