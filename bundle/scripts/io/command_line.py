@@ -151,12 +151,19 @@ def _base(name: str) -> str:
 
 
 def _plain(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the entries that users may set, without components and lists."""
+    """Return the entries that users may set, without lists, components and references to these."""
     return {
         name: value
         for name, value in options.items()
-        if not isinstance(value, dict | list) and name not in ("bundle_root", "imports")
+        if not isinstance(_meant(value, options), dict | list) and name not in ("bundle_root", "imports")
     }
+
+
+def _meant(value: Any, options: Mapping[str, Any]) -> Any:
+    """Follow references to other entries."""
+    while isinstance(value, str) and value[:1] == "@" and value[1:] in options:
+        value = options[value[1:]]
+    return value
 
 
 def _help(options: Mapping[str, Any]) -> str:
