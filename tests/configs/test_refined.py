@@ -54,8 +54,7 @@ def test_the_stage_is_trained_on_a_frozen_coarse_network_and_evaluated(
 
     bases = [CONFIGS / "inference.json", CONFIGS / "evaluate.json"]
     folders = {"dataset_dir": str(dataset_dir), "split": "val", "output_dir": str(tmp_path / "evaluation")}
-    training_only = ("max_epochs", "training_inferer")
-    network = overlay({key: value for key, value in SMALL.items() if not key.startswith(training_only)})
+    network = overlay({key: value for key, value in (TINY | SMALL).items() if key.startswith(("stage1", "stage2"))})
     made = ConfigWorkflow(
         [str(file) for file in (*bases, REFINED, small(overlay)[0], network)],
         workflow_type="inference", logging_file=False, weights=str(tmp_path / "run" / "model.pt"), baselines="{}",

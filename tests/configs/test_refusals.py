@@ -63,4 +63,4 @@ def test_every_workflow_that_takes_a_device_checks_it():
 
 def test_an_onnx_export_to_a_device_that_is_not_there_is_refused(monai_bundle, tmp_path):
     run = monai_bundle("run", tmp_path, config_file=files("export_onnx"), device="cuda", output_dir=tmp_path / "out")
-    assert "--device: cuda is not there" in refusal(run)
+    assert "--device: cuda is not available" in refusal(run)

