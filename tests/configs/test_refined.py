@@ -57,7 +57,7 @@ def test_the_stage_is_trained_on_a_frozen_coarse_network_and_evaluated(
     network = overlay({key: value for key, value in (TINY | SMALL).items() if key.startswith(("stage1", "stage2"))})
     made = ConfigWorkflow(
         [str(file) for file in (*bases, REFINED, small(overlay)[0], network)],
-        workflow_type="inference", logging_file=False, weights=str(tmp_path / "run" / "model.pt"), baselines="{}",
+        workflow_type="inference", logging_file=False, weights=str(tmp_path / "run" / "model.pt"), baselines={},
         device="$torch.device('cpu')", **folders,
     )  # fmt: skip
     made.initialize()
