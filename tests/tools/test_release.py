@@ -43,6 +43,15 @@ def run(run_id: str = "run", **options) -> None:
     sys.excepthook = hook
 
 
+@pytest.fixture(scope="module", autouse=True)
+def unformatted():
+    """Releases without the zoo's code format, which takes half a minute; test_zoo_format.py is about that."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "reformat", lambda folder: None)
+        patch.setattr(zoo_rules, "code_format", lambda folder: iter(()))
+        yield
+
+
 @pytest.fixture(scope="module")
 def released(tmp_path_factory) -> Path:
     """The folder of a release that keeps the minimal rules."""

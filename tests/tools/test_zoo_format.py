@@ -21,8 +21,9 @@ def program(source: str) -> tuple[list[str], list[str]]:
     return imports, [text for text in statements if text not in imports]
 
 
-def test_a_formatted_file_is_the_same_program():
-    for path in SOURCES:
+@pytest.mark.parametrize("files", [SOURCES[::30], pytest.param(SOURCES, marks=pytest.mark.slow)], ids=["some", "all"])
+def test_a_formatted_file_is_the_same_program(files):
+    for path in files:
         assert program(formatted(path.read_text())) == program(path.read_text()), path
 
 
