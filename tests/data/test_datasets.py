@@ -67,7 +67,7 @@ def flat(value: int) -> np.ndarray:
 def test_prepared_case_is_what_was_written(noise_set):
     (item,) = PreparedCases(case_folders(noise_set, "val"), GEOMETRY)
     assert item["name"] == "v"
-    np.testing.assert_allclose(item["image"], np.random.default_rng(0).random((2, 8, 8)), rtol=1e-6)
+    np.testing.assert_allclose(item["line_integrals"], np.random.default_rng(0).random((2, 8, 8)), rtol=1e-6)
     assert np.array_equal(item["hu"][0], random_hu((8, 8, 8), 0)) and item["hu"].shape == (1, 8, 8, 8)
 
 

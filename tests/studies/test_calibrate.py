@@ -32,7 +32,7 @@ def case(name: str, seed: int) -> dict:
     generator = torch.Generator().manual_seed(seed)
     mean = 0.5 * torch.rand(2, N, N, generator=generator) - 0.25
     truth = mean.permute(1, 2, 0)[None] + STD * torch.randn(STD.shape, generator=generator)
-    return {"name": name, "image": mean / 0.25, "hu": network_to_hu(truth)}
+    return {"name": name, "line_integrals": mean / 0.25, "hu": network_to_hu(truth)}
 
 
 class Posterior(nn.Module):
@@ -41,7 +41,7 @@ class Posterior(nn.Module):
     def __init__(self, confidence: float = 1.0, broken: tuple[dict, ...] = ()) -> None:
         super().__init__()
         self.volume_shape, self.variance = [1, N, N, 2], (STD / confidence) ** 2
-        self.broken = [case["image"] * 0.25 for case in broken]
+        self.broken = [case["line_integrals"] * 0.25 for case in broken]
 
     def condition(self, image):
         nan = torch.tensor([math.nan if any(torch.equal(i, b) for b in self.broken) else 0.0 for i in image])

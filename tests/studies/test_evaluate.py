@@ -27,7 +27,7 @@ NAMES = ["case_a", "case_b", "case_c"]
 
 def case(name: str) -> dict:
     hu = -1000 + 1200 * torch.rand(1, *SHAPE, generator=torch.Generator().manual_seed(NAMES.index(name)))
-    return {"name": name, "image": PROJECTOR(hu_to_mu(hu[None]))[0], "hu": hu}
+    return {"name": name, "line_integrals": PROJECTOR(hu_to_mu(hu[None]))[0], "hu": hu}
 
 
 class Oracle(nn.Module):
@@ -41,7 +41,7 @@ class Oracle(nn.Module):
         return torch.cat([self.answer(one) for one in image])
 
     def answer(self, image):
-        known = min((case(name) for name in NAMES), key=lambda c: (c["image"] * 0.25 - image).abs().max())
+        known = min((case(name) for name in NAMES), key=lambda c: (c["line_integrals"] * 0.25 - image).abs().max())
         truth = hu_to_network(known["hu"])
         answers = torch.cat([truth + error for error in self.errors])[None]
         return answers * math.nan if known["name"] == self.nan_for else answers

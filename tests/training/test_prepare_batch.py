@@ -56,18 +56,18 @@ def test_simulation_follows_the_global_seed(hu):
 
 def test_measured_image_is_scaled_by_the_fixed_constant(hu):
     line_integrals = torch.rand(2, 2, 8, 8) * 8
-    image, x0 = prepare_measured({"image": line_integrals, "hu": hu[:2]}, CPU)
+    image, x0 = prepare_measured({"line_integrals": line_integrals, "hu": hu[:2]}, CPU)
     torch.testing.assert_close(network_to_radiograph(image), line_integrals)
     torch.testing.assert_close(x0, hu_to_network(hu[:2]))
 
 
 def test_measured_exam_without_ct_has_no_target():
-    assert prepare_measured({"image": torch.rand(2, 2, 8, 8)}, CPU)[1] is None
+    assert prepare_measured({"line_integrals": torch.rand(2, 2, 8, 8)}, CPU)[1] is None
 
 
 @pytest.mark.parametrize("views", [("frontal",), ("lateral",), VIEWS])
 def test_the_channel_of_a_view_that_is_not_kept_is_zero_and_the_rest_is_as_it_was(views, hu):
-    batch = {"image": torch.rand(2, 2, 8, 8) + 1, "hu": hu[:2]}
+    batch = {"line_integrals": torch.rand(2, 2, 8, 8) + 1, "hu": hu[:2]}
     (image, x0), (both, target) = KeepViews(views)(batch, CPU), prepare_measured(batch, CPU)
     assert torch.equal(x0, target)
     for number, view in enumerate(VIEWS):

@@ -18,7 +18,7 @@ from scripts.io.case import read_case
 
 
 class PreparedCases(Dataset):
-    """Prepared cases: ``name``, ``image [2, N, N]`` (line integrals), ``hu [1, U, V, W]``, ``affine [4, 4]`` (RAS, mm).
+    """Prepared cases: ``name``, ``line_integrals [2, N, N]``, ``hu [1, U, V, W]`` and ``affine [4, 4]`` (RAS, mm).
 
     Raises:
         ValueError: a case has no CT, or its geometry differs from the requested one.
@@ -39,7 +39,8 @@ class PreparedCases(Dataset):
                 f"{self.folders[index]}: geometry {case.geometry} differs from the network's {self.geometry}; "
                 "prepare the data with the network's geometry"
             )
-        return {"name": case.name, "image": case.line_integrals, "hu": case.ct, "affine": torch.as_tensor(case.affine)}
+        affine = torch.as_tensor(case.affine)
+        return {"name": case.name, "line_integrals": case.line_integrals, "hu": case.ct, "affine": affine}
 
 
 class RandomViews(Dataset):

@@ -16,8 +16,8 @@ from scripts.intensity import hu_to_network, radiograph_to_network
 def prepare_measured(
     batch: dict[str, Tensor], device: torch.device, non_blocking: bool = False, **_: Any
 ) -> tuple[Tensor, Tensor | None]:
-    """Convert ``image`` (line integrals) and, if known, ``hu`` of a batch to (image, x0)."""
-    image = radiograph_to_network(batch["image"].to(device, non_blocking=non_blocking))
+    """Convert ``line_integrals`` and, if known, ``hu`` of a batch to (image, x0)."""
+    image = radiograph_to_network(batch["line_integrals"].to(device, non_blocking=non_blocking))
     hu = batch.get("hu")
     return image, None if hu is None else hu_to_network(hu.to(device, non_blocking=non_blocking))
 

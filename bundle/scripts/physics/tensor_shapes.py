@@ -6,26 +6,26 @@ from torch import Tensor
 
 
 def require_image(image: Tensor, shape: list[int]) -> None:
-    """Refuse a batch of images whose shape is not ``[B] + shape``. TorchScript-able.
+    """Check that images have the shape ``[B] + shape``. TorchScript-able.
 
     Raises:
         ValueError: the shapes differ; the message names both.
     """
-    if list(image.shape[1:]) != shape:
-        raise ValueError(
-            f"this geometry has images [B] + {shape}, got {list(image.shape)}; resample them or use the network or "
-            "projector of their geometry"
-        )
+    _require("images", image, shape)
 
 
 def require_volume(volume: Tensor, shape: list[int]) -> None:
-    """Refuse a batch of volumes whose shape is not ``[B] + shape``. TorchScript-able.
+    """Check that volumes have the shape ``[B] + shape``. TorchScript-able.
 
     Raises:
         ValueError: the shapes differ; the message names both.
     """
-    if list(volume.shape[1:]) != shape:
+    _require("volumes", volume, shape)
+
+
+def _require(what: str, given: Tensor, shape: list[int]) -> None:
+    if list(given.shape[1:]) != shape:
         raise ValueError(
-            f"this geometry has volumes [B] + {shape}, got {list(volume.shape)}; resample them or use the network or "
+            f"this geometry has {what} [B] + {shape}, got {list(given.shape)}; resample them or use the network or "
             "projector of their geometry"
         )

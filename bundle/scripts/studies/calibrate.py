@@ -134,7 +134,7 @@ class CalibrationStudy:
 
     def _voxels(self, case: Mapping[str, Any]) -> dict[str, Voxels]:
         """Return samples and truth in the body and everywhere, on the CPU."""
-        batch = {key: case[key][None] for key in ("image", "hu")}
+        batch = {key: case[key][None] for key in ("line_integrals", "hu")}
         image, _ = self.prepare(batch, self.device)
         samples = network_to_hu(self.inferer(image, self.network)[0].float()).flatten(1).cpu()
         if not torch.isfinite(samples).all():
