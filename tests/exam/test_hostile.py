@@ -187,7 +187,7 @@ def test_a_mutated_file_is_a_finite_image_or_a_refusal_by_its_name(box, make):
     top = box.parents[1]
     names = set(listing(top))
 
-    @settings(max_examples=60, deadline=None, derandomize=True, database=None, suppress_health_check=HealthCheck)
+    @settings(max_examples=25, deadline=None, derandomize=True, database=None, suppress_health_check=HealthCheck)
     @given(CHANGES)
     def check(changes):
         signal.alarm(MAX_WALL_S)
