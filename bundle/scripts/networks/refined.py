@@ -20,15 +20,15 @@ from torch import Tensor, nn
 from scripts.blocks.residual import DepthToSpace, SpaceToDepth, Upsample, convolution, zeroed
 from scripts.geometry import BiplanarGeometry
 from scripts.networks.contract import GeometryBound
-from scripts.networks.correcting import REST_GAIN
 from scripts.networks.lifted import LiftedConditioner
 from scripts.networks.lifting import Unexplained
 from scripts.networks.upon import SuperResolved
 from scripts.networks.upsampler import PlainBlock
 from scripts.physics.tensor_shapes import require_image
 
-DETECTOR_GAIN = 16.0
-"""Factor on the residual in the radiographs, whose standard deviation is about 0.02 in network units."""
+VOLUME_GAIN, DETECTOR_GAIN = 16.0, 64.0
+"""Factors on the back-projected residual (network range) and on that in the radiographs (network units), whose standard
+deviations are about 0.01 and 0.02."""
 _VOXELS = 8
 
 
@@ -97,7 +97,7 @@ class Refined(SuperResolved):
         super().__init__(base, refiner, geometry, passes)
         self.lifting = lifting
         self.unexplained, self.fold = Unexplained(geometry), SpaceToDepth(2)
-        self.rest_gain, self.detector_gain = REST_GAIN, DETECTOR_GAIN
+        self.volume_gain, self.detector_gain = VOLUME_GAIN, DETECTOR_GAIN
 
     @torch.jit.export
     def start(self, coarse: Tensor) -> Tensor:
@@ -109,7 +109,7 @@ class Refined(SuperResolved):
         """Return the refiner's input for ``image [B, 2, N, N]`` and ``volume [B, 1, 2U, 2V, 2W]``."""
         volume = volume.clamp(-1.0, 1.0)
         rest = self.unexplained.rest(image, volume)
-        back_projected = self.rest_gain * self.unexplained.back_project(rest)
+        back_projected = self.volume_gain * self.unexplained.back_project(rest)
         seen = torch.stack([image, self.detector_gain * rest], dim=2).flatten(1, 2)
         return torch.cat([self.fold(torch.cat([volume, back_projected], dim=1)), self.lifting(seen)[0]], dim=1)
 
