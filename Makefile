@@ -13,7 +13,7 @@ demo: $(VENV)/.installed  ## reconstruct the embedded demo case
 		--input bundle/docs/demo --output_dir $(OUTPUT)
 	@echo "Open $(OUTPUT)/demo/report.html. Beside it: ct.nii.gz, dicom/ct, figure.png, result.json"
 
-test: $(VENV)/.installed-dev  ## run the tests in two processes: six to seven minutes on two cores, by estimate
+test: $(VENV)/.installed-dev  ## run the tests in two processes: about six minutes on two cores
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist worksteal
 
 test-slow: $(VENV)/.installed-dev  ## run the slow tests

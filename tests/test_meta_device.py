@@ -65,7 +65,10 @@ def assert_learns(output: Tensor, parameters: Iterable[Tensor]) -> None:
 
 
 # Left out: those whose parts all occur in another one's.
-COMBINED = {"correcting, implicit", "correcting, lifted", "diff2ct, correcting"}
+COMBINED = {
+    *("correcting, implicit", "correcting, lifted", "diff2ct, correcting", "axon, correcting", "axon, replicated"),
+    *("axon, displacement", "diffux2ct, expanded"),
+}
 UPON_OTHERS = {"axon, controlled", "axon, super-resolved", "refined"}
 
 

@@ -153,6 +153,7 @@ def test_a_view_of_an_exam_with_both_gives_bit_for_bit_the_volume_of_that_view_a
     assert np.array_equal(of_both, infer(tmp_path / "b", input=None, **{view: str(demo / f"{view}.dcm")}, **options))
 
 
+@pytest.mark.slow
 def test_other_views_make_another_result_beside_the_first(tmp_path):
     def run(**options):
         infer(tmp_path, one_view=True, **options)
@@ -173,6 +174,7 @@ def test_an_exam_whose_output_is_its_own_folder_is_the_same_exam_ever_after(tmp_
     assert row["status"] == "kept" and np.array_equal(first, again)
 
 
+@pytest.mark.slow
 def test_every_sampler_is_chosen_by_name(tmp_path):
     ddpm, ddim = (infer(tmp_path / name, sampler=name, steps=2) for name in ("ddpm", "ddim"))
     assert not np.array_equal(ddpm, ddim)
@@ -191,6 +193,7 @@ def test_one_broken_case_among_several_is_named_and_does_not_lose_the_others(tmp
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["demo", "index.html", "summary.csv"]
 
 
+@pytest.mark.slow
 def test_another_reference_makes_another_result(tmp_path, demo_output):
     shutil.copytree(demo_output, tmp_path, dirs_exist_ok=True)
     record = json.loads((tmp_path / "demo" / "result.json").read_text())

@@ -16,7 +16,7 @@ from scripts.phantom.patient import Patient
 from scripts.phantom.torso import Phantom, torso
 
 # Patients whose tissues have the HU of patients.
-SEEDS = tuple(itertools.islice((s for s in itertools.count() if not Patient.drawn(Draw(s), None).wide), 3))
+SEEDS = tuple(itertools.islice((s for s in itertools.count() if not Patient.drawn(Draw(s), None).wide), 2))
 CHEST_MM, PELVIS_MM = 150.0, -220.0
 BODY_SHAPE = (84, 64, 150)  # at 5 mm: from the neck to the thighs
 
@@ -94,7 +94,7 @@ def test_output_has_the_shape_and_types_of_the_contract():
     assert phantom.hu.dtype == torch.float32 and phantom.labels.dtype == torch.uint8
 
 
-@pytest.mark.parametrize("seed", SEEDS[:2])
+@pytest.mark.parametrize("seed", SEEDS)
 def test_anatomy_does_not_depend_on_resolution(seed):
     coarse = torso(seed, (32, 28, 32), 10.0, centre_mm=CHEST_MM)
     fine = torso(seed, (64, 56, 64), 5.0, centre_mm=CHEST_MM)
@@ -241,7 +241,7 @@ def test_volumes_of_organs_are_those_of_adults(seed):
         assert low < litres < high, label.name
 
 
-@pytest.mark.parametrize("seed", SEEDS[:2])
+@pytest.mark.parametrize("seed", SEEDS)
 def test_metal_is_dense_and_near_vertebrae(seed):
     phantom = instrumented(seed)
     metal = phantom.labels == Label.METAL
@@ -250,7 +250,7 @@ def test_metal_is_dense_and_near_vertebrae(seed):
     assert not (metal & ~dilate(phantom.labels == Label.VERTEBRA, 8)).any()  # 20 mm
 
 
-@pytest.mark.parametrize("seed", SEEDS[:2])
+@pytest.mark.parametrize("seed", SEEDS)
 def test_metal_changes_nothing_but_its_own_neighbourhood(seed):
     bare, operated = torso(seed, (80, 80, 80), 2.5), instrumented(seed)
     metal = operated.labels == Label.METAL

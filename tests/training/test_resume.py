@@ -153,6 +153,7 @@ def test_a_finished_run_started_again_ends_at_once_and_changes_nothing(start, un
     assert {p: p.stat().st_mtime_ns for p in unbroken.rglob("*.pt")} == before
 
 
+@pytest.mark.slow
 def test_another_seed_gives_another_run(start, unbroken, tmp_path):
     run = start(output_dir=tmp_path, **RUN | {"seed": 1})
     assert run.wait() == 0, run.output

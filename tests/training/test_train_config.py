@@ -134,7 +134,13 @@ def tracked(folder: Path) -> tuple[mlflow.MlflowClient, mlflow.entities.Run]:
     return client, run
 
 
-@pytest.mark.parametrize("tracking", ["mlflow", str(CONFIGS / "mlflow.json")], ids=["MONAI's settings", "ours"])
+@pytest.mark.parametrize(
+    "tracking",
+    [
+        pytest.param("mlflow", marks=pytest.mark.slow, id="MONAI's settings"),
+        pytest.param(str(CONFIGS / "mlflow.json"), id="ours"),
+    ],
+)
 def test_mlflow_gets_metrics_and_pictures_and_by_our_settings_the_configuration(
     trained, mlflow_database, tmp_path, tracking
 ):
