@@ -288,7 +288,9 @@ def read_geometry(path: str | Path) -> BiplanarGeometry:
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not a JSON geometry ({error})") from error
     if not isinstance(values, dict):
-        raise ValueError(f"{path}: a geometry is a JSON object, got {type(values).__name__}")
+        raise ValueError(
+            f"{path}: a geometry is a JSON object, got {type(values).__name__}; write one as in docs/demo/geometry.json"
+        )
     known = {f.name for f in fields(BiplanarGeometry)}
     unknown = sorted(set(values) - known)
     missing = sorted(known - {"frontal_source", "lateral_source"} - set(values))
