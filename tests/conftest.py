@@ -1,4 +1,4 @@
-"""The fixtures of all tests, where tests run: who only hands them out with ``-n`` need not import torch and MONAI."""
+"""Loads the fixtures of all tests, except in the controller of ``-n``, which would import torch and MONAI in vain."""
 
 import pytest
 

@@ -10,6 +10,7 @@ from monai.bundle import ConfigParser
 from scripts.diffusion.parametrisation import Epsilon
 from scripts.geometry import preset
 from scripts.inference.reconstruct import ReconstructionInferer, SuperResolvingInferer
+from scripts.losses.objective import Objective
 from scripts.networks.axon import (
     BridgeDenoiser,
     ControlledBridge,
@@ -30,6 +31,7 @@ from scripts.networks.triplane import (
     ViewModulators,
 )
 from scripts.networks.upon import SuperResolved
+from scripts.training.inferers import RefiningTrainingInferer
 
 CONFIGS = Path(__file__).resolve().parents[2] / "bundle" / "configs"
 ABLATIONS = {
@@ -139,6 +141,14 @@ def test_axons_stages_are_nested_overlays_and_the_third_doubles_the_grid(stages:
     inferer = parser.get_parsed_content("inferer")
     assert type(inferer) is (SuperResolvingInferer if stages == 3 else ReconstructionInferer)
     assert inferer.alphas_cumprod[-1] == 0
+
+
+@pytest.mark.parametrize("below", [(), ("icm",), ("diff2ct",), ("axon_bridge",)])
+def test_the_refining_stage_stands_on_any_diffusion_network_and_trains_with_its_own_objective(below) -> None:
+    parser = configuration(*below, "refined", "refined_256")
+    assert type(parser.get_parsed_content("loss")) is Objective
+    assert parser.get_parsed_content("stage1_geometry") == preset("carm", (64, 64, 64), 5.0, 128)
+    assert type(parser.get_parsed_content("training_inferer")) is RefiningTrainingInferer
 
 
 def test_axons_ablations_change_the_lifting_or_the_objective() -> None:

@@ -15,7 +15,7 @@ from scripts.intensity import hu_to_mu, hu_to_network, radiograph_to_network
 from scripts.networks.correcting import SelfCorrecting
 from scripts.networks.diffux2ct import diffux2ct
 from scripts.networks.lifted import LiftedConditioner
-from scripts.networks.refined import Refined, Refiner, crop, refined
+from scripts.networks.refined import Refined, Refiner, refined
 from scripts.phantom.torso import torso
 from scripts.physics.separable import SeparableProjector
 from scripts.training.inferers import RefiningTrainingInferer
@@ -118,9 +118,9 @@ def test_the_tiles_of_a_training_pass_are_cut_from_the_whole_pass(exam) -> None:
     image, x0 = exam
     made, corners = speaking(), torch.tensor([[0, 0, 0], [2, 4, 0]])
     tiles = made(image, x0, corners, 4)
-    evidence = crop(made.evidence(image, x0), corners, 4)
+    evidence = made.crop(made.evidence(image, x0), corners, 4)
     assert torch.equal(tiles, made.upsampler(evidence))
-    assert torch.equal(crop(x0, 2 * corners, 8)[1], x0[0, :, 4:12, 8:16, 0:8])
+    assert torch.equal(made.crop(x0, 2 * corners, 8)[1], x0[0, :, 4:12, 8:16, 0:8])
 
 
 def test_the_coarse_network_is_frozen_and_everything_else_learns(exam) -> None:
@@ -168,3 +168,8 @@ def test_a_refined_volume_can_be_refined_once_more() -> None:
     volume = SuperResolvingInferer(**sampling)(image, second)
     torch.testing.assert_close(volume, second.start(SuperResolvingInferer(**sampling)(image, first)).clamp(-1, 1))
     assert RefiningTrainingInferer(1, 8)(image, second, x0=volume).output.shape == (1, 1, 16, 16, 16)
+
+
+def test_a_volume_without_corners_is_refused(exam) -> None:
+    with pytest.raises(ValueError, match="volume and corners"):
+        network()(exam[0], exam[1])

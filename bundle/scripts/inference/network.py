@@ -109,3 +109,7 @@ class RefiningNetwork(SuperResolvingNetwork, Protocol):
             side: side of the tiles, in cells.
         """
         ...
+
+    def crop(self, volume: Tensor, corners: Tensor, side: int, /) -> Tensor:
+        """Crop the same K cubes from every volume, in the order of the tiles above."""
+        ...

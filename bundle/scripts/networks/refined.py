@@ -128,21 +128,22 @@ class Refined(SuperResolved):
             ``[B, 1, 2U, 2V, 2W]``, or tiles ``[K B, 1, 2 side, 2 side, 2 side]``.
 
         Raises:
-            ValueError: the image's shape does not match the geometry.
+            ValueError: the image's shape does not match the geometry, or only one of volume and corners is given.
         """
-        if volume is None or corners is None:
+        if volume is None and corners is None:
             return self._reconstruct(image)
+        if volume is None or corners is None:
+            raise ValueError("the network takes both volume and corners or neither, got only one; give the other too")
         require_image(image, self.image_shape)
-        return self.upsampler(crop(self.evidence(image, volume), corners, side))
+        return self.upsampler(self.crop(self.evidence(image, volume), corners, side))
 
-
-def crop(volume: Tensor, corners: Tensor, side: int) -> Tensor:
-    """Crop the same K cubes from every volume ``[B, C, U, V, W]``: ``[K B, C, side, side, side]``."""
-    tiles: list[Tensor] = []
-    for corner in corners:
-        u, v, w = int(corner[0]), int(corner[1]), int(corner[2])
-        tiles.append(volume[:, :, u : u + side, v : v + side, w : w + side])
-    return torch.cat(tiles)
+    def crop(self, volume: Tensor, corners: Tensor, side: int) -> Tensor:
+        """Crop the same K cubes from every volume ``[B, C, U, V, W]``: ``[K B, C, side, side, side]``."""
+        tiles: list[Tensor] = []
+        for corner in corners:
+            u, v, w = int(corner[0]), int(corner[1]), int(corner[2])
+            tiles.append(volume[:, :, u : u + side, v : v + side, w : w + side])
+        return torch.cat(tiles)
 
 
 def refined(

@@ -119,10 +119,11 @@ class RefiningTrainingInferer:
         """Compute tiles ``[K B, 1, 2 side, 2 side, 2 side]`` of exams with volumes ``x0 [B, 1, 2U, 2V, 2W]``."""
         cells = torch.tensor(x0.shape[2:]) // 2
         corners = 2 * torch.floor(torch.rand(self.tiles, 3) * ((cells - self.side) // 2 + 1)).long()
+        bare = getattr(network, "module", network)  # not wrapped for several processes
         with mixed_precision(inputs.device, self.amp):
-            volume = self._volume(inputs, getattr(network, "module", network))
+            volume = self._volume(inputs, bare)
             answer = network(inputs, volume, corners, self.side)
-        answer, truth = answer.float(), _crop(x0, 2 * corners, 2 * self.side)
+        answer, truth = answer.float(), bare.crop(x0, 2 * corners, 2 * self.side)
         return Prediction(answer, truth, answer, truth)
 
     @torch.no_grad()
@@ -144,11 +145,6 @@ def _refined(image: Tensor, network: SuperResolvingNetwork, passes: int) -> Tens
     for _ in range(passes):
         volume = network.upsampler(network.evidence(image, volume)).float()
     return volume
-
-
-def _crop(volume: Tensor, corners: Tensor, side: int) -> Tensor:
-    """Crop the cubes at ``corners [K, 3]`` from every volume, in the order of the network's tiles."""
-    return torch.cat([volume[:, :, u : u + side, v : v + side, w : w + side] for u, v, w in corners.tolist()])
 
 
 class DirectTrainingInferer:
