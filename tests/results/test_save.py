@@ -177,7 +177,16 @@ def test_a_damaged_record_counts_as_none(tmp_path, damage):
 def test_the_record_states_its_entries_in_this_order(tmp_path):
     saver = SaveReconstructions(tmp_path, PROJECTOR, {"bundle": {"name": "x"}, "software": {}})
     record = json.loads((saver.save(exam(body()), samples(body()), 1.0) / "result.json").read_text())
-    settings = ["inputs_sha256", "truth_sha256", "options", "views", "geometry", "std_temperature", "writers"]
+    settings = [
+        "inputs_sha256",
+        "truth_sha256",
+        "options",
+        "views",
+        "geometry",
+        "std_temperature",
+        "interval",
+        "writers",
+    ]
     outcome = ["inputs", "seconds", "reprojection_error", "reprojection_error_is", "metrics", "warnings"]
     assert list(record) == ["notice", "exam", *settings, "bundle", "software", *outcome, "created", "files"]
 

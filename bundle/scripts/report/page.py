@@ -76,6 +76,8 @@ def _facts(record: Mapping[str, Any], shape: tuple[int, ...], affine: np.ndarray
 
 
 def _std_words(record: Mapping[str, Any]) -> str:
+    if record.get("intervals_sha256"):
+        return "Predicted standard deviation of the error (HU)"
     factor = record.get("std_temperature", 1)
     times = f", times {factor:g}" if factor != 1 else ""
     return f"Standard deviation of {record.get('samples', 'several')} samples{times} (HU)"

@@ -34,6 +34,7 @@ class Settings:
         views: views that were used.
         geometry: geometry of the network.
         std_temperature: factor on the standard deviation.
+        interval: level of the interval that is saved; None if there is none.
         writers: sorted class names of the writers.
         provenance: provenance of the volume; see :func:`provenance`.
     """
@@ -44,6 +45,7 @@ class Settings:
     views: tuple[str, ...]
     geometry: BiplanarGeometry
     std_temperature: float
+    interval: float | None
     writers: tuple[str, ...]
     provenance: Mapping[str, Any]
 
@@ -142,4 +144,12 @@ def provenance(bundle_root: str | Path, weights: str | Path, **choices: Any) -> 
         "weights_sha256": sha256(weights),
         **{k: v if isinstance(v, (int, float, bool)) else str(v) for k, v in choices.items() if v is not None},
         "software": {"python": platform.python_version(), "torch": torch.__version__, "monai": monai.__version__},
+    }
+
+
+def made_by(provenance: Mapping[str, Any], scale_weights: str | Path) -> dict[str, Any]:
+    """Return what decides how large the errors of volumes are, for error intervals: weights and sampling."""
+    decisive = ("weights_sha256", "sampler", "steps", "power", "samples")
+    return {name: provenance[name] for name in decisive if name in provenance} | {
+        "scale_weights_sha256": sha256(scale_weights)
     }

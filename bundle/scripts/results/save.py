@@ -24,6 +24,7 @@ from scripts.io.atomic import whole_folder
 from scripts.io.folders import RESULT_FILE, sizes
 from scripts.io.names import safe_name
 from scripts.io.nifti import read_volume
+from scripts.io.options import require_number
 from scripts.io.text import strict_json
 from scripts.metrics.protocol import measure
 from scripts.results.place import place_of
@@ -34,6 +35,16 @@ MAX_MISFIT = 0.1
 """Relative L2 error of a re-projection above which readers are warned."""
 MAX_SPREAD_HU = 200.0
 """Mean standard deviation of the samples above which readers are warned."""
+
+
+class PredictsError(Protocol):
+    """Prediction of a volume's error; see :class:`~scripts.inference.predicted_error.PredictedError`."""
+
+    def __call__(
+        self, image: Tensor, hu: Tensor, level: float | None = None
+    ) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray] | None]:
+        """Return the standard deviation and the ends of the interval of ``level``, all ``[U, V, W]`` in HU."""
+        ...
 
 
 class Projector(Protocol):
@@ -55,7 +66,8 @@ class Result:
     Attributes:
         name: name of the exam, safe for a file.
         mean: HU ``[U, V, W]`` float32, averaged over the samples.
-        std: voxel-wise standard deviation of the samples, or None for a single sample.
+        std: standard deviation in every voxel, of the samples or of the predicted error; None if neither is known.
+        interval: lower and upper end of the interval that was asked for, or None.
         affine: RAS voxel-to-mm affine ``[4, 4]``.
         spacing_mm: voxel spacing.
         measured: line integrals ``[2, N, N]`` that the network saw; 0 for a missing view.
@@ -68,6 +80,7 @@ class Result:
     name: str
     mean: np.ndarray
     std: np.ndarray | None
+    interval: tuple[np.ndarray, np.ndarray] | None
     affine: np.ndarray
     spacing_mm: float
     measured: np.ndarray
@@ -87,7 +100,12 @@ class SaveReconstructions:
         projector: projector of the network's geometry, for the re-projection.
         provenance: provenance of the volumes; see :func:`~scripts.results.record.provenance`.
         writers: writers, called in turn as ``writer(folder, result)``; see :mod:`scripts.results.writers`.
-        std_temperature: factor on the standard deviation, from a calibration.
+        std_temperature: factor on the standard deviation of several samples, from a calibration.
+        error: prediction of the error, or None if none is known for these volumes.
+        interval: level of the interval to save, or None.
+
+    Raises:
+        ValueError: an interval is wanted, but no prediction of the error is known, or the level is not one.
     """
 
     def __init__(
@@ -97,10 +115,14 @@ class SaveReconstructions:
         provenance: Mapping[str, Any],
         writers: Sequence[Callable[[Path, Result], None]] = (),
         std_temperature: float = 1.0,
+        error: PredictsError | None = None,
+        interval: float | None = None,
     ) -> None:
+        if interval is not None:
+            _require_interval(interval, error)
         self.output_dir, self.projector = Path(output_dir), projector
         self.provenance, self.writers = dict(provenance), list(writers)
-        self.std_temperature = std_temperature
+        self.std_temperature, self.error, self.interval = std_temperature, error, interval
         self.started = time.perf_counter()
 
     def attach(self, engine: Engine) -> None:
@@ -159,6 +181,7 @@ class SaveReconstructions:
     def _result(self, name: str, image: MetaTensor, hu: Tensor, affine: np.ndarray, seconds: float) -> Result:
         exam, mean = exam_of(image), hu.mean(dim=0)
         spread = hu.std(dim=0) if len(hu) > 1 else None
+        std, interval = self._uncertainty(image, mean, spread)
         measured, reprojected = network_to_radiograph(image.as_tensor().float().cpu()), self._reproject(mean)
         truth = None if exam.truth is None else torch.from_numpy(read_volume(exam.truth)[0])
         misfit = _misfit(reprojected, measured, exam.views)
@@ -175,7 +198,8 @@ class SaveReconstructions:
         return Result(
             name=name,
             mean=mean.numpy(),
-            std=None if spread is None else (spread * self.std_temperature).numpy(),
+            std=std,
+            interval=interval,
             affine=affine,
             spacing_mm=self.projector.geometry.volume_spacing_mm,
             measured=measured.numpy(),
@@ -184,6 +208,13 @@ class SaveReconstructions:
             exam=exam,
             record=record,
         )
+
+    def _uncertainty(
+        self, image: MetaTensor, hu: Tensor, spread: Tensor | None
+    ) -> tuple[np.ndarray | None, tuple[np.ndarray, np.ndarray] | None]:
+        if self.error is not None:
+            return self.error(image.as_tensor(), hu, self.interval)
+        return (None if spread is None else (spread * self.std_temperature).numpy()), None
 
     def _metrics(self, hu: Tensor, truth: Tensor, measured: Tensor) -> dict[str, float | None]:
         device = self._device
@@ -199,6 +230,7 @@ class SaveReconstructions:
             views=exam.views,
             geometry=self.projector.geometry,
             std_temperature=self.std_temperature,
+            interval=self.interval,
             writers=tuple(sorted(type(writer).__name__ for writer in self.writers)),
             provenance=self.provenance,
         )
@@ -209,6 +241,17 @@ class SaveReconstructions:
     @property
     def _device(self) -> torch.device:
         return next(self.projector.buffers()).device
+
+
+def _require_interval(level: float, error: PredictsError | None) -> None:
+    if error is None:
+        raise ValueError(
+            f"--interval {level}: no error is predicted for these weights and this sampling; use the shipped ones and "
+            "a single sample, or fit your own with error_scale.json and intervals.json (docs/uncertainty.md)"
+        )
+    require_number(interval=level)
+    if not 0 < level < 1:
+        raise ValueError(f"--interval must be a probability between 0 and 1, got {level}; give 0.9, for instance")
 
 
 def warnings_of(spread: Tensor | None, misfit: Mapping[str, float]) -> list[str]:

@@ -30,13 +30,19 @@ def chosen(writers: Mapping[str, Writer], names: str | Sequence[str]) -> list[Wr
 
 
 class WriteNifti:
-    """Writer of ``ct.nii.gz``, int16 HU (mean of the samples), and for several samples ``std.nii.gz``, float32 HU."""
+    """Writer of ``ct.nii.gz``, int16 HU (mean of the samples), and what is known of ``std``, ``lower`` and ``upper``.
+
+    ``std.nii.gz`` is float32 HU, the ends of the interval are int16 HU.
+    """
 
     def __call__(self, folder: Path, result: Result) -> None:
         """Write the files."""
         write_volume(folder / "ct.nii.gz", np.rint(result.mean).astype(np.int16), result.affine)
         if result.std is not None:
             write_volume(folder / "std.nii.gz", result.std, result.affine)
+        if result.interval is not None:
+            for name, end in zip(("lower", "upper"), result.interval, strict=True):
+                write_volume(folder / f"{name}.nii.gz", np.rint(end).astype(np.int16), result.affine)
 
 
 @dataclass(frozen=True)
@@ -56,7 +62,7 @@ class DrawFigure:
 
 
 class WriteDicom:
-    """Writer of the DICOM CT series ``dicom/ct`` and, for several samples, ``dicom/std`` with the standard deviation.
+    """Writer of the DICOM CT series ``dicom/ct`` and, if known, ``dicom/std`` with the standard deviation.
 
     Patient and study are those of the radiographs, or anonymous for inputs that are not DICOM.
     """
