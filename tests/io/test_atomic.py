@@ -122,6 +122,7 @@ def test_what_a_living_process_or_another_host_is_writing_is_left_alone_for_a_da
         with whole_file(tmp_path / "a") as inner:
             inner.touch()
         assert outer.is_dir() and elsewhere.is_dir()
+        atomic._sweep.cache_clear()  # as another process would
         day_ago = time.time() - atomic._STALE_SECONDS - 60
         os.utime(elsewhere, (day_ago, day_ago))
         with whole_file(tmp_path / "a") as inner:
@@ -187,3 +188,12 @@ def test_what_is_not_known_is_never_replaced(tmp_path):
     with whole_folder(exam, "result.json") as partial:
         (partial / "result.json").touch()
     assert [p.name for p in exam.iterdir()] == ["result.json"]
+
+
+def test_a_folder_with_many_results_is_searched_for_leftovers_once(tmp_path, monkeypatch):
+    searched, scandir = [], os.scandir
+    monkeypatch.setattr(os, "scandir", lambda folder: searched.append(folder) or scandir(folder))
+    for name in "abc":
+        with whole_file(tmp_path / name) as partial:
+            partial.touch()
+    assert searched == [tmp_path]

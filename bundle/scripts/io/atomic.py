@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import re
 import secrets
@@ -137,8 +138,9 @@ def _scratch(path: Path) -> Path:
     return path.with_name(f".partial-{_HOST}-{os.getpid()}-{secrets.token_hex(4)}-{path.name}")
 
 
+@functools.lru_cache(maxsize=256)
 def _sweep(folder: Path) -> None:
-    """Remove the leftovers of killed processes in ``folder``."""
+    """Remove the leftovers of killed processes in ``folder``, once per process, since looking takes time per entry."""
     with suppress(OSError):  # another process may sweep too
         for entry in list(os.scandir(folder)):
             owner = _SCRATCH.match(entry.name)

@@ -11,8 +11,9 @@ import hashlib
 import math
 import re
 import zipfile
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -167,6 +168,13 @@ class Perceptual:
         return total
 
 
+class Features(NamedTuple):
+    """Features of cases, of each an array ``[n, D]`` per axis: of the truth, and of every estimate by its key."""
+
+    truth: list[list[Tensor]]
+    estimates: dict[Hashable, list[list[Tensor]]]
+
+
 class SliceFeatures:
     """FID (Heusel et al. 2017, arXiv:1706.08500) of every estimate against the truth, from all slices of all cases.
 
@@ -193,6 +201,19 @@ class SliceFeatures:
         self.truth.append(truth)
         for key, of_axes in features.items():
             self.estimates.setdefault(key, []).append(of_axes)
+
+    @property
+    def features(self) -> Features:
+        """Return the features so far, for :meth:`join`."""
+        return Features(self.truth, self.estimates)
+
+    def join(self, shares: Iterable[Features]) -> None:
+        """Replace the features by those of several sets of cases, one set after another."""
+        self.truth, self.estimates = [], {}
+        for share in shares:
+            self.truth += share.truth
+            for key, cases in share.estimates.items():
+                self.estimates.setdefault(key, []).extend(cases)
 
     def finish(self) -> dict[Hashable, dict[str, float]]:
         """Return the columns ``fid_u``, ``fid_v``, ``fid_w`` of every estimate by its key."""

@@ -40,11 +40,17 @@ def summarise(rows: Sequence[Row]) -> Summary:
     }
 
 
-def to_csv(rows: Sequence[Row]) -> str:
-    """Format rows as CSV with the columns of the first row; numbers have six digits, NaN and infinity are empty."""
+def to_csv(rows: Sequence[Row], header: bool = True) -> str:
+    """Format rows as CSV with the columns of the first row; numbers have six digits, NaN and infinity are empty.
+
+    Args:
+        rows: at least one row.
+        header: whether to begin with a line of the columns' names; lines without one continue a table.
+    """
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
+    if header:
+        writer.writeheader()
     writer.writerows({name: _entry(value) for name, value in row.items()} for row in rows)
     return text.getvalue()
 

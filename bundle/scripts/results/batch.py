@@ -13,24 +13,24 @@ from monai.engines import Evaluator
 from tqdm import tqdm
 
 from scripts import BUNDLE_ROOT
-from scripts.io.atomic import require_replaceable, whole_file
+from scripts.io.atomic import require_replaceable
 from scripts.io.errors import SomeFailed, stated_cause
-from scripts.io.folders import RESULT_FILE, SUMMARY_FILE
-from scripts.io.text import write_text
-from scripts.metrics.tables import to_csv
+from scripts.io.folders import RESULT_FILE
+from scripts.io.processes import is_first
+from scripts.results.ledger import Ledger
 from scripts.results.record import Record
 from scripts.results.save import SaveReconstructions
 
 logger = logging.getLogger(__name__)
 COLUMNS = ("exam", "status", "folder", "seconds", "reprojection_frontal", "reprojection_lateral", "warnings", "error")
-INDEX_FILE = "index.html"
 
 
 class ReconstructAll:
     """Batch run of an evaluator, exam by exam, summarised in ``summary.csv`` and ``index.html`` in ``output_dir``.
 
     The status is ``done``, ``kept`` (there was an earlier result of the same inputs and settings) or ``failed`` (with
-    the error). Both files are rewritten after every exam, so that they are complete even if the run is killed.
+    the error). The processes of a launcher deal the exams out among themselves; see
+    :class:`~scripts.results.ledger.Ledger` for what each writes when.
 
     Args:
         evaluator: evaluator that reconstructs; its handlers include ``saver``.
@@ -52,13 +52,12 @@ class ReconstructAll:
     ) -> None:
         self.evaluator, self.exams, self.names, self.saver = evaluator, exams, list(names), saver
         self.overwrite, self.write_index = overwrite, write_index
-        self.rows: list[dict[str, Any]] = []
         self.error: Exception | None = None
         # An engine does not run again after an exception has left it.
         evaluator.add_event_handler(Events.EXCEPTION_RAISED, self._remember)
 
     def __call__(self) -> None:
-        """Reconstruct every exam.
+        """Reconstruct this process's share of the exams; the first process reports the failures of all.
 
         Raises:
             ValueError: there is no exam, or the only one cannot be reconstructed.
@@ -69,20 +68,23 @@ class ReconstructAll:
                 "nothing to reconstruct: give --input, a folder or zip with two radiographs, or --frontal and "
                 f"--lateral; the demo is --input {BUNDLE_ROOT}/docs/demo"
             )
-        several = len(self.names) > 1
-        for index, name in enumerate(tqdm(self.names, "exams", unit="exam", disable=None if several else True)):
-            try:
-                row = self._one(index)
-            except Exception as error:  # no failure of one exam may stop the others
-                if not several:
-                    raise
-                row = {"status": "failed", "error": _message(error)}
-                logger.error("%s: %s", name, row["error"])
-            self.rows.append(dict.fromkeys(COLUMNS, "") | {"exam": name} | row)
-            self._account()
-        failed = [row["error"] for row in self.rows if row["status"] == "failed"]
-        if failed:
-            raise SomeFailed(f"{len(failed)} of {len(self.rows)} exams", failed)
+        ledger = Ledger(self.saver.output_dir, len(self.names), self.write_index)
+        hidden = None if ledger.several and is_first() else True
+        with ledger:
+            for index in tqdm(ledger.share, "exams", unit="exam", disable=hidden):
+                ledger.add(dict.fromkeys(COLUMNS, "") | {"exam": self.names[index]} | self._attempt(index, ledger))
+        failed = [row["error"] for row in ledger.rows if row["status"] == "failed"]
+        if failed and is_first():
+            raise SomeFailed(f"{len(failed)} of {len(ledger.rows)} exams", failed)
+
+    def _attempt(self, index: int, ledger: Ledger) -> dict[str, Any]:
+        try:
+            return self._one(index)
+        except Exception as error:  # no failure of one exam may stop the others
+            if not ledger.several:
+                raise
+            logger.error("%s: %s", self.names[index], _message(error))
+            return {"status": "failed", "error": _message(error)}
 
     def _one(self, index: int) -> dict[str, Any]:
         item = self.exams[index]
@@ -108,14 +110,6 @@ class ReconstructAll:
 
     def _remember(self, engine: Engine, error: Exception) -> None:
         self.error = error
-
-    def _account(self) -> None:
-        folder = self.saver.output_dir
-        folder.mkdir(parents=True, exist_ok=True)
-        write_text(folder / SUMMARY_FILE, to_csv(self.rows))
-        if self.write_index is not None:
-            with whole_file(folder / INDEX_FILE) as partial:
-                self.write_index(partial, self.rows)
 
 
 def _row(status: str, folder: str, record: Record) -> dict[str, Any]:

@@ -7,7 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import ignite.distributed as idist
+
 from scripts.io.errors import SomeFailed
+from scripts.io.processes import gathered, is_first
 from scripts.metrics.tables import Summary
 from scripts.studies.summary import Text, page, write_tables
 
@@ -16,7 +19,8 @@ class Account:
     """Collection of the measurements of a study and the errors of failed cases.
 
     A study measures every case within :meth:`case`, checks that at least one was measured (:meth:`require`), writes the
-    tables (:meth:`publish`), and finally reports the failed cases (:meth:`close`).
+    tables (:meth:`publish`), and finally reports the failed cases (:meth:`close`). If several processes share the
+    cases, :meth:`gather` comes first, and the first process alone writes and reports.
 
     Args:
         failures: errors of cases that have already failed, by name.
@@ -40,6 +44,13 @@ class Account:
             self.done.add(name)
         except ValueError as error:
             self.failures[name] = str(error)
+
+    def gather(self) -> None:
+        """Collect what all processes have measured, in order of rank, so that each has the account of all cases."""
+        shares = gathered((self.rows, self.failures, self.done))
+        self.rows = [row for rows, _, _ in shares for row in rows]
+        self.failures = {name: error for _, failures, _ in shares for name, error in failures.items()}
+        self.done = set().union(*(done for _, _, done in shares))
 
     @property
     def measured(self) -> int:
@@ -74,18 +85,21 @@ class Account:
             table: the summary in Markdown.
             headline: line printed below the table; by default the number of cases.
         """
+        if not is_first():
+            return
         record = {**facts, "cases": self.measured, "failures": self.failures}
         write_tables(output_dir, self.rows, summary, record, page(text, table, record))
         print(f"\n{table}\n\n{headline or f'{self.measured} cases'}; tables in {output_dir}", flush=True)
 
     def close(self) -> None:
-        """Report the failed cases.
+        """Report the failed cases, when all processes are done: a launcher ends all others when one ends with an error.
 
         Raises:
             SomeFailed: some cases failed.
         """
+        idist.barrier()
         lost = len(self.failures)
-        if lost:
+        if lost and is_first():
             raise SomeFailed(f"{lost} of {lost + len(self.done)} cases", self.failures.values())
 
 

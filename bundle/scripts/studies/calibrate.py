@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from scripts.inference.measured import prepare_measured
 from scripts.intensity import NETWORK_HU_RANGE, hu_to_network, network_to_hu
+from scripts.io.processes import gathered, is_first
 from scripts.metrics.calibration import NOTES, Spread, coverage, fit_temperature, measure_calibration, spread_of
 from scripts.metrics.tables import summarise, to_markdown
 from scripts.studies.account import Account, named
@@ -104,7 +105,8 @@ class CalibrationStudy:
             ValueError: no case could be fitted, or none measured.
             SomeFailed: some cases failed.
         """
-        fitted = {name: voxels[BODY].spread for name, voxels in self._sample(self.fit_split, self.fitting)}
+        sampled = {name: voxels[BODY].spread for name, voxels in self._sample(self.fit_split, self.fitting)}
+        fitted = {name: spread for share in gathered(sampled) for name, spread in share.items()}
         temperature = self._fit(list(fitted.values()))
         factors = {RAW: 1.0, TEMPERED: temperature}
         curves: dict[str, list[list[float]]] = {method: [] for method in factors}
@@ -116,9 +118,11 @@ class CalibrationStudy:
             ]
             for method, factor in factors.items():
                 curves[method].append(coverage(voxels[BODY].spread.tempered(factor), CURVE_LEVELS))
+        self.account.gather()
+        curves = {method: [curve for share in gathered(curves) for curve in share[method]] for method in factors}
         self._require(self.account.rows, self.split)
         self._publish(temperature, {name: fit_temperature([spread]) for name, spread in fitted.items()})
-        if self.draw is not None:
+        if self.draw is not None and is_first():
             title = f"{len(curves[RAW])} {self.split} cases, voxels in the body; temperature {temperature:.2f}"
             self.draw(self.output_dir / "reliability.png", CURVE_LEVELS, curves, title)
         self.account.close()

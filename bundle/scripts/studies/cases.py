@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
+import ignite.distributed as idist
 import numpy as np
 import torch
 from torch import Tensor
@@ -21,6 +22,7 @@ from scripts.geometry import BiplanarGeometry
 from scripts.intensity import hu_to_network, network_to_hu
 from scripts.io.case import CT_FILE, Case, read_case
 from scripts.io.nifti import read_volume, write_volume
+from scripts.io.processes import block, gathered
 from scripts.io.text import write_text
 
 logger = logging.getLogger(__name__)
@@ -53,19 +55,21 @@ class ReadableCases(Subset):
 def readable_cases(dataset_dir: str | Path, split: str, geometry: BiplanarGeometry) -> ReadableCases:
     """Read every case of a split once before the evaluation, so that a bad one does not affect the others.
 
+    Several processes of a launcher get a share of the cases each.
+
     Raises:
         ValueError: as for :func:`case_folders`, or no case can be read.
     """
-    cases = PreparedCases(case_folders(dataset_dir, split), geometry)
+    cases = PreparedCases(block(case_folders(dataset_dir, split)), geometry)
     failures: dict[str, str] = {}
     for index, folder in enumerate(tqdm(cases.folders, desc=f"check {split} cases", unit="case")):
         try:
             cases[index]
         except ValueError as error:
             failures[folder.name] = str(error)
-    if len(failures) == len(cases):
-        first = next(iter(failures.values()))
-        raise ValueError(f"{dataset_dir}: none of the {len(cases)} cases of split {split!r} can be used; {first}")
+    lost = [error for errors in gathered(list(failures.values())) for error in errors]
+    if len(lost) == (count := sum(gathered(len(cases)))):
+        raise ValueError(f"{dataset_dir}: none of the {count} cases of split {split!r} can be used; {lost[0]}")
     return ReadableCases(cases, failures)
 
 
@@ -73,7 +77,7 @@ def mean_training_volume(dataset_dir: str | Path, geometry: BiplanarGeometry, pa
     """Return the mean of the training cases, clipped to the network's range, and save it as NIfTI.
 
     The file holds HU, float32; ``<path without suffixes>.json`` records the averaged cases. A file of the same cases,
-    by the digest of their CTs and the geometry, is reused.
+    by the digest of their CTs and the geometry, is reused, also by the other processes of a launcher.
 
     Args:
         dataset_dir: prepared data set with the train split to average.
@@ -94,6 +98,11 @@ def mean_training_volume(dataset_dir: str | Path, geometry: BiplanarGeometry, pa
             f"mean training volume: {error}. Give --training_dir, the data the network was trained on, or --baselines "
             "'{}' to go without"
         ) from None
+    with idist.one_rank_first():
+        return _saved_mean(folders, geometry, path)
+
+
+def _saved_mean(folders: Sequence[Path], geometry: BiplanarGeometry, path: Path) -> Tensor:
     record = path.with_name(path.name.split(".")[0] + ".json")
     made_of = json.dumps({"cases": [f.name for f in folders], "sha256": _digest(folders, geometry)}, indent=2)
     if path.is_file() and record.is_file() and record.read_text() == made_of:

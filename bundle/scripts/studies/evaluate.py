@@ -14,6 +14,7 @@ from monai.engines import IterationEvents
 from torch import Tensor, nn
 
 from scripts.intensity import network_to_hu, network_to_radiograph
+from scripts.io.processes import gathered
 from scripts.metrics.perceptual import NOTES as PERCEPTUAL_NOTES
 from scripts.metrics.perceptual import Perceptual, SliceFeatures
 from scripts.metrics.protocol import NOTES, measure
@@ -109,12 +110,14 @@ class CompareMethods:
                 self.account.rows += rows
 
     def finish(self) -> None:
-        """Write the tables and print the summary.
+        """Write the tables of the cases of all processes and print the summary.
 
         Raises:
             ValueError: no case was measured.
             SomeFailed: some cases failed.
         """
+        self.account.gather()
+        self.fid.join(gathered(self.fid.features))
         self.account.require(self.account.rows, "no case could be evaluated")
         text = Text(
             f"Evaluation of {self.method}",

@@ -16,7 +16,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import ignite.distributed as idist
+
 from scripts.io.errors import SomeFailed
+from scripts.io.processes import environment_alone, gathered, is_first
 from scripts.io.text import write_text
 from scripts.training.checkpoints import saved_checkpoints
 
@@ -40,7 +43,7 @@ def run_logged(command: Sequence[str], log: Path) -> Usage:
     """
     started, before = time.perf_counter(), log.stat().st_size if log.exists() else 0
     with log.open("ab") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment_alone())
         _, status, used = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
@@ -124,19 +127,28 @@ class Sweep:
         Raises:
             SomeFailed: some methods failed.
         """
+        failures = {name: error for share in gathered(self._share()) for name, error in share.items()}
+        done = [name for name in self.names if name not in failures]
+        if done and is_first():
+            rows = collect_rows([self.output_dir / name / "evaluation" for name in done])
+            self.publish(self.output_dir, rows, {name: self._costs(name) for name in done})
+        idist.barrier()
+        if failures and is_first():
+            raise SomeFailed(f"{len(failures)} of {len(self.names)} methods", failures.values())
+
+    def _share(self) -> dict[str, str]:
+        """Run this process's methods and return the errors of those that failed, by name."""
+        mine = families(self.methods)[idist.get_rank() :: idist.get_world_size()]
         failures = {}
         for i, name in enumerate(self.names):
+            if not any(name in family for family in mine):
+                continue
             try:
                 self._method(f"[{i + 1}/{len(self.names)}] {name}", name)
             except RuntimeError as error:
                 failures[name] = f"{name}: {error}"
                 print(failures[name], flush=True)
-        done = [name for name in self.names if name not in failures]
-        if done:
-            rows = collect_rows([self.output_dir / name / "evaluation" for name in done])
-            self.publish(self.output_dir, rows, {name: self._costs(name) for name in done})
-        if failures:
-            raise SomeFailed(f"{len(failures)} of {len(self.names)} methods", failures.values())
+        return failures
 
     def _method(self, label: str, name: str) -> None:
         folder, method = self.output_dir / name, self.methods[name]
@@ -200,6 +212,16 @@ class Sweep:
             "training_seconds": used["seconds"],
             "training_peak_bytes": used["peak_bytes"],
         }
+
+
+def families(methods: Mapping[str, Method]) -> list[set[str]]:
+    """Group the names of methods that need each other's weights, in order of the first of each group."""
+    found: list[set[str]] = []
+    for name, method in methods.items():
+        needs = {name, *method.upon.values()} | ({method.trained_as} if method.trained_as else set())
+        family = needs.union(*(group for group in found if group & needs))
+        found = [group for group in found if not group & needs] + [family]
+    return found
 
 
 def collect_rows(folders: Sequence[Path]) -> list[dict[str, str]]:

@@ -47,9 +47,10 @@ class Checkpoints:
         self.folder, self.state, self.n_saved = Path(folder), dict(state), n_saved
         self.unchanged = {name: repr(value) for name, value in (unchanged or {}).items()}
         self.map_location, self.is_writer = map_location, is_writer
+        self.looked = False
 
     def attach(self, engine: Engine) -> None:
-        """Resume when ``engine`` starts and save after each of its epochs.
+        """Resume when ``engine`` starts for the first time, and save after each of its epochs.
 
         Raises:
             ValueError: the folder is not writable.
@@ -68,11 +69,17 @@ class Checkpoints:
             old.unlink()
 
     def resume(self, engine: Engine) -> None:
-        """Restore the newest checkpoint, if any.
+        """Restore the newest checkpoint, if any; only the first call does.
+
+        An engine that runs again continues from its own state. In federated learning that state holds the weights of
+        the server, which a checkpoint must not replace.
 
         Raises:
             ValueError: the checkpoint is damaged, or belongs to a run with other settings or another network.
         """
+        if self.looked:
+            return
+        self.looked = True
         engine.state_dict_user_keys.clear()  # an adversarial trainer adds its networks as whole objects
         saved = saved_checkpoints(self.folder)
         if not saved:
