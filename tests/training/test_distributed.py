@@ -1,13 +1,13 @@
 """Two processes train like one with their common batch; one of them writes."""
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from tests.launcher import as_torchrun, free_port
 
 TESTS = Path(__file__).parent
 CONFIGS = TESTS.parents[1] / "bundle" / "configs"
@@ -29,20 +29,6 @@ SAME_DRAWS = {
 
 
 FINDABLE = f"import sys; sys.path.insert(1, {str(TESTS)!r})"
-# What torchrun does, in forks of the process that has imported everything already.
-AS_TORCHRUN = """
-import os, sys
-ranks = []
-for rank in range(2):
-    pid = os.fork()
-    if pid == 0:
-        address = {{"MASTER_ADDR": "localhost", "MASTER_PORT": "{port}", "WORLD_SIZE": "2"}}
-        os.environ.update(address, RANK=str(rank), LOCAL_RANK=str(rank))
-        break
-    ranks.append(pid)
-else:
-    sys.exit(max(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) != 0 for pid in ranks))
-"""
 
 
 @pytest.fixture(scope="module")
@@ -77,17 +63,10 @@ def two(start, overlay, tmp_path_factory) -> Path:
     """Output of two processes of batch size 1."""
     folder = tmp_path_factory.mktemp("two")
     files = overlay(SAME_DRAWS), CONFIGS / "multi_gpu_train.json"
-    prelude = FINDABLE + AS_TORCHRUN.format(port=free_port())
+    prelude = FINDABLE + as_torchrun(2)
     run = start(*files, prelude=prelude, output_dir=folder, batch_size=1, **RUN)
     assert run.wait() == 0, run.output
     return folder
-
-
-def free_port() -> int:
-    """A TCP port that nobody uses just now."""
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        return probe.getsockname()[1]
 
 
 def load(path: Path) -> dict:

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
+from concurrent.futures import BrokenExecutor, Executor, as_completed
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import nibabel as nib
-import torch
 from tqdm import tqdm
 
 from scripts.cases.ct import CtVolume
@@ -23,7 +22,7 @@ from scripts.cases.splits import decide_splits
 from scripts.cases.standard import Settings, prepare_volume
 from scripts.io.case import read_record, write_case
 from scripts.io.errors import SomeFailed
-from scripts.io.options import require_number, require_seed, require_whole
+from scripts.io.options import require_number, require_seed
 from scripts.io.text import write_text
 
 
@@ -73,7 +72,7 @@ def prepare(
     val: float = 0.1,
     test: float = 0.1,
     seed: int = 0,
-    workers: int = 1,
+    executor: Executor | None = None,
 ) -> list[dict[str, Any]]:
     """Prepare every scan into ``output/cases``, and write ``manifest.csv`` and ``splits.json``.
 
@@ -87,7 +86,8 @@ def prepare(
         val: fraction (below 1) or number (1 or more) of validation patients; unused with ``splits_csv``.
         test: fraction or number of test patients; unused with ``splits_csv``.
         seed: seed of the random splits.
-        workers: number of processes; 1 uses the current process.
+        executor: executor of the work, shut down at the end, see :mod:`scripts.cases.executors`; None to work in this
+            process. Its processes must see the files by the same paths.
 
     Returns:
         The rows of these scans in the manifest.
@@ -96,7 +96,6 @@ def prepare(
         ValueError: settings or splits are contradictory. A bad scan raises no error; its row says ``failed`` and why.
     """
     require_seed(seed=seed)
-    require_whole(workers=workers)
     require_number(val=val, test=test)
     output = Path(output)
     known = read_manifest(output)
@@ -114,7 +113,7 @@ def prepare(
         else:
             todo.append((scan, settings, folder))
     with saved_tables(output, known | rows):
-        for name, result in tqdm(_run(todo, workers), total=len(todo), desc="prepare", unit="case"):
+        for name, result in tqdm(_run(todo, executor), total=len(todo), desc="prepare", unit="case"):
             rows[name] |= result
     return list(rows.values())
 
@@ -142,31 +141,39 @@ def main(scans: Callable[[], Sequence[Scan]], output: str | Path | None, setting
 
 
 def _attempt(scan: Scan, settings: Settings, folder: Path) -> dict[str, Any]:
-    """Prepare one scan and return its columns; errors become columns, so that one bad scan does not lose the others."""
+    """Prepare one scan and return its columns; other errors than those of a bad scan are left to the executor."""
     try:
         return prepare_case(scan, settings, folder) | {"status": "ok"}
     except ValueError as error:
         return {"status": "failed", "reason": str(error)}
+
+
+def _run(
+    todo: Sequence[tuple[Scan, Settings, Path]], executor: Executor | None
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield ``(name, columns)`` of each scan as it finishes."""
+    if executor is None:
+        for job in todo:
+            yield job[0].name, _columns(partial(_attempt, *job))
+        return
+    with executor:
+        futures = {executor.submit(_attempt, *job): job[0].name for job in todo}
+        try:
+            for future in as_completed(futures):
+                yield futures[future], _columns(future.result)
+        finally:
+            for future in futures:
+                future.cancel()
+
+
+def _columns(result: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Return the columns of a scan; errors become columns, so that one bad scan does not lose the others."""
+    try:
+        return result()
+    except BrokenExecutor as error:
+        return {"status": "failed", "reason": f"its process died ({error}); try again with fewer workers"}
     except Exception as error:
         return {"status": "failed", "reason": f"{type(error).__name__}: {error}"}
-
-
-def _run(todo: Sequence[tuple[Scan, Settings, Path]], workers: int) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield ``(name, columns)`` of each scan as it finishes."""
-    if workers <= 1:
-        for scan, settings, folder in todo:
-            yield scan.name, _attempt(scan, settings, folder)
-        return
-    # spawn: forking a process that has used torch's threads can hang
-    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        try:
-            futures = {pool.submit(_attempt, *job): job[0].name for job in todo}
-            for future in as_completed(futures):
-                error = future.exception()
-                lost = {"status": "failed", "reason": f"its process died ({error}); try again with fewer workers"}
-                yield futures[future], lost if error else future.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
 
 
 def _check_settings(path: Path, settings: Settings) -> None:

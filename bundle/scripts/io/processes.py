@@ -54,5 +54,14 @@ def block(items: Sequence[T]) -> Sequence[T]:
 
 
 def gathered(value: T) -> list[T]:
-    """Return the values of all processes, in order of rank, once each has called this."""
-    return [one for (one,) in idist.all_gather((value,))]
+    """Return the values of all processes, in order of rank, once each has called this.
+
+    Raises:
+        ValueError: another process has died.
+    """
+    try:
+        return [one for (one,) in idist.all_gather((value,))]
+    except RuntimeError as error:
+        raise ValueError(
+            "another process of this run has died; run the command again, which does only what is missing"
+        ) from error

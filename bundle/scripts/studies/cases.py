@@ -99,21 +99,21 @@ def mean_training_volume(dataset_dir: str | Path, geometry: BiplanarGeometry, pa
             "'{}' to go without"
         ) from None
     with idist.one_rank_first():
-        return _saved_mean(folders, geometry, path)
+        _save_mean(folders, geometry, path)
+    return hu_to_network(torch.from_numpy(read_volume(path)[0]))[None]  # the same bits as in every later run
 
 
-def _saved_mean(folders: Sequence[Path], geometry: BiplanarGeometry, path: Path) -> Tensor:
+def _save_mean(folders: Sequence[Path], geometry: BiplanarGeometry, path: Path) -> None:
     record = path.with_name(path.name.split(".")[0] + ".json")
     made_of = json.dumps({"cases": [f.name for f in folders], "sha256": _digest(folders, geometry)}, indent=2)
     if path.is_file() and record.is_file() and record.read_text() == made_of:
         logger.info("mean training volume: reusing %s", path)
-        return hu_to_network(torch.from_numpy(read_volume(path)[0]))[None]
+        return
     mean = _mean(PreparedCases(folders, geometry))
     path.parent.mkdir(parents=True, exist_ok=True)
     record.unlink(missing_ok=True)  # the old record must not be taken for that of the new volume
     write_volume(path, network_to_hu(mean)[0].numpy(), geometry.volume_affine())
     write_text(record, made_of)
-    return mean
 
 
 def _mean(cases: PreparedCases) -> Tensor:
