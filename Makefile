@@ -43,7 +43,7 @@ $(VENV)/.installed: requirements.txt
 	$(RUN) -m pip install --quiet --requirement requirements.txt
 	touch $@
 
-$(VENV)/.installed-dev: requirements-dev.txt requirements-export.txt $(VENV)/.installed
+$(VENV)/.installed-dev: requirements-dev.txt requirements-export.txt requirements-cluster.txt $(VENV)/.installed
 	$(RUN) -m pip install --quiet --requirement requirements-dev.txt
 	touch $@
 

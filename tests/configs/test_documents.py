@@ -20,6 +20,7 @@ KNOWN_TO_MONAI = {
     "backend",
 }
 KNOWN_TO_MONAI |= {"name", "bundle_dir", "version", "private"}  # of push_to_hf_hub
+KNOWN_TO_MONAI |= {"nnodes", "node_rank", "master_addr", "nworkers", "nthreads"}  # of torchrun and of Dask's worker
 KNOWN_TO_MONAI |= {"codeformat", "autofix"}  # of the zoo's runtests.sh
 
 

@@ -29,7 +29,7 @@ def network(overlay, tmp_path_factory) -> tuple[Path, Path]:
     torch.manual_seed(0)
     made = parser.get_parsed_content("network_def")
     for parameter in made.parameters():
-        parameter.data += 0.05 * torch.randn_like(parameter)  # its last layer is zero
+        parameter.data += 0.02 * torch.randn_like(parameter)  # its last layer is zero
     torch.save(made.state_dict(), weights)
     return tiny, weights
 

@@ -157,9 +157,32 @@ def test_the_only_exam_fails_with_its_own_error(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_the_index_is_written_again_after_every_exam(tmp_path):
-    batch(tmp_path, ["a", "b"], Water(), write_index=lambda path, rows: path.write_text(str(len(rows))))()
-    assert (tmp_path / "index.html").read_text() == "2"
+def test_the_index_is_written_whenever_the_exams_have_doubled_and_at_the_end(tmp_path):
+    lengths = []
+    batch(tmp_path, "abcdefg", Water(), write_index=lambda path, rows: (path.touch(), lengths.append(len(rows))))()
+    assert lengths == [1, 2, 4, 7] and (tmp_path / "index.html").is_file()
+
+
+class Interrupted(Water):
+    """Interrupted at the exam ``c``; notes how many exams the summary lists at each."""
+
+    def __init__(self, output_dir):
+        super().__init__()
+        self.summary, self.listed = output_dir / "summary.csv", []
+
+    def __call__(self, inputs, network, *args, **kwargs):
+        self.listed.append(len(summary(self.summary.parent)) if self.summary.exists() else 0)
+        if inputs.meta["name"] == ["c"]:
+            raise KeyboardInterrupt
+        return super().__call__(inputs, network)
+
+
+def test_a_batch_has_an_account_of_every_exam_that_is_done_whenever_it_ends(tmp_path):
+    interrupted = Interrupted(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        batch(tmp_path, "abcd", interrupted, write_index=lambda path, rows: path.write_text(str(len(rows))))()
+    assert interrupted.listed == [0, 1, 2]
+    assert list(summary(tmp_path)) == ["a", "b"] and (tmp_path / "index.html").read_text() == "2"
 
 
 def test_without_an_exam_the_message_says_what_to_give(tmp_path):

@@ -14,7 +14,7 @@ from tests.refusal import refused
 from scripts.io.errors import SomeFailed
 from scripts.metrics.comparison import SHOWN
 from scripts.studies.publish import PublishComparison
-from scripts.studies.sweep import Sweep, Usage, run_logged
+from scripts.studies.sweep import Method, Sweep, Usage, families, run_logged
 
 CONFIGS = Path(__file__).parents[2] / "bundle" / "configs"
 METHODS = {"one": {}, "two": {"overlays": ["b"], "training": ["c"]}}
@@ -281,3 +281,22 @@ def test_a_command_is_measured_and_logged_and_its_failure_told(tmp_path):
         run_logged([sys.executable, "-c", program], log)
     with pytest.raises(RuntimeError, match="status 4: no output"):  # an error of an earlier attempt is none of this one
         run_logged([sys.executable, "-c", "raise SystemExit(4)"], log)
+
+
+def test_methods_that_need_each_others_weights_stay_together():
+    methods = {
+        "bridge": Method(),
+        "direct": Method(),
+        "control": Method(upon={"stage1_weights": "bridge"}),
+        "one_view": Method(trained_as="control"),
+        "both": Method(upon={"stage1_weights": "direct"}),
+    }
+    assert families(methods) == [{"bridge", "control", "one_view"}, {"direct", "both"}]
+
+
+def test_a_command_of_the_sweep_hears_nothing_of_the_launcher(tmp_path, monkeypatch):
+    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.setenv(name, "1")
+    code = "import os; print(sorted({'RANK', 'LOCAL_RANK', 'WORLD_SIZE', 'MASTER_ADDR'} & set(os.environ)))"
+    run_logged([sys.executable, "-c", code], tmp_path / "log")
+    assert (tmp_path / "log").read_text() == "[]\n"

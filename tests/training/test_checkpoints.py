@@ -157,3 +157,12 @@ def test_finished_run_has_nothing_left_to_do(tmp_path, logged):
         train(tmp_path, planned, network)
         assert network.weight.tolist() == [[3.0, 3.0]]
         assert f"3 of {planned} epochs are done, nothing left to do; raise --max_epochs" in logged.text
+
+
+def test_an_engine_that_runs_again_goes_on_from_its_own_state(tmp_path):
+    network = zeros()
+    engine = train(tmp_path, 2, network)
+    network.weight.data.fill_(7.0)  # as a federated server does between rounds
+    engine.state.max_epochs = 3
+    engine.run(range(1))
+    assert network.weight.tolist() == [[8.0, 8.0]]

@@ -121,7 +121,8 @@ class CalibrationStudy:
         self.account.gather()
         curves = {method: [curve for share in gathered(curves) for curve in share[method]] for method in factors}
         self._require(self.account.rows, self.split)
-        self._publish(temperature, {name: fit_temperature([spread]) for name, spread in fitted.items()})
+        of_each = {name: fit_temperature([spread]) for name, spread in fitted.items()}
+        self._publish(temperature, {name: value if math.isfinite(value) else None for name, value in of_each.items()})
         if self.draw is not None and is_first():
             title = f"{len(curves[RAW])} {self.split} cases, voxels in the body; temperature {temperature:.2f}"
             self.draw(self.output_dir / "reliability.png", CURVE_LEVELS, curves, title)
@@ -160,7 +161,7 @@ class CalibrationStudy:
     def _require(self, found: Collection[Any], split: str) -> None:
         self.account.require(found, f"no case of split {split!r} could be used")
 
-    def _publish(self, temperature: float, of_each: Mapping[str, float]) -> None:
+    def _publish(self, temperature: float, of_each: Mapping[str, float | None]) -> None:
         summary = summarise(self.account.rows)
         facts = {"temperature": temperature, "temperature_of_each_fitted_case_alone": of_each, **self.settings}
         headline = (
