@@ -20,9 +20,9 @@ Weights = dict[str, torch.Tensor]
 class Site:
     """A hospital: a client with its own patients, which keeps the weights that each of its rounds starts with."""
 
-    def __init__(self, tiny: Path, dataset_dir: Path, folder: Path, evaluates=False, **options) -> None:
+    def __init__(self, tiny: Path, dataset_dir: Path, folder: Path, evaluates: bool = False) -> None:
         files = ["configs/train.json", str(tiny), "configs/federated.json"]
-        values = {"dataset_dir": str(dataset_dir), "output_dir": str(folder), "amp": False} | options
+        values = {"dataset_dir": str(dataset_dir), "output_dir": str(folder), "amp": False}
         self.starts: list[Weights] = []
         self.algo = MonaiAlgo(
             str(CONFIGS.parent),
@@ -69,8 +69,8 @@ def same(one: Weights, other: Weights) -> bool:
 def sites(tiny, dataset_dir, prepared, tmp_path):
     """Two sites, and a way to open one of them again."""
     splits = {"train": ["f", "g"], "val": ["h"]}
-    data = [dataset_dir, prepared(tmp_path / "data", splits, first_seed=9, change=lambda hu: hu.flip(-1))]
-    return lambda number, name="site", **options: Site(tiny, data[number], tmp_path / f"{name}{number}", **options)
+    data = [dataset_dir, prepared(tmp_path / "data", splits, first_seed=9)]
+    return lambda number, **options: Site(tiny, data[number], tmp_path / f"site{number}", **options)
 
 
 def test_every_round_starts_from_the_servers_weights_bit_for_bit(sites):
@@ -93,17 +93,8 @@ def test_every_round_starts_from_the_servers_weights_bit_for_bit(sites):
 
 
 @pytest.mark.slow
-def test_the_average_reconstructs_the_patients_of_all_sites_better_than_any_site_alone(sites):
-    training = {"iterations_per_epoch": 40, "learning_rate": 2e-3, "val_interval": 100}
-    together = [sites(number, evaluates=True, **training) for number in (0, 1)]
-    apart = [sites(number, "alone", **training) for number in (0, 1)]
-    first = copied(together[0].weights)
-    weights, alone = first, [first, first]
-    for _ in range(3):
-        weights = average([site.round(weights) for site in together])
-        alone = [site.round(own) for site, own in zip(apart, alone, strict=True)]
-
-    def everywhere(candidate: Weights) -> float:
-        return sum(site.psnr(candidate) for site in together) / 2
-
-    assert everywhere(weights) > max(map(everywhere, alone)) + 0.3
+def test_evaluation_measures_the_servers_weights_whatever_the_site_has_trained(sites):
+    site = sites(0, evaluates=True)
+    sent = copied(site.weights)
+    before, own = site.psnr(sent), site.round(sent)
+    assert site.psnr(sent) == before != site.psnr(own)
