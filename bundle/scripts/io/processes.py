@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import ignite.distributed as idist
 import torch
@@ -60,8 +60,9 @@ def gathered(value: T) -> list[T]:
         ValueError: another process has died.
     """
     try:
-        return [one for (one,) in idist.all_gather((value,))]
+        every: Any = idist.all_gather((value,))
     except RuntimeError as error:
         raise ValueError(
             "another process of this run has died; run the command again, which does only what is missing"
         ) from error
+    return [one for (one,) in every]

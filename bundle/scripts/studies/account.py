@@ -50,7 +50,7 @@ class Account:
         shares = gathered((self.rows, self.failures, self.done))
         self.rows = [row for rows, _, _ in shares for row in rows]
         self.failures = {name: error for _, failures, _ in shares for name, error in failures.items()}
-        self.done = set().union(*(done for _, _, done in shares))
+        self.done = {name for _, _, done in shares for name in done}
 
     @property
     def measured(self) -> int:
