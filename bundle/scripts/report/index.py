@@ -62,7 +62,7 @@ def write_index(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
     counts = {"Exams": len(ordered), **Counter(row["status"] for row in ordered)}
     page = document(
         "index.html",
-        script="index.js",
+        scripts=["index.js"],
         summary=", ".join(f"{name}: {count}" for name, count in counts.items()),
         heads=["Exam", *(column.label for column in _COLUMNS.values())],
         rows=[_row(row, path.parent) for row in ordered],

@@ -174,6 +174,7 @@
       if (cross[plane.cut] !== before[plane.cut]) plane.draw();
     }
     read(cross);
+    viewer.dispatchEvent(new CustomEvent("moved", { detail: cross }));
   }
 
   function setWindow(centre, width) {
@@ -214,6 +215,7 @@
   opacity.addEventListener("input", fade);
   fade();
 
+  viewer.dispatchEvent(new CustomEvent("unpacked", { detail: { volumes, state, cross } }));
   move({});
   setWindow(Number(centre.value), Number(width.value));
   viewer.setAttribute("aria-busy", "false");
