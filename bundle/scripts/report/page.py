@@ -13,6 +13,7 @@ from scripts.report.document import document
 from scripts.report.facts import tables
 from scripts.report.radiographs import radiographs
 from scripts.report.slice_viewer import slices
+from scripts.report.thumbnail import THUMBNAIL_FILE, thumbnail
 from scripts.report.volume_viewer import volume_view
 
 PAGE_FILE = "report.html"
@@ -26,7 +27,9 @@ def write_page(
     volumes: Mapping[str, np.ndarray],
     affine: np.ndarray,
 ) -> None:
-    """Write the page, :data:`PAGE_FILE`, with the volume in three dimensions; equal arguments give equal bytes.
+    """Write the page, :data:`PAGE_FILE`, with the volume in three dimensions, and its thumbnail for the index.
+
+    Equal arguments give equal bytes.
 
     Superior is up; the patient's right is on the left of frontal, axial and coronal pictures, anterior on the left of
     lateral and sagittal ones.
@@ -85,7 +88,9 @@ def _write(
         radiographs=radiographs(images),
         tables=tables(record),
     )
+    small = thumbnail(images, volumes, spacing_mm)
     Path(folder, PAGE_FILE).write_bytes(page)
+    Path(folder, THUMBNAIL_FILE).write_bytes(small)
 
 
 def _facts(record: Mapping[str, Any], shape: tuple[int, ...], spacing_mm: np.ndarray) -> dict[str, Any]:

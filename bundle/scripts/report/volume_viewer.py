@@ -14,23 +14,28 @@ from scripts.report.radiographs import LETTERS, Tile
 from scripts.report.raycasting import BONE, SKIN
 from scripts.report.scales import GREY, Legend, Picture, coloured, legend, picture
 
+PARTS = {"ct": "Reconstruction", "truth": "Truth"}
+"""Titles of the volumes side by side."""
+STATE = {"bone": BONE._asdict(), "skin": SKIN._asdict(), "window": BONE_WINDOW}
+"""Data read by ``volume.js``: the surfaces with their colours, and the window of the projection."""
+
 
 class VolumeView(NamedTuple):
     """Content of ``volume.html``.
 
     Attributes:
-        parts: titles of the volumes side by side: ``ct``, ``truth``.
+        parts: titles of the volumes side by side, see :data:`PARTS`.
         has_std: whether the uncertainty can be laid over the bone.
         stills: maximum-intensity projections of the skeleton, for paper and for browsers without WebGL.
-        legend: scale of the stills.
+        legend: scale of the stills; None without stills.
         state: data read by ``volume.js``.
     """
 
-    parts: Mapping[str, str]
-    has_std: bool
-    stills: Sequence[Tile]
-    legend: Legend
-    state: Mapping[str, Any]
+    parts: Mapping[str, str] = PARTS
+    has_std: bool = False
+    stills: Sequence[Tile] = ()
+    legend: Legend | None = None
+    state: Mapping[str, Any] = STATE
 
 
 def volume_view(volumes: Mapping[str, np.ndarray], spacing_mm: np.ndarray) -> VolumeView:
@@ -40,16 +45,15 @@ def volume_view(volumes: Mapping[str, np.ndarray], spacing_mm: np.ndarray) -> Vo
         volumes: ``ct``, and if known ``std`` and ``truth``: ``[U, V, W]`` in HU, finite.
         spacing_mm: voxel spacing, ``[3]``.
     """
-    parts = {name: words for name, words in {"ct": "Reconstruction", "truth": "Truth"}.items() if name in volumes}
+    parts = {name: words for name, words in PARTS.items() if name in volumes}
     stills = [
-        Tile(f"{words}, {projection.name}", skeleton(volumes[name], projection, spacing_mm), LETTERS[projection.name], "")
+        Tile(f"{words}, {along.name}", skeleton(volumes[name], along, spacing_mm), LETTERS[along.name], "tile")
         for name, words in parts.items()
-        for projection in PROJECTIONS
+        for along in PROJECTIONS
     ]
     low, high = BONE_WINDOW
     scale = legend("Skeleton: maximum-intensity projection (HU)", GREY, f"≤ {low:g}", f"≥ {high:g}")
-    state = {"bone": BONE._asdict(), "skin": SKIN._asdict(), "window": BONE_WINDOW}
-    return VolumeView(parts, "std" in volumes, stills, scale, state)
+    return VolumeView(parts, "std" in volumes, stills, scale)
 
 
 def skeleton(hu: np.ndarray, projection: Projection, spacing_mm: np.ndarray) -> Picture:

@@ -19,7 +19,7 @@
       scene.show(detail);
     } catch (reason) {
       const failure = section.querySelector(".failure");
-      failure.textContent = `This browser cannot turn the volume (${reason.message}); these are still pictures.`;
+      failure.textContent = `This browser cannot show the volume in three dimensions (${reason.message}).`;
       failure.hidden = false;
       section.classList.remove("live");
     }
