@@ -2,6 +2,7 @@
 // Sorts and filters the table. Cells without a value stay last in both directions.
 (() => {
   const body = document.querySelector("tbody");
+  const collator = new Intl.Collator("en", { numeric: true });
   const rows = [...body.rows];
   const heads = [...document.querySelectorAll("thead th")];
 
@@ -22,7 +23,7 @@
 
   function compare(one, other, direction) {
     if (one === "" || other === "") return (one === "") - (other === "");
-    return direction * (typeof one === "number" ? one - other : one.localeCompare(other, "en", { numeric: true }));
+    return direction * (typeof one === "number" ? one - other : collator.compare(one, other));
   }
 
   const form = document.querySelector("form");
