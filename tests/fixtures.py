@@ -1,5 +1,6 @@
 """A tiny prepared data set, a tiny network for train.json, and ways to run it; no GPU, no tests that need one."""
 
+import importlib
 import json
 import logging
 import os
@@ -205,3 +206,11 @@ def logged(caplog):
     """Messages of level INFO reach ``caplog``."""
     caplog.set_level(logging.INFO)
     return caplog
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """A headless Chromium, driven by Selenium."""
+    driver = importlib.import_module("tests.report.browsing").started()
+    yield driver
+    driver.quit()

@@ -83,7 +83,7 @@ def test_demo_runs_from_any_working_directory_and_leaves_ct_spread_picture_and_r
     done = command_line(input=DEMO, output_dir=tmp_path / "out", steps=1, samples=2, seed=7)
     assert done.wait() == 0, done.output[-2000:]
     folder = tmp_path / "out" / "demo"
-    files = ["ct.nii.gz", "dicom", "figure.png", "report.html", "result.json", "std.nii.gz"]
+    files = ["ct.nii.gz", "dicom", "figure.png", "report.html", "result.json", "std.nii.gz", "thumbnail.jpg"]
     assert sorted(p.name for p in folder.iterdir()) == files
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["demo", "index.html", "summary.csv"]
     ct, std = nib.load(folder / "ct.nii.gz"), nib.load(folder / "std.nii.gz")

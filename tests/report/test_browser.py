@@ -1,22 +1,21 @@
-"""The reports in a real browser: what is drawn is what numpy says, and nothing leaves the page."""
+"""Slices and index in a real browser: what is drawn is what numpy says, and nothing leaves the page."""
 
 import base64
-import json
 import re
 import shutil
 import zlib
 
 import numpy as np
 import pytest
+from tests.report.browsing import NEEDS_BROWSER, choose, find, opened, requested
 
 from scripts.report.index import write_index
-from scripts.report.page import PAGE_FILE, write_page
+from scripts.report.page import PAGE_FILE, write_light_page
 from scripts.report.planes import as_displayed
 from scripts.report.scales import SIGNED, SPREAD, coloured
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-BROWSER, DRIVER = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(not (BROWSER and DRIVER), reason="no Chromium with its driver on this machine")
+pytestmark = NEEDS_BROWSER
 
 SHAPE = (7, 10, 13)
 AFFINE = np.array([[3.0, 0, 0, -9], [0, 2, 0, -8], [0, 0, 5, 100], [0, 0, 0, 1]])
@@ -38,24 +37,10 @@ VOLUMES = volumes()
 
 
 @pytest.fixture(scope="session")
-def browser():
-    options = webdriver.ChromeOptions()
-    options.binary_location = BROWSER
-    for argument in ("headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage", "hide-scrollbars"):
-        options.add_argument(f"--{argument}")
-    options.add_argument("--disable-renderer-backgrounding")  # else a busy machine starves it
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    driver.set_script_timeout(10)
-    yield driver
-    driver.quit()
-
-
-@pytest.fixture(scope="session")
 def report(tmp_path_factory):
     folder = tmp_path_factory.mktemp("report")
     images = np.random.default_rng(2).random((2, 2, 16, 16))
-    write_page(folder, RECORD, {"measured": images[0], "reprojected": images[1]}, VOLUMES, AFFINE)
+    write_light_page(folder, RECORD, {"measured": images[0], "reprojected": images[1]}, VOLUMES, AFFINE)
     return folder / PAGE_FILE
 
 
@@ -63,27 +48,6 @@ def report(tmp_path_factory):
 def page(browser, report):
     """The report, freshly opened in a window of usual size."""
     return opened(browser, report)
-
-
-def opened(browser, path, width=1200):
-    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    for kind in ("browser", "performance"):
-        browser.get_log(kind)
-    browser.get(path.as_uri())
-    browser.execute_async_script(
-        """const done = arguments[0], viewer = document.getElementById("viewer");
-        (function wait() { viewer && viewer.ariaBusy === "true" ? setTimeout(wait, 5) : done(); })();"""
-    )
-    return browser
-
-
-def find(browser, selector):
-    return browser.find_element("css selector", selector)
-
-
-def choose(browser, words):
-    browser.find_element("xpath", f"//label[normalize-space()='{words}']/input").click()
 
 
 def drawn(browser, part="ct"):
@@ -130,10 +94,7 @@ def pixel(browser, plane, row, column, click=True):
 def test_a_page_opens_quietly_and_asks_no_network_for_anything(page):
     choose(page, "Uncertainty")
     assert page.get_log("browser") == []
-    events = [json.loads(entry["message"])["message"] for entry in page.get_log("performance")]
-    urls = [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]
-    assert {url.partition(":")[0] for url in urls} <= {"file", "data"}
-    assert [url for url in urls if url.startswith("file")] == [page.current_url]
+    assert requested(page) == [page.current_url]
 
 
 def test_names_from_outside_do_nothing(page):
@@ -324,10 +285,50 @@ def test_the_index_sorts_filters_and_leads_to_the_reports(browser, report, tmp_p
     assert names() == ["case 9", "case 10", "good", "bad"]
     exam.click()
     assert names() == ["bad", "case 9", "case 10", "good"]
-    find(browser, "#filter").send_keys("Frontal")
+    find(browser, "[name=words]").send_keys("Frontal")
     assert names() == ["bad"]
-    find(browser, "#filter").clear()
-    find(browser, "#filter").send_keys("good")
+    find(browser, "[name=words]").clear()
+    find(browser, "[name=words]").send_keys("good")
     browser.find_element("link text", "good").click()
     assert find(browser, "h1").text == EVIL
+    assert browser.get_log("browser") == []
+
+
+def test_a_thousand_exams_are_filtered_and_sorted_without_a_wait(browser, report, tmp_path):
+    kinds = ({"status": "done", "warnings": 0}, {"status": "kept", "warnings": 3}, {"status": "failed", "error": "why"})
+    rows = [
+        {"exam": f"exam {n}", "folder": f"{n}", "reprojection_frontal": (n * 7919 % 1000) / 1000} | kinds[n % 3]
+        for n in range(1000)
+    ]
+    for n in range(0, 1000, 50):
+        shutil.copytree(report.parent, tmp_path / str(n))
+    write_index(tmp_path / "index.html", rows)
+    opened(browser, tmp_path / "index.html")
+
+    def after(script):
+        """How many rows are shown and the first of them, and the milliseconds until they were laid out."""
+        return browser.execute_script(
+            script
+            + """;const rows = [...document.querySelectorAll("tbody tr:not([hidden])")];
+            document.body.offsetHeight;
+            return [rows.length, rows[0].cells[0].textContent, performance.now() - start];""",
+        )
+
+    def set_to(name, value):
+        return f"""const start = performance.now(), field = document.querySelector("[name={name}]");
+            field.value = "{value}"; field.dispatchEvent(new Event("input", {{ bubbles: true }}))"""
+
+    sort = "const start = performance.now(); document.querySelector('th:nth-child(3) button').click()"
+    steps = {
+        sort: (1000, "exam 0"),
+        set_to("status", "kept"): (333, "exam 679"),
+        set_to("status", ""): (1000, "exam 0"),
+    }
+    steps |= {set_to("warnings", "none"): (334, "exam 0"), set_to("words", "exam 82"): (3, "exam 825")}
+    for script, (count, first) in steps.items():
+        *found, milliseconds = after(script)
+        assert (count, first) == tuple(found)
+        assert milliseconds < 5000  # a machine may be busy
+    thumbnails = "return [...document.images].map((image) => image.complete && image.naturalWidth)"
+    assert 288 in browser.execute_script(thumbnails)
     assert browser.get_log("browser") == []

@@ -15,7 +15,7 @@ def test_templates_are_found_from_any_directory(tmp_path, monkeypatch):
 
 def test_a_template_refuses_to_leave_a_variable_out():
     with pytest.raises(UndefinedError, match="summary"):
-        document("index.html", "index.js", heads=[], rows=[])
+        document("index.html", ["index.js"], heads=[], rows=[])
 
 
 def test_only_style_and_script_enter_a_page_unescaped():

@@ -27,7 +27,7 @@ def test_failed_exams_come_first_and_the_others_keep_their_order(tmp_path):
     text = index(tmp_path, [{"exam": "b"} | DONE, {"exam": "c"} | failed, {"exam": "a"} | DONE])
     assert exams(text) == ["c", "b", "a"]
     assert "Exams: 3, failed: 1, done: 2." in text
-    assert text.count('<tr class="failed">') == text.count("two frontal views") == 1
+    assert text.count('<tr data-status="failed"') == text.count("two frontal views") == 1
 
 
 def test_numbers_are_shown_for_readers_and_kept_for_sorting(tmp_path):
@@ -50,6 +50,21 @@ def test_links_are_relative_encoded_and_only_to_reports_that_are_there(tmp_path)
     (link,) = re.findall('href="([^"]*html)"', index(tmp_path, rows))
     assert re.fullmatch("[A-Za-z0-9%.]+/report.html", link)
     assert unquote(link) == f"{ODD}/report.html"
+
+
+def test_a_thumbnail_is_shown_where_there_is_one(tmp_path):
+    for folder in ("with", "without"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "report.html").touch()
+    (tmp_path / "with" / "thumbnail.jpg").touch()
+    text = index(tmp_path, [{"exam": folder, "folder": folder} | DONE for folder in ("with", "without")])
+    assert re.findall('<img src="([^"]*)"', text) == ["with/thumbnail.jpg"]
+
+
+def test_what_readers_filter_by_is_in_the_row(tmp_path):
+    rows = [{"exam": "a"} | DONE, {"exam": "b"} | DONE | {"warnings": 2}, {"exam": "c", "status": "failed"}]
+    found = re.findall('<tr data-status="(.*?)" data-warnings="(.*?)">', index(tmp_path, rows))
+    assert found == [("failed", ""), ("done", "0"), ("done", "2")]
 
 
 def test_strings_from_outside_add_no_element(tmp_path):

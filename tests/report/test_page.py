@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from scripts.report.page import PAGE_FILE, write_page
+from scripts.report.document import ASSETS
+from scripts.report.mip import BONE_WINDOW, PROJECTIONS
+from scripts.report.page import PAGE_FILE, write_light_page, write_page
 from scripts.report.planes import as_displayed
 
 AFFINE = np.array([[3.0, 0, 0, -9], [0, 2, 0, -8], [0, 0, 5, 100], [0, 0, 0, 1]])
@@ -97,16 +99,70 @@ def test_the_same_input_gives_the_same_bytes(tmp_path):
 def test_the_policy_allows_nothing_but_this_style_this_script_and_embedded_pictures(tmp_path):
     text = full(tmp_path)
     (policy,) = Elements(text).all("meta", **{"http-equiv": "Content-Security-Policy"})
-    inline = {kind: re.search(f"<{kind}>(.*?)</{kind}>", text, re.DOTALL)[1] for kind in ("style", "script")}
-    hashes = {k: base64.b64encode(hashlib.sha256(v.encode()).digest()).decode() for k, v in inline.items()}
+    found = [
+        re.search("<style>(.*?)</style>", text, re.DOTALL)[1],
+        *re.findall("<script>(.*?)</script>", text, re.DOTALL),
+    ]
+    (library,) = Elements(text).all("script", **{"data-library": "vtk.min.js"})
+    found.append(gzip.decompress(base64.b64decode(library[2])).decode())
+    style, *scripts = (
+        f"'sha256-{base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()}'" for code in found
+    )
     assert policy[1]["content"].split("; ") == [
         "default-src 'none'",
         "img-src data:",
-        f"style-src 'sha256-{hashes['style']}'",
-        f"script-src 'sha256-{hashes['script']}'",
+        f"style-src {style}",
+        f"script-src {' '.join(scripts)}",
         "base-uri 'none'",
         "form-action 'none'",
     ]
+
+
+def test_the_library_is_the_one_that_its_licence_names():
+    stated = re.search("sha256 of vtk.min.js: ([0-9a-f]{64})\n", (ASSETS / "vtk.LICENSE.txt").read_text())[1]
+    assert hashlib.sha256((ASSETS / "vtk.min.js").read_bytes()).hexdigest() == stated
+
+
+def test_the_light_page_has_the_still_pictures_and_no_library(tmp_path):
+    images, volumes = arrays()
+    whole = Elements(page(tmp_path, images=images, volumes=volumes))
+    write_light_page(tmp_path, record(), images, volumes, AFFINE)
+    light = Elements((tmp_path / PAGE_FILE).read_text())
+    assert light.all("img") == whole.all("img")
+    assert {name for element in light.all("script") for name in element[1]} == {"id", "type", "data-volume"}
+    assert not light.all("div", **{"class": "tile scene"}) and whole.all("div", **{"class": "tile scene"})
+
+
+def test_still_pictures_are_projections_of_the_skeleton_with_square_pixels(tmp_path):
+    images, volumes = arrays((3, 4, 5))
+    volumes["ct"] *= 2
+    found = {e[1]["alt"]: e[1] for e in Elements(page(tmp_path, images=images, volumes=volumes)).all("img")}
+    for projection, size in zip(PROJECTIONS, ((4, 12), (4, 12)), strict=True):
+        shown = found[f"Reconstruction, {projection.name}"]
+        assert (int(shown["width"]), int(shown["height"])) == size  # 9 by 25 mm, and 8 by 25 mm, of 2 mm each
+        grey = np.asarray(Image.open(io.BytesIO(base64.b64decode(shown["src"].partition(",")[2]))))[..., 0]
+        hu = as_displayed(projection.of(volumes["ct"]))
+        assert (grey[-1, 0], grey[-1, -1]) == pytest.approx([expected(hu[-1, i]) for i in (0, -1)], abs=2)
+
+
+def expected(hu):
+    low, high = BONE_WINDOW
+    return np.clip((hu - low) / (high - low), 0, 1) * 255
+
+
+def test_the_thumbnail_has_the_film_the_skeleton_and_the_middle_plane_side_by_side(tmp_path):
+    images, volumes = arrays((8, 8, 8))
+    images["measured"] = np.zeros((2, 6, 6))
+    images["measured"][0, :3] = 1  # the low end of u is the patient's left, on the right of the picture
+    volumes["ct"] = np.full((8, 8, 8), -1000.0)
+    volumes["ct"][:4] = 1000.0
+    page(tmp_path, images=images, volumes=volumes, affine=np.diag([2.0, 2, 2, 1]))
+    small = np.asarray(Image.open(tmp_path / "thumbnail.jpg"))
+    assert small.shape == (96, 288)
+    film, bone, sagittal = (small[8:88, start : start + 96] for start in (0, 96, 192))
+    for half in (film, bone):
+        assert half[:, :40].max() < 30 and half[:, 56:].min() > 225
+    assert sagittal.max() < 30  # it cuts the air
 
 
 def test_nothing_in_the_file_points_outside_it(tmp_path):
@@ -221,7 +277,7 @@ def test_pictures_have_words_and_controls_have_labels(tmp_path):
     labelled = {attributes.get("for") for _, attributes, _ in elements.all("label")}
     previous = [None, *elements.found]
     for before, (tag, attributes, _) in zip(previous, elements.found, strict=False):
-        assert tag != "input" or before[0] == "label" or attributes["id"] in labelled
+        assert tag not in ("input", "select") or before[0] == "label" or attributes["id"] in labelled
 
 
 def test_a_page_carries_every_second_voxel_of_a_large_volume_and_each_stays_where_it_is(tmp_path):

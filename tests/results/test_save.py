@@ -20,7 +20,15 @@ from scripts.io.nifti import write_volume
 from scripts.io.text import strict_json
 from scripts.physics.separable import SeparableProjector
 from scripts.results.save import SaveReconstructions, warnings_of
-from scripts.results.writers import DrawFigure, WriteDicom, WriteNifti, chosen
+from scripts.results.writers import (
+    DrawFigure,
+    WriteDicom,
+    WriteLightReport,
+    WriteNifti,
+    WriteReport,
+    chosen,
+    chosen_report,
+)
 
 GEOMETRY = preset("carm", (16, 16, 16), 20.0, 24)
 PROJECTOR = SeparableProjector(GEOMETRY)
@@ -230,6 +238,16 @@ def test_writers_are_chosen_by_name():
     assert chosen({"nifti": nifti, "figure": None}, "nifti") == chosen({"nifti": nifti}, ["nifti"]) == [nifti]
     with refused(ValueError, "'png'", "nifti"):
         chosen({"nifti": nifti}, "nifti, png")
+
+
+def test_one_report_is_chosen_by_name_and_a_result_with_the_other_is_not_found(tmp_path):
+    reports = {"full": WriteReport(lambda *_: None), "light": WriteLightReport(lambda *_: None)}
+    full, light = (SaveReconstructions(tmp_path, PROJECTOR, {}, [chosen_report(reports, name)]) for name in reports)
+    full.save(exam(body()), samples(body()), 1.0)
+    assert full.found(exam(body())) is not None
+    assert light.found(exam(body())) is None
+    with refused(ValueError, "--report", "'small'", "full, light"):
+        chosen_report(reports, "small")
 
 
 def test_the_stated_cause_is_our_error_between_a_librarys_and_monais_wrappers():

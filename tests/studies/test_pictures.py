@@ -45,3 +45,25 @@ def test_one_method_alone_is_drawn_for_all_its_cases(sweep):
     panels = []
     DrawComparison(sweep / "data", lambda *a: panels.append(a[0].name), *[lambda *a: None] * 2)(sweep / "run", ["a"])
     assert panels == ["one_panel.png", "two_panel.png"]
+
+
+def test_the_page_has_the_cases_that_are_drawn_and_their_measurements(sweep):
+    columns = "case,method,estimate,psnr3d_db\n"
+    (sweep / "run" / "cases.csv").write_text(columns + "one,a,single,20\none,a,mean of 4,22\none,b,single,\n")
+    written = []
+
+    def page(path, *rest):
+        path.touch()
+        written.append(rest)
+
+    DrawComparison(sweep / "data", *[lambda *a: None] * 3, page)(sweep / "run", ["a", "b"])
+    ((cases, affine, rows, columns),) = written
+    assert (sweep / "run" / "comparison.html").is_file()
+    assert list(cases) == ["one"] and list(cases["one"]) == ["a", "b", "truth"]
+    assert np.array_equal(cases["one"]["b"], TRUTH + 1) and np.array_equal(cases["one"]["truth"], TRUTH)
+    assert np.array_equal(affine, GEOMETRY.volume_affine())
+    assert [(row["method"], row["psnr3d_db"]) for row in rows] == [
+        ("a", 20.0),
+        ("b", pytest.approx(np.nan, nan_ok=True)),
+    ]
+    assert columns["psnr3d_db"] == ("PSNR3D (dB)", 2)

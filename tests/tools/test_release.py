@@ -82,6 +82,13 @@ def test_a_release_holds_the_bundle_and_no_caches(released):
     assert sha256(released / "models" / "model.pt") == sha256(BUNDLE / "models" / "model.pt")
 
 
+def test_a_release_holds_the_licence_of_every_library_that_it_carries(released):
+    assets = released / "scripts" / "report" / "assets"
+    libraries = [path.name.removesuffix(".min.js") for path in assets.glob("*.min.js")]
+    assert libraries == ["vtk"]
+    assert all((assets / f"{name}.LICENSE.txt").is_file() for name in libraries)
+
+
 def test_caches_and_results_beside_the_bundle_stay_out(released, tmp_path):
     bundle = shutil.copytree(released, tmp_path / "bundle")
     strays = ["scripts/io/__pycache__/a.py", "eval/a.json", "docs/.hidden", "integrations/deploy/cache/a.pt"]

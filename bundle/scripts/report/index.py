@@ -1,4 +1,4 @@
-"""The index of a batch: one HTML table of all exams, each with a link to its report."""
+"""The index of a batch: one HTML table of all exams, each with its thumbnail and a link to its report."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from scripts.report.document import document
 from scripts.report.page import PAGE_FILE
+from scripts.report.thumbnail import EDGE, THUMBNAIL_FILE, WIDTH
 
 
 class Column(NamedTuple):
@@ -39,11 +40,16 @@ class Cell(NamedTuple):
 
 
 class Row(NamedTuple):
-    """An exam: its name, the link to its report (empty if there is none), whether it failed, and its other cells."""
+    """An exam: its name, the addresses of its report and thumbnail (empty if there is none), and its other cells.
+
+    ``status`` and ``warnings``, their number or an empty text, are what readers filter by.
+    """
 
     exam: str
     link: str
-    failed: bool
+    thumbnail: str
+    status: str
+    warnings: str
     cells: Sequence[Cell]
 
 
@@ -55,15 +61,19 @@ def write_index(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
         rows: one mapping per exam. Each has ``exam`` and ``status`` (``failed`` stands out); where they apply
             ``folder`` (its name), the numbers ``reprojection_frontal`` and ``reprojection_lateral`` (relative L2),
             ``warnings`` (how many), ``seconds``, and the text ``error``. An exam whose folder holds a report links to
-            it.
+            it and shows the thumbnail, if there is one; the index itself carries no pictures.
     """
     path = Path(path)
     ordered = sorted(rows, key=lambda row: row["status"] != "failed")
-    counts = {"Exams": len(ordered), **Counter(row["status"] for row in ordered)}
+    statuses = Counter(row["status"] for row in ordered)
+    counts = {"Exams": len(ordered), **statuses}
     page = document(
         "index.html",
-        script="index.js",
+        scripts=["index.js"],
         summary=", ".join(f"{name}: {count}" for name, count in counts.items()),
+        statuses=statuses,
+        width=WIDTH,
+        height=EDGE,
         heads=["Exam", *(column.label for column in _COLUMNS.values())],
         rows=[_row(row, path.parent) for row in ordered],
     )
@@ -71,9 +81,10 @@ def write_index(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _row(row: Mapping[str, Any], parent: Path) -> Row:
-    link = _link(row.get("folder") or "", parent)
+    link, small = (_address(row.get("folder") or "", name, parent) for name in (PAGE_FILE, THUMBNAIL_FILE))
     cells = [_cell(column, row.get(name)) for name, column in _COLUMNS.items()]
-    return Row(str(row["exam"]), link, row["status"] == "failed", cells)
+    warnings = _cell(_COLUMNS["warnings"], row.get("warnings")).text
+    return Row(str(row["exam"]), link, small, row["status"], warnings, cells)
 
 
 def _cell(column: Column, value: Any) -> Cell:
@@ -84,8 +95,8 @@ def _cell(column: Column, value: Any) -> Cell:
     return Cell(column.label, column.number.format(value), value)
 
 
-def _link(folder: str, parent: Path) -> str:
-    """Return the address of the report in ``folder``, relative to the index."""
-    if not folder or not (parent / folder / PAGE_FILE).is_file():
+def _address(folder: str, name: str, parent: Path) -> str:
+    """Return the address of a file in ``folder``, relative to the index; empty if there is none."""
+    if not folder or not (parent / folder / name).is_file():
         return ""
-    return f"{quote(os.fsencode(folder), safe='')}/{PAGE_FILE}"
+    return f"{quote(os.fsencode(folder), safe='')}/{name}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ from scripts.report.document import document
 from scripts.report.facts import tables
 from scripts.report.radiographs import radiographs
 from scripts.report.slice_viewer import slices
+from scripts.report.thumbnail import THUMBNAIL_FILE, thumbnail
+from scripts.report.volume_viewer import volume_view
 
 PAGE_FILE = "report.html"
 """Name of the page in the folder of a result."""
@@ -25,7 +27,9 @@ def write_page(
     volumes: Mapping[str, np.ndarray],
     affine: np.ndarray,
 ) -> None:
-    """Write the page, :data:`PAGE_FILE`; equal arguments give equal bytes.
+    """Write the page, :data:`PAGE_FILE`, with the volume in three dimensions, and its thumbnail for the index.
+
+    Equal arguments give equal bytes.
 
     Superior is up; the patient's right is on the left of frontal, axial and coronal pictures, anterior on the left of
     lateral and sagittal ones.
@@ -46,24 +50,51 @@ def write_page(
         ValueError: an array has another shape, NaN or infinite values, or HU that do not fit into 16 bits; or the
             affine turns or mirrors the patient's axes.
     """
+    _write(folder, record, images, volumes, affine, scripts=("volume.js", "page.js"), libraries=("vtk.min.js",))
+
+
+def write_light_page(
+    folder: str | Path,
+    record: Mapping[str, Any],
+    images: Mapping[str, np.ndarray],
+    volumes: Mapping[str, np.ndarray],
+    affine: np.ndarray,
+) -> None:
+    """Write the page with still pictures instead of the volume in three dimensions; see :func:`write_page`."""
+    _write(folder, record, images, volumes, affine, scripts=("page.js",), libraries=())
+
+
+def _write(
+    folder: str | Path,
+    record: Mapping[str, Any],
+    images: Mapping[str, np.ndarray],
+    volumes: Mapping[str, np.ndarray],
+    affine: np.ndarray,
+    scripts: Sequence[str],
+    libraries: Sequence[str],
+) -> None:
     volumes, affine = checked_volumes(volumes), checked_affine(affine)
+    spacing_mm = np.linalg.norm(affine[:3, :3], axis=0)
     page = document(
         "page.html",
-        script="page.js",
+        scripts,
+        libraries,
         exam=record["exam"],
         notice=record.get("notice", "CT estimated from radiographs."),
         warnings=record.get("warnings", ()),
-        facts=_facts(record, volumes["ct"].shape, affine),
+        facts=_facts(record, volumes["ct"].shape, spacing_mm),
+        volume=volume_view(volumes, spacing_mm),
         slices=slices(volumes, affine, _std_words(record)),
         radiographs=radiographs(images),
         tables=tables(record),
     )
+    small = thumbnail(images, volumes, spacing_mm)
     Path(folder, PAGE_FILE).write_bytes(page)
+    Path(folder, THUMBNAIL_FILE).write_bytes(small)
 
 
-def _facts(record: Mapping[str, Any], shape: tuple[int, ...], affine: np.ndarray) -> dict[str, Any]:
+def _facts(record: Mapping[str, Any], shape: tuple[int, ...], spacing_mm: np.ndarray) -> dict[str, Any]:
     """Collect the key facts for the top of the page."""
-    spacing_mm = np.linalg.norm(affine[:3, :3], axis=0)
     facts = {
         "Volume": f"{_times(shape)} voxels",
         "Voxel": f"{_times(spacing_mm)} mm",

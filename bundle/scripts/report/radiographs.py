@@ -14,7 +14,8 @@ from scripts.report.scales import GREY, SIGNED, Legend, Picture, coloured, legen
 
 FILM_PIXELS = 512
 """Largest number of pixels along each side of a film on a page."""
-_LETTERS = {"frontal": {"left": "R", "right": "L"}, "lateral": {"left": "A", "right": "P"}}
+LETTERS = {"frontal": {"left": "R", "right": "L"}, "lateral": {"left": "A", "right": "P"}}
+"""Letters at the sides of a radiograph, and of any picture along its direction."""
 
 
 class Tile(NamedTuple):
@@ -65,7 +66,7 @@ def radiographs(images: Mapping[str, np.ndarray]) -> Radiographs:
         ("difference", difference, SIGNED, -spread, spread, "tile light"),
     )
     views = []
-    for index, (view, letters) in enumerate(_LETTERS.items()):
+    for index, (view, letters) in enumerate(LETTERS.items()):
         name = view.capitalize()
         tiles = [_film(f"{name} film as read", images, f"{view}_film")] if f"{view}_film" in images else []
         tiles += [

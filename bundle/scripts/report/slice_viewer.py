@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import gzip
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from scripts.report.document import packed
 from scripts.report.planes import ERROR_HU, PLANES, Plane
 from scripts.report.scales import GREY, SIGNED, SPREAD, Legend, legend
 
@@ -35,10 +34,10 @@ class Slices(NamedTuple):
     Attributes:
         planes: directions of cut.
         parts: titles of the pictures by content: ``ct``, ``truth``, ``error``.
-        legends: legends of ``ct``, ``std`` and ``error``.
+        legends: legends of ``ct``, ``error`` and, where it is known, ``std``.
         every: subsampling step along each axis.
         state: data read by ``page.js``.
-        volumes: packed volumes by name, see :func:`_packed`.
+        volumes: packed volumes by name, see :func:`packed_volume`.
     """
 
     planes: Sequence[PlaneView]
@@ -60,11 +59,26 @@ def slices(volumes: Mapping[str, np.ndarray], affine: np.ndarray, std_words: str
     Raises:
         ValueError: a volume has HU that do not fit into 16 bits.
     """
-    every = max(1, math.ceil(max(volumes["ct"].shape) / LARGEST_AXIS))
-    carried = {name: _whole_hu(name, volume[::every, ::every, ::every]) for name, volume in volumes.items()}
+    prepared = chosen_slices(volumes["ct"].shape, affine, "truth" in volumes, step_hu=1)
+    std = {"std": legend(std_words, SPREAD, "0", f"≥ {STD_HU:g}")} if "std" in volumes else {}
+    texts = {name: packed_volume(name, volume, step_hu=1) for name, volume in volumes.items()}
+    return prepared._replace(legends={**prepared.legends, **std}, volumes=texts)
+
+
+def chosen_slices(shape: Sequence[int], affine: np.ndarray, with_truth: bool, step_hu: int) -> Slices:
+    """Prepare slices without volumes, for a page on which readers choose them; see :func:`packed_volume`.
+
+    Args:
+        shape: shape of every volume, (U, V, W).
+        affine: RAS voxel-to-mm ``[4, 4]``.
+        with_truth: whether the true CT and the error are shown beside the reconstruction.
+        step_hu: unit of the packed volumes.
+    """
+    every = _every(shape)
     state = {
-        "shape": carried["ct"].shape,
+        "shape": [-(-count // every) for count in shape],
         "affine": (affine @ np.diag([every, every, every, 1.0])).tolist(),
+        "step": step_hu,
         "sides": SIDES,
         "planes": [plane._asdict() for plane in PLANES],
         "error": {"limit": ERROR_HU, "colours": SIGNED.ravel().tolist()},
@@ -72,33 +86,37 @@ def slices(volumes: Mapping[str, np.ndarray], affine: np.ndarray, std_words: str
     }
     legends = {
         "ct": legend("CT number (HU)", GREY, "", ""),  # page.js writes the ends of the window that the reader chooses
-        "std": legend(std_words, SPREAD, "0", f"≥ {STD_HU:g}"),
         "error": legend("Error: reconstruction − truth (HU)", SIGNED, f"≤ −{ERROR_HU:g}", f"≥ {ERROR_HU:g}"),
     }
-    parts = {"ct": "Reconstruction"} | ({"truth": "Truth", "error": "Error"} if "truth" in volumes else {})
-    packed = {name: _packed(volume) for name, volume in carried.items()}
-    return Slices([_plane_view(plane) for plane in PLANES], parts, legends, every, state, packed)
+    parts = {"ct": "Reconstruction"} | ({"truth": "Truth", "error": "Error"} if with_truth else {})
+    return Slices([_plane_view(plane) for plane in PLANES], parts, legends, every, state, {})
+
+
+def packed_volume(name: str, volume: np.ndarray, step_hu: int) -> str:
+    """Pack a volume ``[U, V, W]`` in HU, in whole steps of ``step_hu``; a large one loses voxels, see ``LARGEST_AXIS``.
+
+    The text is base64 of gzip of all low bytes, then all high bytes: high bytes hardly change from voxel to voxel;
+    apart from the low ones they compress a fifth better.
+
+    Raises:
+        ValueError: the HU do not fit into 16 bits.
+    """
+    every = _every(volume.shape)
+    whole = np.rint(volume[::every, ::every, ::every] / step_hu)
+    if (whole * step_hu).min() < _INT16.min or (whole * step_hu).max() > _INT16.max:
+        raise ValueError(
+            f"{name!r} spans {volume.min():g} to {volume.max():g}, which does not fit into 16 bits; "
+            "pass Hounsfield units"
+        )
+    halves = np.ascontiguousarray(whole.astype("<i2")).view(np.uint8).reshape(-1, 2).T
+    return packed(halves.tobytes())
+
+
+def _every(shape: Sequence[int]) -> int:
+    return max(1, math.ceil(max(shape) / LARGEST_AXIS))
 
 
 def _plane_view(plane: Plane) -> PlaneView:
     """Place the letters: high indices are at the left and top; see ``planes.as_displayed``."""
     (right, left), (bottom, top) = SIDES[plane.across], SIDES[plane.up]
     return PlaneView(plane.name, {"left": left, "right": right, "top": top, "bottom": bottom})
-
-
-def _whole_hu(name: str, volume: np.ndarray) -> np.ndarray:
-    whole = np.rint(volume)
-    if whole.min() < _INT16.min or whole.max() > _INT16.max:
-        raise ValueError(
-            f"{name!r} spans {whole.min():g} to {whole.max():g}, which does not fit into 16 bits; pass Hounsfield units"
-        )
-    return whole.astype("<i2")
-
-
-def _packed(volume: np.ndarray) -> str:
-    """Return base64 of gzip of all low bytes, then all high bytes.
-
-    High bytes hardly change from voxel to voxel; apart from the low ones they compress a fifth better.
-    """
-    halves = np.ascontiguousarray(volume).view(np.uint8).reshape(-1, 2).T
-    return base64.b64encode(gzip.compress(halves.tobytes(), compresslevel=6, mtime=0)).decode()

@@ -23,10 +23,23 @@ def chosen(writers: Mapping[str, Writer], names: str | Sequence[str]) -> list[Wr
         ValueError: a name is unknown.
     """
     wanted = [name.strip() for name in names.split(",")] if isinstance(names, str) else list(names)
-    unknown = [name for name in wanted if name not in writers]
+    return _chosen("--outputs", writers, wanted)
+
+
+def chosen_report(reports: Mapping[str, Writer], name: str) -> Writer:
+    """Return the writer of the report of this name.
+
+    Raises:
+        ValueError: the name is unknown.
+    """
+    return _chosen("--report", reports, [str(name)])[0]
+
+
+def _chosen(option: str, writers: Mapping[str, Writer], names: Sequence[str]) -> list[Writer]:
+    unknown = [name for name in names if name not in writers]
     if unknown:
-        raise ValueError(f"--outputs: unknown {', '.join(map(repr, unknown))}; choose from {', '.join(writers)}")
-    return [writers[name] for name in wanted]
+        raise ValueError(f"{option}: unknown {', '.join(map(repr, unknown))}; choose from {', '.join(writers)}")
+    return [writers[name] for name in names]
 
 
 class WriteNifti:
@@ -79,10 +92,10 @@ class WriteDicom:
 
 @dataclass(frozen=True)
 class WriteReport:
-    """Writer of the HTML report.
+    """Writer of the HTML report and its thumbnail.
 
     Attributes:
-        write: ``write(folder, record, images, volumes, affine)``, which chooses the file name.
+        write: ``write(folder, record, images, volumes, affine)``, which chooses the file names.
     """
 
     write: Callable[..., None]
@@ -94,6 +107,10 @@ class WriteReport:
         volumes = {"ct": result.mean, "std": result.std, "truth": result.truth}
         known = {name: volume for name, volume in volumes.items() if volume is not None}
         self.write(folder, result.record.to_dict(), images, known, result.affine)
+
+
+class WriteLightReport(WriteReport):
+    """Writer of the small report; with this name in its record, a result is not taken for one with the full report."""
 
 
 def _description(result: Result) -> CtDescription:

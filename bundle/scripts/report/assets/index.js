@@ -2,6 +2,7 @@
 // Sorts and filters the table. Cells without a value stay last in both directions.
 (() => {
   const body = document.querySelector("tbody");
+  const collator = new Intl.Collator("en", { numeric: true });
   const rows = [...body.rows];
   const heads = [...document.querySelectorAll("thead th")];
 
@@ -22,13 +23,27 @@
 
   function compare(one, other, direction) {
     if (one === "" || other === "") return (one === "") - (other === "");
-    return direction * (typeof one === "number" ? one - other : one.localeCompare(other, "en", { numeric: true }));
+    return direction * (typeof one === "number" ? one - other : collator.compare(one, other));
   }
 
-  const filter = document.getElementById("filter");
-  filter.addEventListener("input", () => {
-    const words = filter.value.toLowerCase();
-    for (const row of rows) row.hidden = !row.textContent.toLowerCase().includes(words);
-    document.getElementById("shown").textContent = words && `${rows.filter((row) => !row.hidden).length} shown`;
+  const form = document.querySelector("form");
+  const chosen = form.elements;
+  const texts = new Map(rows.map((row) => [row, row.textContent.toLowerCase()]));
+  const byWarnings = { some: (count) => Number(count) > 0, none: (count) => count === "0" };
+
+  function matches(row) {
+    const { status, warnings } = row.dataset;
+    return (
+      texts.get(row).includes(chosen.words.value.toLowerCase()) &&
+      (!chosen.status.value || chosen.status.value === status) &&
+      (!chosen.warnings.value || byWarnings[chosen.warnings.value](warnings))
+    );
+  }
+
+  form.addEventListener("submit", (event) => event.preventDefault());
+  form.addEventListener("input", () => {
+    for (const row of rows) row.hidden = !matches(row);
+    const shown = rows.filter((row) => !row.hidden).length;
+    chosen.shown.value = shown < rows.length ? `${shown} shown` : "";
   });
 })();

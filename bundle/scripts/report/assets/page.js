@@ -1,6 +1,6 @@
 "use strict";
 // Draws the slices of the volumes that the page carries. One canvas pixel is one voxel; the browser does the scaling.
-(async () => {
+(() => {
   const viewer = document.getElementById("viewer");
   const find = (selector, within = viewer) => within.querySelector(selector);
   const state = JSON.parse(find("#state").textContent);
@@ -10,6 +10,7 @@
   const cross = shape.map((count) => count >> 1); // the voxel [u, v, w] that all slices pass through
   const grey = { low: 0, high: 1, table: table(Array.from({ length: 256 }, (_, i) => [i, i, i, 255]).flat()) };
   const error = { low: -state.error.limit, high: state.error.limit, table: table(state.error.colours) };
+  let volumes; // by name, once they are unpacked
   const spread = { low: 0, high: state.std.limit, table: table(state.std.colours) };
 
   function table(bytes) {
@@ -23,7 +24,7 @@
     const bytes = new Uint8Array(await new Response(stream).arrayBuffer());
     const volume = new Int16Array(bytes.length / 2);
     for (let i = 0; i < volume.length; i++) volume[i] = bytes[i] | (bytes[volume.length + i] << 8);
-    return volume;
+    return state.step === 1 ? volume : volume.map((steps) => steps * state.step);
   }
 
   /** The slice of a volume through the cross-hair, in the order of pixels: both axes run against the picture's. */
@@ -49,23 +50,6 @@
     context.putImageData(image, 0, 0);
   }
 
-  let volumes;
-  try {
-    if (!("DecompressionStream" in window)) throw new Error("it has no DecompressionStream");
-    const elements = [...viewer.querySelectorAll("script[data-volume]")];
-    const entries = elements.map(async (element) => [element.dataset.volume, await unpacked(element)]);
-    volumes = Object.fromEntries(await Promise.all(entries));
-  } catch (reason) {
-    const failure = find("#failure");
-    failure.textContent =
-      `This browser cannot unpack the volumes (${reason.message}). Open the page in Chrome or Edge 80, Firefox 113, ` +
-      "Safari 16.4 or newer, or look at ct.nii.gz beside it.";
-    failure.hidden = false;
-    viewer.classList.add("failed");
-    viewer.setAttribute("aria-busy", "false");
-    return;
-  }
-
   /** Where a voxel is, in words: a letter says the direction, so that no sign can be misread. */
   function place(voxel, axes = [0, 1, 2]) {
     return axes
@@ -77,6 +61,7 @@
   }
 
   function read(voxel) {
+    if (!volumes) return;
     const i = voxel.reduce((sum, index, axis) => sum + index * strides[axis], 0);
     const hu = volumes.ct[i];
     const words = [place(voxel), `${hu} HU` + (volumes.std ? ` ± ${volumes.std[i]}` : "")];
@@ -97,6 +82,7 @@
     }
 
     function draw() {
+      if (!volumes) return;
       const hu = slice(volumes.ct, plane);
       const truth = volumes.truth && slice(volumes.truth, plane);
       const painted = {
@@ -174,6 +160,7 @@
       if (cross[plane.cut] !== before[plane.cut]) plane.draw();
     }
     read(cross);
+    viewer.dispatchEvent(new CustomEvent("moved", { detail: cross }));
   }
 
   function setWindow(centre, width) {
@@ -214,7 +201,35 @@
   opacity.addEventListener("input", fade);
   fade();
 
-  move({});
-  setWindow(Number(centre.value), Number(width.value));
-  viewer.setAttribute("aria-busy", "false");
+  let loads = 0;
+
+  /** Unpack volumes, given as elements by name, and show them, unless others have been asked for since. */
+  async function load(elements) {
+    const number = ++loads;
+    viewer.setAttribute("aria-busy", "true");
+    try {
+      if (!("DecompressionStream" in window)) throw new Error("it has no DecompressionStream");
+      const entries = Object.entries(elements).map(async ([name, element]) => [name, await unpacked(element)]);
+      const found = Object.fromEntries(await Promise.all(entries));
+      if (number !== loads) return;
+      volumes = found;
+    } catch (reason) {
+      const failure = find("#failure");
+      failure.textContent =
+        `This browser cannot unpack the volumes (${reason.message}). Open the page in Chrome or Edge 80, Firefox 113, ` +
+        "Safari 16.4 or newer, or look at ct.nii.gz beside it.";
+      failure.hidden = false;
+      viewer.classList.add("failed");
+      viewer.setAttribute("aria-busy", "false");
+      return;
+    }
+    viewer.dispatchEvent(new CustomEvent("unpacked", { detail: { volumes, state, cross } }));
+    move({});
+    setWindow(Number(centre.value), Number(width.value));
+    viewer.setAttribute("aria-busy", "false");
+  }
+
+  viewer.addEventListener("load", ({ detail }) => load(detail));
+  const carried = [...viewer.querySelectorAll("script[data-volume]")].map((element) => [element.dataset.volume, element]);
+  if (carried.length) load(Object.fromEntries(carried));
 })();
