@@ -1,12 +1,12 @@
 """Laws of the check of films, and the mistakes that the shipped one names on radiographs it never saw."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from scripts import BUNDLE_ROOT
 from scripts.exam.acquisition import acquisitions_of
 from scripts.exam.exam import FilmFile, ViewInput, exam_of
 from scripts.exam.load import LoadExamd
@@ -17,8 +17,9 @@ from scripts.inference.weights import load_weights
 from scripts.io.case import read_case
 
 GEOMETRY = preset("carm", (64, 64, 64), 5.0, 128)
-SHIPPED = BUNDLE_ROOT / "models" / "orientation.pt"
-DEMO = BUNDLE_ROOT / "docs" / "demo"
+BUNDLE = Path(__file__).resolve().parents[2] / "bundle"
+SHIPPED = BUNDLE / "models" / "orientation.pt"
+DEMO = BUNDLE / "docs" / "demo"
 
 
 def image(seed=0, side=SIDE):
