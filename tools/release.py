@@ -24,6 +24,7 @@ CONTENT = (
     "integrations/*/*",
     WEIGHTS,
     "models/radiographs.json",
+    "models/orientation.pt",
     "scripts/**/*.py",
     "scripts/*/assets/*",
 )

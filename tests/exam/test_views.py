@@ -381,3 +381,12 @@ def test_images_without_any_structure_along_the_height_do_not_disagree():
     geometry = preset("carm", (16, 16, 16), 20.0, 32)
     flat = np.ones((32, 32)) * np.hanning(32)[:, None]
     assert disagreements(np.stack([flat, flat]), geometry) == []
+
+
+def test_another_patients_lateral_is_noticed_by_what_its_rows_attenuate():
+    image, geometry = demo()
+    assert disagreements(image, geometry, is_absolute=True) == []
+    stretched = image[1] * np.linspace(0.6, 1.4, image.shape[2])  # another distribution along the height
+    (warning,) = disagreements(np.stack([image[0], stretched]), geometry, is_absolute=True)
+    assert "one patient" in warning and "limit 19%" in warning
+    assert disagreements(np.stack([image[0], stretched]), geometry) == []

@@ -164,6 +164,7 @@ def mixture(
     phantoms: EndlessPhantoms | None = None,
     phantom_share: float = 0.0,
     device: torch.device | str = "cpu",
+    split: str = "train",
 ) -> Mixture:
     """Build a mixture of prepared data sets and endless phantoms.
 
@@ -171,20 +172,21 @@ def mixture(
     grid does not alias.
 
     Args:
-        sets: prepared data sets as ``{folder: weight}``; their train splits are sampled in these proportions.
+        sets: prepared data sets as ``{folder: weight}``; their cases are sampled in these proportions.
         grid_spacing_mm: spacing of the network's voxels.
         phantoms: source of the phantoms.
         phantom_share: fraction of all items that are phantoms; the rest comes from the sets.
         device: device that holds the CTs.
+        split: split of the sets.
 
     Raises:
-        ValueError: weights are not proportions, the share is not within 0 to 1, or a data set has no training cases.
+        ValueError: weights are not proportions, the share is not within 0 to 1, or a data set has no such cases.
     """
     _check_weights(sets)
     require_number(phantom_share=phantom_share)
     if not 0 <= phantom_share <= 1:
         raise ValueError(f"phantom_share must be a fraction of all items, 0 to 1, got {phantom_share}")
-    folders = {path: case_folders(path, "train") for path in sets} if phantom_share < 1 else {}
+    folders = {path: case_folders(path, split) for path in sets} if phantom_share < 1 else {}
     with ThreadPoolExecutor() as pool:
         files = [folder / SOURCE_FILE for group in folders.values() for folder in group]
         sources: list[Source] = list(pool.map(lambda file: Always(_load(file, grid_spacing_mm, device)), files))

@@ -17,6 +17,7 @@ from scripts.exam.exam import Exam, FilmFile, ViewInput, to_meta
 from scripts.exam.familiarity import Reference
 from scripts.exam.film_values import linearise, useful_area
 from scripts.exam.find import Source, exam_name
+from scripts.exam.orientation import FilmCheck
 from scripts.exam.rectify import deviations, fade_to_air, rectify
 from scripts.exam.views import BOTH, ViewChoice, disagreements, find_exam
 from scripts.geometry import VIEWS, BiplanarGeometry
@@ -30,6 +31,8 @@ FILM_PIXELS = 1024
 """Largest side of the copy of a film that is kept for display."""
 MIN_COVERED = 0.9
 """Fraction of the network's field that a film should show."""
+_ABSOLUTE = ("line_integral", "counts")
+"""Scales with an absolute attenuation."""
 _DEPTH = {"frontal": "from front to back", "lateral": "from right to left"}
 """Direction that a view does not show."""
 
@@ -88,6 +91,7 @@ class LoadExamd(MapTransform):
         options: the user's options for films.
         reference: statistics of the training radiographs; None if unknown.
         choice: views to use.
+        film_check: check that the films show what is stated; None for no check.
 
     Raises:
         ValueError: radiographs are unreadable, incomplete or implausible, or their geometry is too far from the
@@ -101,10 +105,11 @@ class LoadExamd(MapTransform):
         options: FilmOptions | None = None,
         reference: Reference | None = None,
         choice: ViewChoice = BOTH,
+        film_check: FilmCheck | None = None,
     ) -> None:
         super().__init__(keys)
         self.geometry, self.options, self.reference = geometry, options or FilmOptions(), reference
-        self.choice = choice
+        self.choice, self.film_check = choice, film_check
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Replace the sources by images."""
@@ -117,9 +122,13 @@ class LoadExamd(MapTransform):
 
     def _load(self, source: Source, name: str) -> MetaTensor:
         line_integrals, exam = self._read(source, name)
-        warnings = (*self._of_one_view(), *exam.warnings, *disagreements(line_integrals, self.geometry))
+        is_absolute = all(given.film is None or given.film.intensity in _ABSOLUTE for given in exam.inputs.values())
+        compared = disagreements(line_integrals, self.geometry, is_absolute)
+        warnings = (*self._of_one_view(), *exam.warnings, *compared)
         if self.reference is not None:
             warnings += tuple(self.reference.warnings(line_integrals, self.choice.used))
+        if self.film_check is not None:
+            warnings += tuple(self.film_check.warnings(line_integrals, self.geometry, exam.inputs, self.choice.used))
         meta = to_meta(replace(exam, warnings=warnings))
         return MetaTensor(radiograph_to_network(torch.from_numpy(line_integrals)), meta=meta)
 

@@ -1,0 +1,158 @@
+"""Recognition of films that are turned, mirrored, inverted or exchanged, by what they show.
+
+A small network scores how much an image looks like an upright frontal and an upright lateral radiograph. The score of a
+hypothesis is that of the film after undoing it, so a softmax over all hypotheses gives their probabilities, and no
+orientation is preferred by construction. Grey values enter by rank only, whatever scale they have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import product
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy.stats import rankdata
+from torch import Tensor, nn
+
+from scripts.exam.acquisition import DIRECTIONS
+from scripts.exam.exam import ViewInput
+from scripts.geometry import VIEWS, BiplanarGeometry
+
+SIDE = 24
+"""Pixels along each side of the images that are scored, 17 mm wide: enough for the heart, too few for markers."""
+HIDDEN = (96, 32)
+"""Widths of the scoring network's layers."""
+
+
+class Hypothesis(NamedTuple):
+    """How an image must be changed to be upright: transposed, then flipped along (u or v) and w, then inverted."""
+
+    inverted: bool
+    transposed: bool
+    flipped_across: bool
+    flipped_along: bool
+
+    def undo(self, images: Tensor) -> Tensor:
+        """Return the images ``[..., N, N]`` put right; values are symmetric about 0."""
+        images = images.mT if self.transposed else images
+        flipped = [axis for axis, flip in ((-2, self.flipped_across), (-1, self.flipped_along)) if flip]
+        return (-1 if self.inverted else 1) * images.flip(flipped)
+
+    @property
+    def words(self) -> str:
+        """The finding, in words."""
+        odd = self.flipped_across != self.flipped_along
+        if self.transposed:
+            turn = "turned by 90 degrees" if odd else "turned by 90 degrees and mirrored"
+        else:
+            turn = {(0, 0): "", (1, 0): "mirrored", (0, 1): "upside down and mirrored", (1, 1): "upside down"}[
+                self.flipped_across, self.flipped_along
+            ]
+        return " and ".join(filter(None, (turn, "inverted" if self.inverted else "")))
+
+    def orientation(self, stated: str, view: str, geometry: BiplanarGeometry) -> str:
+        """Return the value of ``--orientation`` that puts right a film read with ``stated``."""
+        axes = (geometry.view(view).column_axis, 2)
+        signs = [-1 if flip else 1 for flip in (self.flipped_across, self.flipped_along)]
+        letters = {where: letter for letter, where in DIRECTIONS.items()}
+        seen = []
+        for letter in stated:
+            axis, sign = DIRECTIONS[letter]
+            to = axes.index(axis) ^ int(self.transposed)
+            seen.append(letters[axes[to], sign * signs[to]])
+        return "".join(seen)
+
+
+HYPOTHESES = tuple(Hypothesis(*flags) for flags in product((False, True), repeat=4))
+"""All of them; the first leaves the image as it is."""
+
+
+class Scores(nn.Sequential):
+    """Map of images ``[B, SIDE, SIDE]`` by rank to log-probabilities, up to a constant, of being upright ``[B, 2]``."""
+
+    def __init__(self) -> None:
+        first, second = HIDDEN
+        layers = [nn.Flatten(), nn.Linear(SIDE**2, first), nn.ReLU(), nn.Linear(first, second), nn.ReLU()]
+        super().__init__(*layers, nn.Linear(second, len(VIEWS)))
+
+    def hypotheses(self, images: Tensor, among: Sequence[Hypothesis] = HYPOTHESES) -> Tensor:
+        """Return scores ``[B, 2, H]`` of every view and hypothesis for images ``[B, SIDE, SIDE]``."""
+        undone = torch.stack([hypothesis.undo(images) for hypothesis in among], dim=1)
+        return self(undone.flatten(0, 1)).unflatten(0, undone.shape[:2]).mT
+
+
+def ranked(images: np.ndarray) -> Tensor:
+    """Return the ranks, -1 to 1, of the pixels of ``[B, N, N]`` averaged to ``[B, SIDE, SIDE]``, float32."""
+    coarse = F.adaptive_avg_pool2d(torch.from_numpy(np.ascontiguousarray(images, dtype=np.float32)), SIDE).flatten(1)
+    ranks = (rankdata(coarse.numpy(), axis=1) - 0.5) * (2 / SIDE**2) - 1
+    return torch.from_numpy(ranks).float().unflatten(1, (SIDE, SIDE))
+
+
+class FilmCheck(nn.Module):
+    """Check of the films of an exam against what upright radiographs of training patients look like.
+
+    Attributes:
+        scores: the scoring network.
+        limit: probability of the stated view and orientation below which readers are warned, a 0-dimensional buffer.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scores, self.limit = Scores(), nn.Buffer(torch.tensor(0.0))
+
+    @torch.no_grad()
+    def probabilities(self, images: np.ndarray) -> np.ndarray:
+        """Return the probabilities ``[B, 2, H]`` of views and :data:`HYPOTHESES` for images ``[B, N, N]``.
+
+        The images are in the network's frame and increase with attenuation.
+        """
+        scores = self.scores.hypotheses(ranked(images))
+        return scores.flatten(1).softmax(dim=1).unflatten(1, scores.shape[1:]).numpy()
+
+    def warnings(
+        self,
+        images: np.ndarray,
+        geometry: BiplanarGeometry,
+        inputs: Mapping[str, ViewInput],
+        views: Sequence[str] = VIEWS,
+    ) -> list[str]:
+        """Return warnings about films that hardly show what is stated, each with the remedy.
+
+        Args:
+            images: ``[2, N, N]`` in the network's frame, increasing with attenuation.
+            geometry: geometry of the network.
+            inputs: processing by view, for the stated orientation; empty for line integrals in a stated geometry.
+            views: views that are present.
+        """
+        found = {}
+        for view in views:
+            number = VIEWS.index(view)
+            (probabilities,) = self.probabilities(images[number][None])
+            if probabilities[number, 0] < self.limit:
+                seen, most = np.unravel_index(probabilities.argmax(), probabilities.shape)
+                found[view] = (VIEWS[seen], HYPOTHESES[most])
+        if len(found) == len(VIEWS) and all(seen != view for view, (seen, _) in found.items()):
+            return ["the two films look exchanged; if they are, exchange --frontal and --lateral"]
+        return [_advice(view, *what, geometry, inputs.get(view)) for view, what in found.items()]
+
+
+def _advice(view: str, seen: str, hypothesis: Hypothesis, geometry: BiplanarGeometry, given: ViewInput | None) -> str:
+    """Return one warning."""
+    if seen != view:
+        return f"{view} film: looks like a {seen} view; if it is, give a {view} one"
+    if not hypothesis.words:  # the stated orientation is the likeliest, though not likely
+        return f"{view} film: unlike an upright {view} radiograph of a trunk; check what it shows"
+    remedies = []
+    stated = None if given is None or given.film is None else given.acquisition.orientation
+    if hypothesis._replace(inverted=False) != HYPOTHESES[0]:
+        remedies.append(
+            "turn the image in its file"
+            if stated is None
+            else f"""give --orientation "{{'{view}': '{hypothesis.orientation(stated, view, geometry)}'}}\""""
+        )
+    if hypothesis.inverted:
+        remedies.append("invert its grey values so that bone is bright, or give --intensity counts if they are counts")
+    return f"{view} film: looks {hypothesis.words}; if it is, {' and '.join(remedies)}"

@@ -1,0 +1,117 @@
+"""Laws of the check of films, and the mistakes that the shipped one names on radiographs it never saw."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from scripts.exam.acquisition import acquisitions_of
+from scripts.exam.exam import FilmFile, ViewInput, exam_of
+from scripts.exam.load import LoadExamd
+from scripts.exam.orientation import HYPOTHESES, SIDE, FilmCheck, ranked
+from scripts.exam.rectify import rectify
+from scripts.geometry import VIEWS, preset
+from scripts.inference.weights import load_weights
+from scripts.io.case import read_case
+
+GEOMETRY = preset("carm", (64, 64, 64), 5.0, 128)
+BUNDLE = Path(__file__).resolve().parents[2] / "bundle"
+SHIPPED = BUNDLE / "models" / "orientation.pt"
+DEMO = BUNDLE / "docs" / "demo"
+
+
+def image(seed=0, side=SIDE):
+    return torch.randn(1, side, side, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    return load_weights(FilmCheck(), SHIPPED)
+
+
+@pytest.fixture(scope="module")
+def demo():
+    """Radiographs ``[2, N, N]`` of a phantom that training never shows."""
+    return read_case(DEMO).line_integrals
+
+
+def as_films(images):
+    """The processing of films in the network's own geometry."""
+    taken = acquisitions_of(GEOMETRY)
+    film = FilmFile("a.png", None, tuple(images.shape[-2:]), "display")
+    return {view: ViewInput(taken[view], 0.0, 1.0, (), film) for view in VIEWS}
+
+
+def test_hypotheses_are_different_and_the_first_changes_nothing():
+    undone = [hypothesis.undo(image()) for hypothesis in HYPOTHESES]
+    assert undone[0].equal(image())
+    assert all(not a.equal(b) for i, a in enumerate(undone) for b in undone[:i])
+
+
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("hypothesis", HYPOTHESES[:8])
+def test_the_orientation_it_names_puts_the_film_right(view, hypothesis):
+    taken = acquisitions_of(GEOMETRY)[view]
+    pixels, mask = image(side=128)[0].numpy(), np.ones((128, 128), dtype=bool)
+    wrong, _ = rectify(pixels, mask, taken, view, GEOMETRY)
+    named = replace(taken, orientation=hypothesis.orientation(taken.orientation, view, GEOMETRY))
+    right, _ = rectify(pixels, mask, named, view, GEOMETRY)
+    np.testing.assert_allclose(right, hypothesis.undo(torch.from_numpy(wrong)).numpy(), atol=1e-4)
+
+
+def test_only_the_order_of_grey_values_counts():
+    pixels = image().numpy()
+    assert ranked(np.exp(pixels)).equal(ranked(pixels))
+    torch.testing.assert_close(ranked(-pixels), -ranked(pixels))
+
+
+def test_a_mistake_only_reorders_the_probabilities(shipped):
+    upright = shipped.probabilities(image(side=SIDE).numpy())
+    for hypothesis in HYPOTHESES:
+        changed = shipped.probabilities(hypothesis.undo(image()).numpy())
+        np.testing.assert_allclose(np.sort(changed.ravel()), np.sort(upright.ravel()), rtol=1e-4)
+        assert upright.sum() == pytest.approx(1)
+
+
+def test_an_upright_exam_is_not_warned_of(shipped, demo):
+    assert shipped.warnings(demo.numpy(), GEOMETRY, as_films(demo)) == []
+    assert shipped.warnings(1 - np.exp(-demo.numpy() / 3), GEOMETRY, as_films(demo)) == []
+
+
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("hypothesis", HYPOTHESES[1:9])
+def test_a_film_the_wrong_way_round_is_named_with_what_to_do(shipped, demo, view, hypothesis):
+    changed = demo - demo.mean()  # undo inverts about 0
+    changed[VIEWS.index(view)] = hypothesis.undo(changed[VIEWS.index(view)])
+    inputs = as_films(demo)
+    (warning,) = shipped.warnings(changed.numpy(), GEOMETRY, inputs)
+    assert warning.startswith(f"{view} film: looks ")
+    if hypothesis.inverted:
+        assert "inverted" in warning and "bone is bright" in warning
+        return
+    (right,) = (found for found in HYPOTHESES[:8] if found.undo(hypothesis.undo(image())).equal(image()))
+    stated = inputs[view].acquisition.orientation
+    assert right.words in warning
+    assert f"--orientation \"{{'{view}': '{right.orientation(stated, view, GEOMETRY)}'}}\"" in warning
+
+
+def test_exchanged_films_and_two_of_a_kind_are_named(shipped, demo):
+    inputs = as_films(demo)
+    (warning,) = shipped.warnings(demo.flip(0).numpy(), GEOMETRY, inputs)
+    assert "exchange --frontal and --lateral" in warning
+    twice = np.stack([demo[0], 1.1 * demo[0]])
+    (warning,) = shipped.warnings(twice, GEOMETRY, inputs)
+    assert warning == "lateral film: looks like a frontal view; if it is, give a lateral one"
+
+
+def test_a_single_view_is_checked_alone(shipped, demo):
+    mirrored = demo.flip(1).numpy()
+    (warning,) = shipped.warnings(mirrored, GEOMETRY, {}, ["frontal"])
+    assert warning == "frontal film: looks mirrored; if it is, turn the image in its file"
+
+
+def test_warnings_reach_the_exam(shipped, tmp_path):
+    load = LoadExamd("image", GEOMETRY, film_check=shipped)
+    assert exam_of(load({"image": str(DEMO)})["image"]).warnings == ()
