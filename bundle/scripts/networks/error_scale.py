@@ -35,7 +35,6 @@ class ErrorScale(GeometryBound):
         super().__init__(geometry)
         self.unexplained = Unexplained(geometry)
         self.unet = UNet(3, 3, 1, channels=channels, strides=[2] * (len(channels) - 1), num_res_units=1)
-        self.unet = self.unet.to(memory_format=torch.channels_last_3d)
 
     def forward(self, image: Tensor, volume: Tensor) -> Tensor:
         """Return b ``[B, 1, U, V, W]``, positive, for ``image [B, 2, N, N]`` and ``volume [B, 1, U, V, W]``.

@@ -91,7 +91,8 @@ class IntervalStudy:
         """
         known = [voxels for _, voxels in self._reconstruct(self.fit_split, self.fitting)]
         self.account.require(known, f"no case of split {self.fit_split!r} could be used")
-        intervals = fit_intervals(*zip(*known, strict=True), valid_for=self.valid_for)
+        hu, scale, truth = zip(*known, strict=True)
+        intervals = fit_intervals(hu, scale, truth, self.valid_for)
         self.output_dir.mkdir(parents=True, exist_ok=True)
         intervals.write(self.output_dir / "intervals.json")
         for name, voxels in self._reconstruct(self.split, self.measured):
@@ -115,11 +116,12 @@ class IntervalStudy:
 
     @torch.no_grad()
     def _voxels(self, case: Mapping[str, Any]) -> Voxels:
-        image, truth = prepare_measured({key: case[key][None] for key in ("line_integrals", "hu")}, self.device)
+        image, _ = prepare_measured({"line_integrals": case["line_integrals"][None]}, self.device)
         volume, scale = self.inferer(image, self.network)[0].double().cpu().numpy()
         if not (np.isfinite(volume).all() and np.isfinite(scale).all()):
             raise ValueError("the reconstruction or its scale holds NaN or infinity; check the weights")
-        body = self.body(case["hu"][0].numpy())
-        true_hu = network_to_hu(truth[0, 0].double().cpu()).numpy()
+        truth = case["hu"][0]
+        body = self.body(truth.numpy())
+        true_hu = truth.clamp(*NETWORK_HU_RANGE).double().numpy()
         hu = network_to_hu(torch.from_numpy(volume)).numpy()
         return Voxels(hu[body], HU_PER_UNIT * scale[body], true_hu[body])
