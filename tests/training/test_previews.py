@@ -1,5 +1,7 @@
 """Pictures show a patient as a radiologist looks at one, and reach TensorBoard and MLflow."""
 
+import io
+
 import mlflow
 import numpy as np
 import torch
@@ -8,7 +10,7 @@ from monai.handlers import MLFlowHandler
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from scripts.training.previews import Previews, central_planes, mlflow_handlers
+from scripts.training.previews import Previews, central_planes, mlflow_handlers, skeleton
 
 
 def marked(u: int, v: int, w: int) -> torch.Tensor:
@@ -50,7 +52,7 @@ def validate(previews: Previews, cases: int, epoch: int, *handlers) -> None:
     """Run an engine over ``cases`` batches of one case each, whose prediction is half as bright as the truth."""
 
     def step(engine, index):
-        engine.state.batch = [{"name": f"case{index}"}]
+        engine.state.batch = [{"name": f"case{index}", "line_integrals": torch.ones(2, 6, 6)}]
         return [{"pred": torch.zeros(1, 4, 4, 4), "label": torch.ones(1, 4, 4, 4)}]
 
     engine = Engine(step)
@@ -87,7 +89,28 @@ def test_mlflow_gets_the_prediction_above_the_truth_if_it_is_tracking(tmp_path, 
     (run,) = client.search_runs(tracker.experiment.experiment_id)
     file = client.download_artifacts(run.info.run_id, "previews/case0/epoch_00007.png", str(tmp_path))
     picture = np.asarray(Image.open(file))
-    assert picture.shape[:2] == (8, 12) and set(picture[:4].ravel()) == {128} and set(picture[4:].ravel()) == {255}
+    assert picture.shape[:2] == (8, 20)
+    assert set(picture[:4, :12].ravel()) == {128} and set(picture[4:].ravel()) == {255}
+
+
+def test_the_skeleton_is_seen_from_the_front_and_from_the_side():
+    volume = torch.full((9, 9, 9), -0.2)  # soft tissue
+    volume[8, 3, 7] = 1.0
+    shown = skeleton(volume)
+    assert [(r, c) for r, c in (shown > 0).nonzero().tolist()] == [(1, 0), (1, 9 + 5)]
+    assert (shown == -1).sum() == 2 * 81 - 2
+
+
+def test_radiographs_are_drawn_above_their_re_projection(tmp_path):
+    class Half(torch.nn.Module):
+        def forward(self, mu):
+            return 0.5 * torch.ones(len(mu), 2, 6, 6)
+
+    validate(Previews(tmp_path, cases=1, projector=Half()), 1, 1)
+    events = EventAccumulator(str(tmp_path), size_guidance={"images": 0}).Reload()
+    (event,) = events.Images("val/case0/radiographs")
+    picture = np.asarray(Image.open(io.BytesIO(event.encoded_image_string)))
+    assert picture.shape[:2] == (12, 12) and set(picture[:6].ravel()) == {255} and set(picture[6:].ravel()) == {128}
 
 
 def test_only_mlflow_handlers_of_the_same_engine_are_found(tmp_path, mlflow_database):

@@ -69,7 +69,7 @@ def test_tensorboard_gets_losses_learning_rates_metrics_and_pictures_of_every_ep
     assert all(steps.keys() == {1, 2, 3} for steps in scalars.values())
     expected = {epoch: 1e-3 * warm_cosine(epoch - 1, 3) for epoch in (1, 2, 3)}
     assert scalars["learning_rate"] == pytest.approx(expected)
-    assert events.Tags()["images"] == ["val/d", "val/e"]
+    assert events.Tags()["images"] == ["val/d", "val/d/radiographs", "val/e", "val/e/radiographs"]
 
 
 def test_weights_kept_are_the_half_precision_moving_average_of_the_best_epoch(trained, tmp_path):
@@ -151,7 +151,8 @@ def test_mlflow_gets_metrics_and_pictures_and_by_our_settings_the_configuration(
     assert run.data.metrics.keys() >= {"mean_train_loss", "learning_rate", "val_psnr3d", "val_ssim3d"}
     assert [m.step for m in client.get_metric_history(run.info.run_id, "val_psnr3d")] == [1, 2, 3]
     pictures = client.list_artifacts(run.info.run_id, "previews/d")
-    assert [p.path for p in pictures] == [f"previews/d/epoch_0000{epoch}.png" for epoch in (1, 2, 3)]
+    files = [p.path for p in pictures if not p.is_dir]
+    assert files == [f"previews/d/epoch_0000{epoch}.png" for epoch in (1, 2, 3)]
     configurations = [a.path for a in client.list_artifacts(run.info.run_id) if a.path.startswith("config_")]
     if tracking != "mlflow":
         (artifact,) = configurations
