@@ -25,6 +25,8 @@ CONTENT = (
     WEIGHTS,
     "models/radiographs.json",
     "models/orientation.pt",
+    "models/error_scale.pt",
+    "models/intervals.json",
     "scripts/**/*.py",
     "scripts/*/assets/*",
 )
