@@ -18,7 +18,7 @@ from scripts.io.case import read_case
 
 GEOMETRY = preset("carm", (64, 64, 64), 5.0, 128)
 BUNDLE = Path(__file__).resolve().parents[2] / "bundle"
-SHIPPED = BUNDLE / "models" / "orientation.pt"
+SHIPPED = BUNDLE / "models" / "auxiliary" / "orientation.pt"
 DEMO = BUNDLE / "docs" / "demo"
 
 

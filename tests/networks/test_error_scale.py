@@ -3,8 +3,10 @@
 import pytest
 import torch
 from tests.networks.factories import normal
+from tests.refusal import refused
 
 from scripts.geometry import preset
+from scripts.inference.weights import load_weights
 from scripts.losses.likelihood import LaplaceLoss
 from scripts.networks.correcting import REST_GAIN
 from scripts.networks.error_scale import ErrorScale
@@ -23,6 +25,13 @@ def test_scales_are_positive_and_bounded():
     scale = network()(normal(2, 2, 16, 16), 100 * normal(2, 1, 16, 16, 16))
     assert scale.shape == (2, 1, 16, 16, 16)
     assert (scale > 0.001).all() and (scale < 2).all()
+
+
+def test_weights_of_another_geometry_are_refused(tmp_path):
+    torch.save(network().state_dict(), tmp_path / "model.pt")
+    other = ErrorScale(preset("carm", (16, 16, 16), 10.0, 16), channels=(8, 8, 16))
+    with refused(ValueError, "geometry", str(tmp_path / "model.pt")):
+        load_weights(other, tmp_path / "model.pt")
 
 
 @torch.no_grad()

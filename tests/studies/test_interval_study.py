@@ -53,7 +53,7 @@ def test_the_study_fits_and_measures(trained):
         "cases.csv", "intervals.json", "summary.csv", "summary.json", "summary.md",
     ]  # fmt: skip
     valid_for = json.loads((folder / "fit" / "intervals.json").read_text())["valid_for"]
-    assert valid_for["steps"] == 3 and valid_for["samples"] == 1
+    assert valid_for["steps"] == 2 and valid_for["samples"] == 1
     assert len(valid_for["weights_sha256"]) == len(valid_for["scale_weights_sha256"]) == 64
     record = json.loads((folder / "fit" / "summary.json").read_text())
     assert record["fit_split"] == "train" and record["split"] == "val"
@@ -77,7 +77,7 @@ def test_a_reconstruction_has_its_interval_and_standard_deviation(trained, datas
 def test_intervals_of_another_sampling_are_not_used(trained, dataset_dir, tiny, tmp_path):
     _, options = trained
     common = {
-        "input": str(dataset_dir / "cases" / "d"), "outputs": "nifti", "reference": None, "steps": 2, **options,
+        "input": str(dataset_dir / "cases" / "d"), "outputs": "nifti", "reference": None, "steps": 1, **options,
     }  # fmt: skip
     run("inference", ["inference.json"], tiny, output_dir=str(tmp_path), **common)
     assert sorted(p.name for p in (tmp_path / "d").iterdir()) == ["ct.nii.gz", "result.json"]

@@ -363,7 +363,7 @@ def test_a_dry_run_without_a_release_or_an_owner_or_the_weights_is_refused(copy,
 
 
 def test_results_in_the_metadata_are_the_model_cards():
-    (row,) = [line for line in CARD.read_text().splitlines() if line.startswith("| **mean of 4** | **DiffuX2CT**")]
+    (row,) = [line for line in CARD.read_text().splitlines() if line.startswith("| **6 test** | **DiffuX2CT**")]
     card = [float(cell.strip(" *")) for cell in row.split("|")[3:-1]]
     assert list(json.loads((BUNDLE / "configs" / "metadata.json").read_text())["eval_metrics"].values()) == card
 
