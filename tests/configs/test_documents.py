@@ -6,10 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from scripts.io.descriptions import COMMON, OF_CONFIG
+
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "bundle" / "docs").glob("*.md"))]
 KNOWN_TO_MONAI = {
     "config_file",
+    "help",
     "tracking",
     "meta_file",
     "filepath",
@@ -38,6 +41,15 @@ def options() -> set[str]:
 def test_every_option_in_the_documents_is_one_of_a_config_or_a_benchmark(page):
     named = set(re.findall(r"--([a-z]\w+)", page.read_text()))
     assert named - options() == set()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_help_describes_every_option_of_the_documents_tables(page):
+    of_the_release = json.loads((ROOT / "tools" / "release.json").read_text())
+    named = {
+        name for row in re.findall(r"^\| `--.*?\|", page.read_text(), re.M) for name in re.findall(r"--(\w+)", row)
+    }
+    assert named - COMMON.keys() - set().union(*OF_CONFIG.values()) - of_the_release.keys() == set()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)

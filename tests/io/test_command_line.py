@@ -1,5 +1,6 @@
 """An option that nothing reads is refused, and the nearest one named; a path is what was typed."""
 
+import re
 from pathlib import Path
 
 import fire
@@ -9,6 +10,7 @@ from tests.refusal import refused
 
 from scripts.io import command_line
 from scripts.io.command_line import as_typed, check_options
+from scripts.io.descriptions import COMMON, DEFAULTS, OF_CONFIG, descriptions, readable
 
 CONFIGS = Path(__file__).parents[2] / "bundle" / "configs"
 WORKFLOWS = sorted(p.stem for p in CONFIGS.glob("*.json") if p.stem not in ("metadata", "mlflow", "gpu"))
@@ -68,11 +70,82 @@ def test_the_options_are_those_of_all_files(files):
     check_options([PROGRAM, "run", "--config_file", both, "--split", "val", "--steps", "3"])
 
 
-def test_help_lists_options_with_their_defaults_and_ends_the_program(capsys):
+SHIPPED = sorted(p for p in CONFIGS.rglob("*.json") if p.stem != "metadata")
+INTERNAL = {
+    "bundle_root", "imports", "initialize", "run", "finalize", "handlers", "handlers_id", "displayable_configs",
+    "rank", "world_size", "is_not_rank0", "run_id", "init_id", "final_id", "meta_file", "logging_file", "args_file",
+    "names", "budget", "evaluation", "facts", "provenance", "checkpoint", "checkpoints", "view_device", "loss", "ema",
+    "network", "sweep",
+    "network_def", "stage1_def", "stage1_geometry", "stage2_geometry", "training_inferer", "solver",
+    "geometry", "evaluator", "train", "validate",
+    "methods", "baselines", "patients", "reports", "samplers", "writers",
+}  # fmt: skip
+"""Entries that the workflows compute, hand to MONAI or build from sections; nobody types them."""
+
+
+def entries(path):
+    values = ConfigParser.load_config_file(path)
+    return {name.lstrip("+"): value for name, value in (values | values.get("configs", {})).items()}
+
+
+def options_of(path):
+    return {
+        name: value
+        for name, value in entries(path).items()
+        if name not in INTERNAL | {"configs"} and "#" not in name and "_target_" not in str(value)
+    }
+
+
+def described(path):
+    return {name: value for name, value in entries(path).items() if name in descriptions([str(path)])}
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.stem)
+def test_help_has_a_line_and_a_readable_default_for_every_option(path):
+    assert options_of(path).keys() - descriptions([str(path)]).keys() == set()
+    raw = {name: value for name, value in described(path).items() if re.search(r"[$@]|_target_", readable(value))}
+    assert raw == {}
+
+
+def test_no_line_of_the_help_and_no_default_is_without_an_option():
+    known = [described(path) for path in SHIPPED]
+    assert COMMON.keys() - set().union(*known) == {"config_file", "tracking"}
+    assert OF_CONFIG.keys() - {path.stem for path in SHIPPED} == set()
+    assert set().union(*OF_CONFIG.values()) - set().union(*known) == set()
+    values = [value for options in known for value in options.values()]
+    assert DEFAULTS.keys() - {v["_target_"] if "_target_" in str(v) else str(v) for v in values} == set()
+
+
+def test_every_line_of_the_help_is_short_and_prints_on_any_terminal():
+    lines = [*COMMON.values(), *(line for lines in OF_CONFIG.values() for line in lines.values())]
+    assert [line for line in lines if not 0 < len(line) <= 100 or not line.isascii() or not line.isprintable()] == []
+
+
+def helped(capsys, monkeypatch, *options, config="inference"):
+    monkeypatch.setenv("COLUMNS", "200")
     with pytest.raises(SystemExit, match="0"):
-        check_options(command("--help"))
-    listed = capsys.readouterr().out
-    assert "--steps" in listed and "--input" in listed and "--network_def" not in listed
+        check_options(command(*options, "--help", config=config))
+    return {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line.startswith("  --")}
+
+
+def test_help_describes_options_with_their_defaults_and_ends_the_program(capsys, monkeypatch):
+    lines = helped(capsys, monkeypatch)
+    assert lines["--weights"].endswith("  weights to use (default: bundle/models/model.pt)")
+    assert lines["--device"].endswith("(default: a GPU if there is one)")
+    assert lines["--interval"].endswith("90 % of the voxels")
+    assert "--network_def" not in lines and "--exams" not in lines and "--count" not in lines
+
+
+def test_help_says_what_an_option_means_in_that_workflow(capsys, monkeypatch):
+    assert (
+        "file to write (default: model.pt in --output_dir)" in helped(capsys, monkeypatch, config="train")["--weights"]
+    )
+    tracked = helped(capsys, monkeypatch, "--tracking", "mlflow", config="train")
+    assert tracked["--tracking_uri"].endswith("(default: mlruns.db in --output_dir)")
+
+
+def test_an_expression_of_a_foreign_configuration_is_shown_as_it_is():
+    assert readable("$@a + 1") == "$@a + 1" and readable(False) == "false" and readable([1, 2]) == "[1, 2]"
 
 
 def test_another_program_is_left_alone():

@@ -7,8 +7,10 @@ import inspect
 import os
 import re
 import sys
+from argparse import SUPPRESS, ArgumentDefaultsHelpFormatter, ArgumentParser
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,9 @@ from fire.parser import DefaultParseValue
 from monai.bundle import ConfigParser
 from monai.bundle.utils import DEFAULT_MLFLOW_SETTINGS
 
-_OWN = frozenset(inspect.signature(monai.bundle.run).parameters) - {"override"}
+from scripts.io.descriptions import descriptions, readable
+
+_OWN = dict.fromkeys(name for name in inspect.signature(monai.bundle.run).parameters if name != "override")
 """Options of MONAI itself."""
 _PATHS = frozenset(
     [
@@ -52,7 +56,7 @@ _HELP = ("help", "h")
 
 
 def check_options(arguments: Sequence[str] | None = None) -> None:
-    """Refuse options that no configuration of this run has; with ``--help``, print the existing ones and exit.
+    """Refuse options that no configuration of this run has; with ``--help``, describe the existing ones and exit.
 
     MONAI adds an unknown name to the configuration, where nothing reads it: a misspelt ``--input`` would reconstruct
     something else. Fire turns the path ``20241128`` into a number, ``Doe, Anna`` into a pair and ``p1#2`` into ``p1``,
@@ -69,13 +73,15 @@ def check_options(arguments: Sequence[str] | None = None) -> None:
     if "monai" not in program or rest[:1] != ["run"]:
         return
     given = _options(rest[1:])
-    options = _configured(given)
+    files = _files(given.get("config_file", ""))
+    options = _configured(files, given.get("tracking"))
+    described = {name: line for name, line in descriptions(files).items() if name in options}
     if any(name in _HELP for name in given):
-        print(_help(options))
+        print(_help(described, options))
         raise SystemExit(0)
-    unknown = [name for name in given if _base(name) not in options.keys() | _OWN]
+    unknown = [name for name in given if _base(name) not in options]
     if unknown:
-        raise ValueError("; ".join(_refusal(name, options) for name in unknown))
+        raise ValueError("; ".join(_refusal(name, described, options) for name in unknown))
     misread = {name: text for name, text in given.items() if name in _PATHS and as_typed(text) != text}
     if misread:
         _run_again(rest[1:], misread)
@@ -123,12 +129,12 @@ def _options(arguments: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def _configured(given: Mapping[str, str]) -> dict[str, Any]:
-    """Return the entries of the configuration files and of the tracking settings."""
-    options: dict[str, Any] = {}
-    for file in _files(given.get("config_file", "")):
+def _configured(files: Iterable[str], tracking: str | None) -> dict[str, Any]:
+    """Return MONAI's own options and the entries of the configuration files and of the tracking settings."""
+    options: dict[str, Any] = dict(_OWN)
+    for file in files:
         options |= ConfigParser.load_config_file(file)
-    if tracking := given.get("tracking"):
+    if tracking:
         settings: Mapping[str, Any] = (
             DEFAULT_MLFLOW_SETTINGS if tracking == "mlflow" else ConfigParser.load_config_file(tracking)
         )
@@ -150,31 +156,23 @@ def _base(name: str) -> str:
     return re.split("#|::", name.lstrip("+"))[0]
 
 
-def _plain(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the entries that users may set, without lists, components and references to these."""
-    return {
-        name: value
-        for name, value in options.items()
-        if not isinstance(_meant(value, options), dict | list) and name not in ("bundle_root", "imports")
-    }
+def _help(described: Mapping[str, str], options: Mapping[str, Any]) -> str:
+    """Return a line per described option, with its default unless that is None."""
+    parser = ArgumentParser(
+        usage="python -m monai.bundle run --config_file FILE [--OPTION VALUE ...]",
+        add_help=False,
+        formatter_class=partial(ArgumentDefaultsHelpFormatter, max_help_position=30),
+    )
+    for name, line in sorted(described.items()):
+        default = SUPPRESS if options[name] is None else readable(options[name])
+        parser.add_argument(f"--{name}", metavar="", help=line.replace("%", "%%"), default=default)
+    return parser.format_help()
 
 
-def _meant(value: Any, options: Mapping[str, Any]) -> Any:
-    """Follow references to other entries."""
-    while isinstance(value, str) and value[:1] == "@" and value[1:] in options:
-        value = options[value[1:]]
-    return value
-
-
-def _help(options: Mapping[str, Any]) -> str:
-    lines = [f"  --{name} {value!r}" for name, value in sorted(_plain(options).items())]
-    return "options and their defaults:\n" + "\n".join(lines)
-
-
-def _refusal(name: str, options: Mapping[str, Any]) -> str:
+def _refusal(name: str, described: Iterable[str], options: Mapping[str, Any]) -> str:
     renamed = _RENAMED.get(_base(name))
     if renamed in options:
         return f"no option --{name}; use --{renamed}"
-    nearest = get_close_matches(_base(name), [*_plain(options), *_OWN], n=1) or get_close_matches(_base(name), options)
+    nearest = get_close_matches(_base(name), described, n=1) or get_close_matches(_base(name), options)
     hint = f"did you mean --{nearest[0]}?" if nearest else "--help lists all options"
     return f"no option --{name}; {hint}"
