@@ -52,7 +52,13 @@ def test_the_predicted_error_of_each_sample_is_the_metric():
         torch.testing.assert_close(std_hu, IMAGE.mean((1, 2, 3)).reshape(2, 1, 1, 1, 1).expand_as(std_hu))
 
 
-@pytest.mark.parametrize("sigma, steps, named", [("low", 8, "--consistency "), (0.02, 2.5, "--consistency_steps ")])
-def test_options_of_the_wrong_kind_are_refused(sigma, steps, named):
-    with refused(ValueError, named):
-        ConsistentInferer(Solver(), Solver(), sigma, steps)
+@pytest.mark.parametrize("sigma", ["low", 0, -0.02, float("nan"), float("inf")])
+def test_noise_that_is_not_a_positive_number_is_refused(sigma):
+    with refused(ValueError, "--consistency ", str(sigma)):
+        ConsistentInferer(Solver(), Solver(), sigma, 8)
+
+
+@pytest.mark.parametrize("steps", [2.5, -1])
+def test_steps_that_cannot_be_counted_are_refused(steps):
+    with refused(ValueError, "--consistency_steps ", str(steps)):
+        ConsistentInferer(Solver(), Solver(), 0.02, steps)

@@ -1,8 +1,6 @@
 """The last step of a reconstruction: a small change that meets the radiographs within their noise."""
 
-import pytest
 import torch
-from tests.refusal import refused
 
 from scripts.geometry import preset
 from scripts.physics.consistency import consistent_change
@@ -86,11 +84,3 @@ def test_a_missing_view_asks_for_nothing():
     spread = variance.flatten(1)[0, :, None] * frontal.T
     best = spread @ torch.linalg.solve(frontal @ spread + SIGMA**2 * torch.eye(64, dtype=torch.float64), rest[0])
     torch.testing.assert_close(change(mu, films, variance)[0].flatten(), best, rtol=1e-6, atol=1e-10)
-
-
-@pytest.mark.parametrize(
-    "options, named", [({"sigma": 0.0}, "sigma"), ({"sigma": float("nan")}, "nan"), ({"steps": -1}, "-1")]
-)
-def test_options_without_meaning_are_refused(options, named):
-    with refused(ValueError, "consistency", named):
-        change(*problem(), **options)

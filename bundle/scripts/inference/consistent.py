@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -37,7 +38,7 @@ class ConsistentInferer:
             pair, as by :class:`~scripts.inference.predicted_error.PredictedError`; None if none is known.
 
     Raises:
-        ValueError: sigma is not a number, or steps is not a whole one.
+        ValueError: sigma is not a positive number, or steps is not a whole one of at least 0.
     """
 
     def __init__(
@@ -50,6 +51,12 @@ class ConsistentInferer:
     ) -> None:
         require_number(consistency=sigma)
         require_whole(consistency_steps=steps)
+        if not (sigma > 0 and math.isfinite(sigma)):
+            raise ValueError(
+                f"--consistency must be positive, the films' noise in line integrals, got {sigma}; try 0.02"
+            )
+        if steps < 0:
+            raise ValueError(f"--consistency_steps must not be negative, got {steps}; 8 are usual")
         self.reconstruct, self.change, self.error = reconstruct, change, error
         self.sigma, self.steps = sigma, steps
 

@@ -30,12 +30,8 @@ def consistent_change(
         steps: iterations of conjugate gradients from d = 0.
 
     Raises:
-        ValueError: sigma is not positive, steps is negative, or a shape does not match the projector's geometry.
+        ValueError: a shape does not match the projector's geometry.
     """
-    if not sigma > 0:
-        raise ValueError(f"consistency: sigma must be a positive number of line integrals, got {sigma}; try 0.02")
-    if steps < 0:
-        raise ValueError(f"consistency: the number of steps must not be negative, got {steps}; 8 are usual")
     projector = projector.to(mu.device)
     present = views_present(line_integrals)[..., None, None]
 
