@@ -109,6 +109,20 @@ def test_same_seed_gives_the_same_volume_and_another_seed_another(tmp_path, demo
     assert not np.array_equal(demo_hu, other)
 
 
+def test_consistency_meets_the_films_and_is_stated_and_without_steps_it_changes_nothing(tmp_path, demo_output, demo_hu):
+    off = json.loads((demo_output / "demo" / "result.json").read_text())
+    assert not [name for name in off if "consistency" in name and off[name] is not None]
+    assert np.array_equal(infer(tmp_path / "none", consistency=0.02, consistency_steps=0), demo_hu)
+    infer(tmp_path / "on", consistency=0.02)
+    on = json.loads((tmp_path / "on" / "demo" / "result.json").read_text())
+    assert (on["consistency"], on["consistency_steps"]) == (0.02, 8)
+    assert all(on["reprojection_error"][view] < off["reprojection_error"][view] / 2 for view in VIEWS)
+
+
+def test_intervals_do_not_hold_for_consistent_volumes(tmp_path):
+    assert "no --consistency" in refused(tmp_path, steps=2, consistency=0.02, interval=0.9)
+
+
 def test_one_pair_of_files_gives_the_volume_of_their_case_folder(tmp_path, demo_hu):
     files = {"frontal": "frontal.nii.gz", "lateral": "lateral.nii.gz", "geometry_file": "geometry.json"}
     from_pair = infer(tmp_path, input=None, **{option: str(DEMO / file) for option, file in files.items()})
@@ -293,6 +307,7 @@ def test_two_dicom_radiographs_become_a_ct_series_of_the_same_study(command_line
         ({"samples": 0}, "must be at least 1, got 0"),
         ({"steps": "two"}, "--steps takes a whole number, got 'two'"),
         ({"samples": 2.5}, "--samples takes a whole number, got 2.5"),
+        ({"consistency": "low"}, "--consistency takes a number, got 'low'"),
         ({"power": "high"}, "--power takes a number, got 'high'"),
         ({"input": None}, "nothing to reconstruct: give --input, .* the demo is --input .*docs/demo"),
         ({"input": "no/such/folder"}, "no such folder"),

@@ -1,7 +1,7 @@
 """Operators that MONAI Deploy App SDK lacks between a study of radiographs and a CT series; the bundle does the work.
 
 The operators use only these entries of the bundle's ``inference.json``: ``device``, ``preprocessing``, ``network``,
-``inferer``, ``postprocessing`` and ``saver``.
+``reconstruct``, ``postprocessing`` and ``saver``.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class ReconstructionOperator(Operator):
         self.device = bundle.get_parsed_content("device")
         self.read = bundle.get_parsed_content("preprocessing")
         self.network = bundle.get_parsed_content("network")
-        self.inferer = bundle.get_parsed_content("inferer")
+        self.inferer = bundle.get_parsed_content("reconstruct")
         self.finish = bundle.get_parsed_content("postprocessing")
         super().__init__(fragment, *args, **kwargs)
 

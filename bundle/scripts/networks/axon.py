@@ -27,9 +27,10 @@ from scripts.networks.contract import Conditioner
 from scripts.networks.controlnet import ControlNet
 from scripts.networks.denoiser import Denoiser, stage_shapes
 from scripts.networks.diffux2ct import DiffuX2CT
-from scripts.networks.lifting import AttenuationScale, BackProjectedAttenuation, Unexplained, views_present
+from scripts.networks.lifting import AttenuationScale, BackProjectedAttenuation, Unexplained
 from scripts.networks.triplane import TriplaneConditioner
 from scripts.networks.upon import Upon
+from scripts.physics.tensor_shapes import views_present
 
 MakesLifting = Callable[[BiplanarGeometry, list[tuple[int, int, int]], tuple[int, ...], float], Conditioner]
 

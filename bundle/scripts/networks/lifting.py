@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from scripts.geometry import VIEWS, BiplanarGeometry, centred_coordinates_mm
 from scripts.intensity import MU_WATER_PER_MM, RADIOGRAPH_SCALE, hu_to_network, mu_to_hu
 from scripts.physics.separable import SeparableProjector, interpolation_matrix
-from scripts.physics.tensor_shapes import require_image
+from scripts.physics.tensor_shapes import require_image, views_present
 
 
 class RayReplication(nn.Module):
@@ -57,11 +57,6 @@ def _at_isocentre(geometry: BiplanarGeometry, count: int) -> Tensor:
     position_mm = magnification * centred_coordinates_mm(count, geometry.volume_spacing_mm)
     index = (position_mm / geometry.detector_spacing_mm + last / 2).clamp(0, last)
     return interpolation_matrix(index, geometry.detector_pixels).float()
-
-
-def views_present(image: Tensor) -> Tensor:
-    """Return which views of ``image [B, 2, N, N]`` are present: ``[B, 2]`` in its dtype, 1 or 0. TorchScript-able."""
-    return (image != 0).flatten(2).any(dim=2).to(image.dtype)
 
 
 class ReplicatedAttenuation(nn.Module):

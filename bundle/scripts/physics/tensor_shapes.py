@@ -1,4 +1,7 @@
-"""Checks of tensor shapes against a geometry: a mismatch is refused, never silently resampled."""
+"""Checks of tensors against a geometry: a mismatch of shapes is refused, never silently resampled.
+
+A missing view is an image channel of zeros, which no real radiograph is.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +24,11 @@ def require_volume(volume: Tensor, shape: list[int]) -> None:
         ValueError: the shapes differ; the message names both.
     """
     _require("volumes", volume, shape)
+
+
+def views_present(image: Tensor) -> Tensor:
+    """Return which views of ``image [B, 2, N, N]`` are present: ``[B, 2]`` in its dtype, 1 or 0. TorchScript-able."""
+    return (image != 0).flatten(2).any(dim=2).to(image.dtype)
 
 
 def _require(what: str, given: Tensor, shape: list[int]) -> None:
