@@ -75,7 +75,7 @@ INTERNAL = {
     "bundle_root", "imports", "initialize", "run", "finalize", "handlers", "handlers_id", "displayable_configs",
     "rank", "world_size", "is_not_rank0", "run_id", "init_id", "final_id", "meta_file", "logging_file", "args_file",
     "names", "budget", "evaluation", "facts", "provenance", "checkpoint", "checkpoints", "view_device", "loss", "ema",
-    "network", "sweep",
+    "network", "reconstruct", "sweep",
     "network_def", "stage1_def", "stage1_geometry", "stage2_geometry", "training_inferer", "solver",
     "geometry", "evaluator", "train", "validate",
     "methods", "baselines", "patients", "reports", "samplers", "writers",
