@@ -314,3 +314,18 @@ def test_arrays_that_a_page_would_show_wrongly_are_refused(tmp_path, change, mes
     with pytest.raises(ValueError, match=message):
         page(tmp_path, **change)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "facts, words",
+    [
+        ({"std_temperature": 1}, "Standard deviation of 4 samples (HU)"),
+        ({"std_temperature": 2.5}, "Standard deviation of 4 samples, times 2.5 (HU)"),
+        ({"samples": 1, "intervals_sha256": "0" * 64}, "Predicted standard deviation of the error (HU)"),
+    ],
+)
+def test_the_page_says_what_its_standard_deviation_is(tmp_path, facts, words):
+    images = dict.fromkeys(("measured", "reprojected"), np.ones((2, 8, 8)))
+    volumes = {"ct": np.zeros((4, 5, 6)), "std": np.ones((4, 5, 6))}
+    write_light_page(tmp_path, record() | facts, images, volumes, AFFINE)
+    assert words in (tmp_path / PAGE_FILE).read_text()
