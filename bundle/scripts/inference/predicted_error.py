@@ -105,4 +105,4 @@ def load_error(
     if dict(known.valid_for) != dict(made_by):
         logger.info("%s: fitted for other weights or sampling; no error is predicted", intervals)
         return None
-    return PredictedError(load_weights(build().to(device), path), known)
+    return PredictedError(load_weights(build().to(device), path, "--scale_weights"), known)

@@ -13,28 +13,33 @@ from scripts.io.tensors import read_tensors
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
-def load_weights(network: nn.Module, path: str | Path) -> nn.Module:
+def load_weights(network: nn.Module, path: str | Path, option: str = "--weights") -> nn.Module:
     """Load a raw ``state_dict`` file into ``network`` and set evaluation mode.
+
+    Args:
+        network: network to fill.
+        path: the file.
+        option: option that names the file, for errors.
 
     Raises:
         ValueError: the file is missing, not a state_dict, or holds weights of another network or geometry; the message
             says which.
     """
-    return filled(network, Path(path), read_state(network, Path(path))).eval()
+    return filled(network, Path(path), read_state(network, Path(path), option)).eval()
 
 
-def read_state(network: nn.Module, path: Path) -> dict[str, torch.Tensor]:
+def read_state(network: nn.Module, path: Path, option: str = "--weights") -> dict[str, torch.Tensor]:
     """Read the tensors of a raw ``state_dict`` file to the network's device.
 
     Raises:
         ValueError: the file is missing, damaged, or not a state_dict of dense tensors of real numbers.
     """
     if not path.is_file():
-        raise ValueError(f"{path}: no weights; train them with train.json, or give the file with --weights")
+        raise ValueError(f"{path}: no weights; train them, or give the file with {option}")
     try:
         state = read_tensors(path, next(network.parameters()).device)
     except ValueError as error:
-        raise ValueError(f"{error}; copy the weights again, or give others with --weights") from error
+        raise ValueError(f"{error}; copy the weights again, or give others with {option}") from error
     for name, value in state.items():
         if not _is_plain(value):
             raise ValueError(
