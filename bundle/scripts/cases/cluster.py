@@ -26,7 +26,7 @@ def dask_cluster(scheduler: str | None, retries: int = 2) -> Executor:
     """
     require_whole(retries=retries)
     if not has_dask:
-        raise ValueError("dask.distributed is not installed; pip install -r requirements-cluster.txt")
+        raise ValueError("dask.distributed is not installed; pip install distributed")
     if not scheduler:
         raise ValueError("--scheduler: none given; start one by `dask scheduler` and give its address, tcp://HOST:8786")
     try:

@@ -49,11 +49,11 @@ class Intervals:
         """
         lowest, highest = PROBABILITIES[0], PROBABILITIES[-1]
         if not lowest <= probability <= highest:
-            raise ValueError(f"probability {probability:g}: quantiles are known from {lowest:g} to {highest:g}")
-        knots = self.quantiles.reshape(-1, len(PROBABILITIES))
-        ratio = np.array([np.interp(probability, PROBABILITIES, row) for row in knots]).reshape(
-            self.quantiles.shape[:2]
-        )
+            raise ValueError(
+                f"probability {probability:g}: quantiles are known from {lowest:g} to {highest:g}; ask for an "
+                f"interval of at most {highest - lowest:g}"
+            )
+        ratio = np.array([[np.interp(probability, PROBABILITIES, row) for row in rows] for rows in self.quantiles])
         tissue = np.digitize(hu, HU_EDGES)
         return hu + scale * ratio[tissue, _bins(scale, tissue, self.scale_edges)]
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import ignite.distributed as idist
+from tqdm import tqdm
 
 from scripts.io.errors import SomeFailed
 from scripts.io.processes import gathered, is_first
 from scripts.metrics.tables import Summary
 from scripts.studies.summary import Text, page, write_tables
+
+T = TypeVar("T")
 
 
 class Account:
@@ -44,6 +47,17 @@ class Account:
             self.done.add(name)
         except ValueError as error:
             self.failures[name] = str(error)
+
+    def each(
+        self, cases: Iterable[Mapping[str, Any]], description: str, measure: Callable[[Mapping[str, Any]], T]
+    ) -> Iterator[tuple[str, T]]:
+        """Yield name and measurement of every case, with a progress bar; failures are recorded and skipped."""
+        for case in tqdm(cases, desc=description, unit="case"):
+            found = []
+            with self.case(case["name"]), named(case["name"]):
+                found.append(measure(case))
+            for one in found:
+                yield case["name"], one
 
     def gather(self) -> None:
         """Collect what all processes have measured, in order of rank, so that each has the account of all cases."""

@@ -11,14 +11,13 @@ import numpy as np
 import torch
 from monai.inferers import Inferer
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from scripts.inference.measured import prepare_measured
 from scripts.intensity import NETWORK_HU_RANGE, hu_to_network, network_to_hu
 from scripts.io.processes import gathered, is_first
 from scripts.metrics.calibration import NOTES, Spread, coverage, fit_temperature, measure_calibration, spread_of
 from scripts.metrics.tables import summarise, to_markdown
-from scripts.studies.account import Account, named
+from scripts.studies.account import Account
 from scripts.studies.summary import Text
 
 RAW, TEMPERED = "raw", "tempered"
@@ -129,13 +128,8 @@ class CalibrationStudy:
         self.account.close()
 
     def _sample(self, split: str, cases: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, dict[str, Voxels]]]:
-        """Yield name and voxels by region of every case; failures are recorded and skipped."""
-        for case in tqdm(cases, desc=f"sample {split}", unit="case"):
-            voxels = None
-            with self.account.case(case["name"]), named(case["name"]):
-                voxels = self._voxels(case)
-            if voxels is not None:
-                yield case["name"], voxels
+        """Yield name and voxels by region of every case."""
+        return self.account.each(cases, f"sample {split}", self._voxels)
 
     def _voxels(self, case: Mapping[str, Any]) -> dict[str, Voxels]:
         """Return samples and truth in the body and everywhere, on the CPU."""

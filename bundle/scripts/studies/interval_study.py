@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from scripts.inference.intervals import PROBABILITIES, fit_intervals
 from scripts.inference.measured import prepare_measured
@@ -18,7 +17,7 @@ from scripts.inference.predicted_error import HU_PER_UNIT
 from scripts.intensity import NETWORK_HU_RANGE, network_to_hu
 from scripts.metrics.coverage import NOTES, measure_intervals
 from scripts.metrics.tables import summarise, to_markdown
-from scripts.studies.account import Account, named
+from scripts.studies.account import Account
 from scripts.studies.summary import Text
 
 TEXT = Text(
@@ -106,13 +105,8 @@ class IntervalStudy:
         self.account.close()
 
     def _reconstruct(self, split: str, cases: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, Voxels]]:
-        """Yield name and voxels of every case; failures are recorded and skipped."""
-        for case in tqdm(cases, desc=f"reconstruct {split}", unit="case"):
-            voxels = None
-            with self.account.case(case["name"]), named(case["name"]):
-                voxels = self._voxels(case)
-            if voxels is not None:
-                yield case["name"], voxels
+        """Yield name and voxels of every case."""
+        return self.account.each(cases, f"reconstruct {split}", self._voxels)
 
     @torch.no_grad()
     def _voxels(self, case: Mapping[str, Any]) -> Voxels:

@@ -80,8 +80,8 @@ def skeleton(volume: Tensor) -> Tensor:
     """
     floor = hu_to_network(volume.new_tensor(BONE_HU))
     bone = 2 * (volume.clamp(min=floor) - floor) / (1 - floor) - 1
-    rows = max(volume.shape[1:])
-    return F.pad(shown := _beside([bone.amax(dim=1), bone.amax(dim=0)]), (0, 0, 0, rows - len(shown)), value=-1.0)
+    shown = _beside([bone.amax(dim=1), bone.amax(dim=0)])
+    return F.pad(shown, (0, 0, 0, max(volume.shape[1:]) - len(shown)), value=-1.0)
 
 
 def _beside(planes: list[Tensor]) -> Tensor:
