@@ -6,12 +6,15 @@ VENV_DEPLOY ?= .venv-deploy
 RUN := $(VENV)/bin/python
 OUTPUT ?= output
 
-.PHONY: demo test test-slow test-label test-deploy release lint types clean
+.PHONY: demo app test test-slow test-label test-deploy test-app release lint types clean
 
 demo: $(VENV)/.installed  ## reconstruct the embedded demo case
 	$(RUN) -m monai.bundle run --config_file bundle/configs/inference.json \
 		--input bundle/docs/demo --output_dir $(OUTPUT)
 	@echo "Open $(OUTPUT)/demo/report.html. Beside it: ct.nii.gz, dicom/ct, figure.png, result.json"
+
+app: $(VENV)/.installed-app  ## open a page on this machine: drop two X-rays, look at the CT
+	$(RUN) bundle/integrations/app
 
 test: $(VENV)/.installed-dev  ## run the tests in two processes: about six minutes on two cores
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist worksteal
@@ -25,6 +28,10 @@ test-deploy: $(VENV)/.installed-dev $(VENV_DEPLOY)/.installed  ## test the real 
 
 test-label: $(VENV)/.installed-dev $(VENV_LABEL)/.installed  ## test a real MONAI Label server, on the CPU or a GPU
 	LABEL_PYTHON=$(abspath $(VENV_LABEL))/bin/python $(RUN) -m pytest -m slow -raP tests/integrations/label
+
+test-app: $(VENV)/.installed-dev  ## test the page, in Chromium if it is installed
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -ra -m "slow or not slow" \
+		tests/integrations/test_app.py tests/integrations/test_app_browser.py
 
 release: $(VENV)/.installed-dev  ## build and check the model-zoo folder; for SCHEMA, MODEL_INFO and LARGE_FILE_URL see bundle/docs/release.md
 	PYTHONPATH=bundle $(RUN) -m monai.bundle run --config_file tools/release.json --output_dir $(OUTPUT)/release \
@@ -43,7 +50,12 @@ $(VENV)/.installed: requirements.txt
 	$(RUN) -m pip install --quiet --requirement requirements.txt
 	touch $@
 
-$(VENV)/.installed-dev: requirements-dev.txt requirements-export.txt requirements-cluster.txt $(VENV)/.installed
+$(VENV)/.installed-app: bundle/integrations/app/requirements.txt $(VENV)/.installed
+	$(RUN) -m pip install --quiet --requirement $<
+	touch $@
+
+$(VENV)/.installed-dev: requirements-dev.txt requirements-export.txt requirements-cluster.txt \
+		bundle/integrations/app/requirements.txt $(VENV)/.installed
 	$(RUN) -m pip install --quiet --requirement requirements-dev.txt
 	touch $@
 
