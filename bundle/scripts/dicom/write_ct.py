@@ -157,6 +157,15 @@ def _write(
     return paths
 
 
+def slices_of(folder: Path, values: np.ndarray, affine: np.ndarray) -> np.ndarray:
+    """Return the pixels ``[slices, rows, columns]`` of a series of these voxels ``[U, V, W]``, inferior first.
+
+    Raises:
+        ValueError: as for :func:`write_ct_series`, of which ``folder`` is in the message.
+    """
+    return np.ascontiguousarray(_as_slices(folder, values, affine)[0].T)
+
+
 def _as_slices(folder: Path, values: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Reorient voxels so that the axes run closest to left, posterior and superior; return them with the LPS affine."""
     if not np.isfinite(affine).all():
@@ -209,11 +218,12 @@ def _describe(dataset: Dataset, sources: Iterable[Dataset], description: CtDescr
     dataset.BurnedInAnnotation = "NO"
     dataset.KVP = None
     dataset.AcquisitionNumber = None
-    _set_equipment(dataset, description)
-    _set_sources(dataset, list(sources), description.is_lossy)
+    set_equipment(dataset, description)
+    set_sources(dataset, list(sources), description.is_lossy)
 
 
-def _set_equipment(dataset: Dataset, description: CtDescription) -> None:
+def set_equipment(dataset: Dataset, description: CtDescription) -> None:
+    """Name this software, in the data set and as an item that repeats its derivation."""
     item = Dataset()
     item.PurposeOfReferenceCodeSequence = code("109102", "DCM", "Processing Equipment")
     item.ContributionDateTime = description.created.strftime("%Y%m%d%H%M%S%z")
@@ -225,7 +235,7 @@ def _set_equipment(dataset: Dataset, description: CtDescription) -> None:
         equipment.SoftwareVersions = plain(description.version, 64)
 
 
-def _set_sources(dataset: Dataset, sources: list[Dataset], is_lossy: bool) -> None:
+def set_sources(dataset: Dataset, sources: list[Dataset], is_lossy: bool) -> None:
     """Reference the radiographs, and copy their body part and lossy compression."""
     references = [_reference(s) for s in sources if s.get("SOPClassUID") and s.get("SOPInstanceUID")]
     if references:

@@ -67,7 +67,7 @@ COMMON = {
     "orientation": "patient direction (L R A P H F) of increasing column, then of increasing row, e.g. LF",
     "output": "file to write",
     "output_dir": "folder to write",
-    "outputs": "files to write: nifti, dicom, report, figure",
+    "outputs": "files to write: nifti, dicom, report, figure; also capture, parametric_map (of the DICOM series)",
     "overwrite": "redo finished exams",
     "passes": "how often the stage runs, each time with the residual of the previous pass",
     "phantom_reuse": "items of the stream per new phantom",

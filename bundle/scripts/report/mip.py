@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from scripts.report.planes import as_displayed
+
 BONE_WINDOW = (100.0, 700.0)
 """HU from black to white: soft tissue is black, and a rib still shows in voxels of 5 mm that are only partly bone."""
 
@@ -25,3 +27,10 @@ class Projection(NamedTuple):
 
 
 PROJECTIONS = (Projection("frontal", 1, 0, 2, "R"), Projection("lateral", 0, 1, 2, "A"))
+
+
+def skeleton_pictures(hu: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the skeleton of a volume ``[U, V, W]`` in HU as grey bytes ``[rows, columns]`` by view, superior up."""
+    low, high = BONE_WINDOW
+    grey = {view.name: (as_displayed(view.of(hu)) - low) / (high - low) * 255 for view in PROJECTIONS}
+    return {name: np.rint(values.clip(0, 255)).astype(np.uint8) for name, values in grey.items()}

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from scripts.dicom.write_capture import write_captures
 from scripts.dicom.write_ct import CtDescription, write_ct_series, write_uncertainty_series
 from scripts.io.nifti import write_volume
 from scripts.results.save import Result
@@ -88,6 +89,41 @@ class WriteDicom:
             if volume is not None:
                 (folder / "dicom" / name).mkdir(parents=True)
                 write(folder / "dicom" / name, volume, result.affine, sources, description)
+
+
+@dataclass(frozen=True)
+class WriteCapture:
+    """Writer of ``dicom/capture``, the skeleton of both views as DICOM secondary captures.
+
+    Attributes:
+        draw: ``draw(hu)``, the pictures by view: grey bytes ``[rows, columns]``.
+    """
+
+    draw: Callable[[np.ndarray], Mapping[str, np.ndarray]]
+
+    def __call__(self, folder: Path, result: Result) -> None:
+        """Write the files."""
+        (folder / "dicom" / "capture").mkdir(parents=True)
+        pictures, about = self.draw(result.mean), (result.spacing_mm, result.exam.headers, _description(result))
+        write_captures(folder / "dicom" / "capture", pictures, *about)
+
+
+@dataclass(frozen=True)
+class WriteParametricMap:
+    """Writer of ``dicom/parametric_map``, the standard deviation as a DICOM Parametric Map of the CT, if known.
+
+    Attributes:
+        write: :func:`~scripts.dicom.write_parametric_map.write_parametric_map`.
+    """
+
+    write: Callable[..., Path]
+
+    def __call__(self, folder: Path, result: Result) -> None:
+        """Write the file."""
+        if result.std is not None:
+            (folder / "dicom" / "parametric_map").mkdir(parents=True)
+            volumes = (result.std, result.mean, result.affine)
+            self.write(folder / "dicom" / "parametric_map", *volumes, result.exam.headers, _description(result))
 
 
 @dataclass(frozen=True)
