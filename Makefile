@@ -6,7 +6,7 @@ VENV_DEPLOY ?= .venv-deploy
 RUN := $(VENV)/bin/python
 OUTPUT ?= output
 
-.PHONY: demo app test test-slow test-label test-deploy test-app release lint types clean
+.PHONY: demo app test test-slow test-label test-deploy test-app test-viewers release lint types clean
 
 demo: $(VENV)/.installed  ## reconstruct the embedded demo case
 	$(RUN) -m monai.bundle run --config_file bundle/configs/inference.json \
@@ -32,6 +32,10 @@ test-label: $(VENV)/.installed-dev $(VENV_LABEL)/.installed  ## test a real MONA
 test-app: $(VENV)/.installed-dev  ## test the page, in Chromium if it is installed
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -ra -m "slow or not slow" \
 		tests/integrations/test_app.py tests/integrations/test_app_browser.py
+
+test-viewers: $(VENV)/.installed-dev  ## show a series in Cornerstone3D; needs npm, its registry, and Chromium
+	npm install --silent --no-audit --no-fund --prefix tests/integrations/cornerstone
+	$(RUN) -m pytest -ra -m "slow or not slow" tests/integrations/cornerstone tests/integrations/test_archive.py
 
 release: $(VENV)/.installed-dev  ## build and check the model-zoo folder; for SCHEMA, MODEL_INFO and LARGE_FILE_URL see bundle/docs/release.md
 	PYTHONPATH=bundle $(RUN) -m monai.bundle run --config_file tools/release.json --output_dir $(OUTPUT)/release \
