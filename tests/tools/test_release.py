@@ -102,7 +102,7 @@ def test_caches_and_results_beside_the_bundle_stay_out(released, tmp_path):
 
 def test_documents_are_released_as_they_are(released):
     pages = zoo_rules.pages(released)
-    assert {page.parent.name for page in pages} == {"docs", "deploy", "monailabel"}
+    assert {page.parent.name for page in pages} == {"docs", "app", "deploy", "monailabel"}
     assert all(page.read_bytes() == (BUNDLE / page.relative_to(released)).read_bytes() for page in pages)
 
 
