@@ -33,7 +33,7 @@ def write(folder, affine, sources=None, std=None):
     return write_parametric_map(folder, std, hounsfield(), affine, sources or headers(), DESCRIPTION)
 
 
-@pytest.mark.parametrize("name", AFFINES)
+@pytest.mark.parametrize("name", ["axes exchanged", "oblique"])
 def test_every_value_is_at_its_place(tmp_path, name):
     volume = hd.imread(write(tmp_path / "map", AFFINES[name])).get_volume()
     assert_same_volume(volume.array, LPS_TO_RAS @ volume.affine, deviation(), AFFINES[name], tolerance=1e-4)

@@ -1,5 +1,6 @@
 """The page for people who do not type, without a browser: what it accepts, shows, asks for and removes."""
 
+import base64
 import gzip
 import io
 import shutil
@@ -12,11 +13,15 @@ import numpy as np
 import pydicom
 import pytest
 from monai.bundle import ConfigWorkflow
+from PIL import Image
+from scipy.stats import spearmanr
 from tests.integrations import films_app
 from tests.integrations.films_app import finished
 from tests.integrations.samples import DEMO
 
 import scripts.inference.weights
+from scripts.io.case import read_case
+from scripts.report.planes import as_displayed
 
 app, config_files, desk = films_app.app, films_app.config_files, films_app.desk
 films, workflow = films_app.films, films_app.workflow
@@ -155,6 +160,16 @@ def test_what_the_films_do_not_say_is_asked_for(page, desk):
     assert 'data-phase="ready"' in shown
     taken = desk.stage.exam.inputs["lateral"].acquisition
     assert (taken.source_to_detector_mm, taken.pixel_spacing_mm, taken.source_side) == (1200, (3.75, 3.75), "right")
+
+
+def test_films_are_shown_upright_with_bright_bone(desk, films):
+    upright = as_displayed(read_case(DEMO).line_integrals[0].numpy())
+    for film in (DEMO / "frontal.nii.gz", films[0]):
+        with film.open("rb") as content:
+            desk.take([(film.name, content)])
+        encoded = desk.stage.films[0].picture.source.partition(",")[2]
+        shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(encoded))).convert("L"))
+        assert spearmanr(shown, upright, axis=None).statistic > 0.99
 
 
 def test_the_view_is_asked_for_and_the_other_film_has_the_other_one(page, desk):

@@ -26,7 +26,6 @@ from scripts.io.errors import stated_cause
 from scripts.io.names import safe_name
 from scripts.io.radiograph import Radiograph
 from scripts.report.page import PAGE_FILE
-from scripts.report.planes import as_displayed
 from scripts.report.scales import GREY, Picture, coloured, picture
 
 FILM_PIXELS = 320
@@ -245,8 +244,7 @@ def _picture(path: Path) -> Picture | None:
 
 def _grey(film: Radiograph) -> np.ndarray:
     """Show a film small, with bone bright, between its 1st and 99th percentile."""
-    pixels = as_displayed(film.pixels) if film.scale == "line_integral" else film.pixels
-    every = -(-max(pixels.shape) // FILM_PIXELS)
-    small = pixels[::every, ::every] * (-1 if film.scale == "counts" else 1)
+    every = -(-max(film.pixels.shape) // FILM_PIXELS)
+    small = film.pixels[::every, ::every] * (-1 if film.scale == "counts" else 1)
     low, high = np.percentile(small, (1, 99))
     return coloured(small, GREY, low, max(high, low + 1e-6))
