@@ -172,10 +172,10 @@ class ReconstructAll:
             self.evaluator.run()
         except Exception as error:
             self.error = error
-        error, self.error = self.error, None
-        if error is not None and not isinstance(error, Exception):
-            raise error
-        return error
+        stopped, self.error = self.error, None
+        if stopped is not None and not isinstance(stopped, Exception):
+            raise stopped
+        return stopped
 
     def _written(self, exam: _Exam) -> dict[str, Any]:
         assert exam.item is not None and exam.folder is not None  # it was looked at
