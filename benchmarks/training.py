@@ -86,8 +86,8 @@ class Variant:
         self.network = arrange(copy.deepcopy(network), formats).train()
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=1e-4, fused=True)
         self.prepare, self.loss = map(config.get_parsed_content, ("train#prepare_batch", "loss"))
-        schedule = map(config.get_parsed_content, ("parametrisation", "alphas_cumprod"))
-        self.inferer = type(config.get_parsed_content("training_inferer"))(*schedule, amp=amp)
+        self.inferer = copy.copy(config.get_parsed_content("training_inferer"))
+        self.inferer.amp = amp
         self.device = next(network.parameters()).device
 
     def iterate(self, views: RandomViews, batch: range, timed: Callable[[str, Callable[[], Any]], Any]) -> None:

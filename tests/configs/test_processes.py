@@ -137,3 +137,39 @@ def test_a_failed_exam_is_reported_once_when_all_are_done(command, tmp_path, dat
     assert run.wait() == 1 and run.output.count("1 of 6 exams failed") == 1
     rows = table(tmp_path / "out" / "summary.csv")
     assert [row["exam"] for row in rows if row["status"] == "failed"] == ["aa"] and len(rows) == 6
+
+
+METHODS = ["diffux2ct_correcting", "correcting_icm"]
+SHORT = {"max_epochs": 1, "iterations_per_epoch": 2, "val_interval": 1, "split": "val"}
+
+
+@pytest.mark.slow
+def test_a_comparison_of_methods_in_two_processes_measures_what_one_measures(monai_bundle, tiny, dataset_dir, tmp_path):
+    options = {"only": METHODS, "common": [str(tiny.with_suffix(""))], "dataset_dir": dataset_dir} | SHORT
+    for folder, prelude in (("one", ""), ("two", as_torchrun(2))):
+        config = CONFIGS / "benchmark.json"
+        run = monai_bundle("run", tmp_path, prelude, config_file=config, output_dir=tmp_path / folder, **options)
+        assert run.wait() == 0, run.output
+    for name in METHODS:
+        cases = [table(tmp_path / folder / name / "evaluation" / "cases.csv") for folder in ("one", "two")]
+        assert cases[0] == cases[1] and {row["case"] for row in cases[0]} == {"d", "e"}
+    one, two = ([file for file in files(tmp_path / folder) if ".tfevents." not in file] for folder in ("one", "two"))
+    assert one == two
+
+
+BESIDE = {"workers": 1, "batch_size": 2, "outputs": "nifti,dicom,report,figure"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [1, 2])
+def test_writing_beside_the_network_and_batches_leave_the_same_results(command, tmp_path, processes):
+    outputs = {"outputs": BESIDE["outputs"], "samples": 2}
+    for folder, count, changes in (("one", 1, outputs), ("beside", processes, outputs | BESIDE)):
+        run = command("inference", tmp_path / folder, count, **changes)
+        assert run.wait() == 0, run.output
+    one, beside = tmp_path / "one", tmp_path / "beside"
+    assert files(one) == files(beside)
+    assert [row["exam"] for row in table(beside / "summary.csv")] == list(EXAMS)
+    for exam in EXAMS:
+        volumes = [read_volume(folder / exam / "ct.nii.gz")[0] for folder in (one, beside)]
+        assert np.abs(volumes[0] - volumes[1]).max() <= 1  # HU; batches round otherwise

@@ -1,6 +1,7 @@
 """An exam travels with its image through MONAI's collation."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -63,3 +64,16 @@ def test_a_parallel_beam_stays_at_infinity():
     given = acquired(preset("parallel", (8, 8, 8), 40.0, 12)).inputs["frontal"]
     assert ViewInput.from_dict(given.to_dict() | {"source_to_isocentre_mm": "inf"}) == given
     assert given.acquisition.source_to_isocentre_mm == math.inf
+
+
+def test_exams_with_other_films_travel_together():
+    first, second = acquired(preset("carm", (8, 8, 8), 40.0, 12)), Exam("b", VIEWS, np.eye(4), {"b": "digest"})
+    second = replace(second, films={"frontal": np.ones((5, 6), np.uint8), "lateral": np.zeros((7, 8))})
+    items = [{"image": MetaTensor(torch.zeros(2, 12, 12), meta=to_meta(exam))} for exam in (first, second)]
+    (batch,) = DataLoader(Dataset(items), batch_size=2)
+    for exam, item in zip((first, second), decollate_batch(batch), strict=True):
+        found = exam_of(item["image"])
+        assert (found.name, found.files, found.headers) == (exam.name, exam.files, exam.headers)
+        assert found.films.keys() == exam.films.keys()
+        assert all(np.array_equal(found.films[view], exam.films[view]) for view in exam.films)
+        assert all(found.films[view].dtype == exam.films[view].dtype for view in exam.films)

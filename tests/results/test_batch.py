@@ -2,7 +2,10 @@
 
 import csv
 import json
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 
+import numpy as np
 import pytest
 import torch
 from monai.data import Dataset, MetaTensor
@@ -13,11 +16,14 @@ from tests.refusal import refused
 from scripts.exam.exam import Exam, to_meta
 from scripts.geometry import VIEWS, preset
 from scripts.io.errors import SomeFailed, stated_cause
+from scripts.io.nifti import read_volume
 from scripts.physics.separable import SeparableProjector
+from scripts.results import writing
 from scripts.results.batch import ReconstructAll
 from scripts.results.hounsfield import ToHounsfieldd
 from scripts.results.save import SaveReconstructions
 from scripts.results.writers import WriteNifti
+from scripts.results.writing import Writing
 
 GEOMETRY = preset("carm", (8, 8, 8), 40.0, 12)
 
@@ -37,21 +43,27 @@ class Reader:
 
 
 class Water(Inferer):
-    """A volume of water; counts its calls and fails on the exams of ``bad``."""
+    """Volumes of water; notes the names of each batch, joined, and fails on the exams of ``bad``."""
 
     def __init__(self, bad=()):
         self.bad, self.seen = bad, []
 
     def __call__(self, inputs, network, *args, **kwargs):
-        (name,) = inputs.meta["name"]
-        self.seen.append(name)
-        if name in self.bad:
+        names = inputs.meta["name"]
+        self.seen.append("".join(names))
+        if set(names) & set(self.bad):
             raise RuntimeError("out of memory")
-        return torch.linspace(-0.01, 0.01, 512).reshape(1, 1, 8, 8, 8)
+        return torch.linspace(-0.01, 0.01, 512).reshape(1, 1, 8, 8, 8).repeat(len(names), 1, 1, 1, 1)
 
 
-def batch(output_dir, names, inferer, broken=(), provenance=None, **options):
-    saver = SaveReconstructions(output_dir, SeparableProjector(GEOMETRY), provenance or {}, [WriteNifti()])
+def batch(output_dir, names, inferer, broken=(), provenance=None, writers=None, workers=0, **options):
+    saver = SaveReconstructions(
+        output_dir,
+        SeparableProjector(GEOMETRY),
+        provenance or {},
+        writers or [WriteNifti()],
+        writing=Writing(workers),
+    )
     exams = Dataset([{"image": name} for name in names], Reader(broken))
     evaluator = SupervisedEvaluator(
         torch.device("cpu"),
@@ -188,3 +200,92 @@ def test_a_batch_has_an_account_of_every_exam_that_is_done_whenever_it_ends(tmp_
 def test_without_an_exam_the_message_says_what_to_give(tmp_path):
     with refused(ValueError, "nothing to reconstruct", "--input", "docs/demo"):
         batch(tmp_path, [], Water())()
+
+
+@pytest.fixture
+def one_thread(monkeypatch):
+    """Results are written by a thread in place of other processes, which take seconds to start."""
+    monkeypatch.setattr(writing, "ProcessPoolExecutor", lambda workers, context, initializer: ThreadPoolExecutor(1))
+
+
+BESIDE = [{"workers": 0, "batch_size": 3}, {"workers": 1, "batch_size": 1}, {"workers": 1, "batch_size": 3}]
+
+
+@pytest.mark.parametrize("options", BESIDE)
+def test_batches_and_writing_beside_the_network_leave_what_one_by_one_leaves(tmp_path, one_thread, options):
+    names, bad = list("abcdefgh"), {"inferer": ["e"], "broken": ["b"]}
+    for folder, changes in (("one", {}), ("beside", options)):
+        with refused(SomeFailed, "2 of 8 exams"):
+            batch(tmp_path / folder, names, water := Water(bad["inferer"]), bad["broken"], **changes)()
+    one, beside = (summary(tmp_path / folder) for folder in ("one", "beside"))
+    assert list(beside) == names
+    for name in names:
+        assert {**one[name], "seconds": ""} == {**beside[name], "seconds": ""}
+        volumes = [tmp_path / folder / name / "ct.nii.gz" for folder in ("one", "beside")]
+        assert [path.exists() for path in volumes] == [name not in "be"] * 2
+        if name not in "be":
+            assert np.array_equal(*(read_volume(path)[0] for path in volumes))
+    assert water.seen == (["acd", "efg", "e", "f", "g", "h"] if options["batch_size"] == 3 else list("acdefgh"))
+
+
+class Full:
+    """A writer that fails on the exams of ``bad``, as on a full disk, and waits until it may begin."""
+
+    def __init__(self, bad=(), begin=None):
+        self.bad, self.begin, self.seen = bad, begin, []
+
+    def __call__(self, folder, result):
+        assert self.begin is None or self.begin.wait(60)
+        self.seen.append(result.name)
+        if result.name in self.bad:
+            raise ValueError(f"{result.name}: the disk is full")
+
+
+def test_a_result_that_cannot_be_written_costs_no_other(tmp_path, one_thread):
+    with refused(SomeFailed, "1 of 4 exams", "b: the disk is full"):
+        batch(tmp_path, "abcd", Water(), writers=[Full(bad="b")], workers=1)()
+    assert [row["status"] for row in summary(tmp_path).values()] == ["done", "failed", "done", "done"]
+
+
+class Ahead(Water):
+    """Lets the writer begin only with the sixth exam; the network would wait for ever if it may not come so far."""
+
+    def __init__(self, writer):
+        super().__init__()
+        self.writer, self.ahead = writer, []
+
+    def __call__(self, inputs, network, *args, **kwargs):
+        self.ahead.append(len(self.seen) - len(self.writer.seen))
+        if len(self.seen) == 2:
+            self.writer.begin.set()
+        return super().__call__(inputs, network)
+
+
+def test_the_network_is_ahead_of_the_writer_by_a_few_exams_only(tmp_path, one_thread):
+    writer = Full(begin=Event())
+    network = Ahead(writer)
+    batch(tmp_path, [f"{i:02}" for i in range(12)], network, writers=[writer], workers=1)()
+    assert network.ahead[2] == 2 and max(network.ahead) <= 3
+    assert len(summary(tmp_path)) == 12
+
+
+def test_an_interrupted_run_waits_for_what_is_being_written(tmp_path, one_thread):
+    interrupted = Interrupted(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        batch(tmp_path, "abcd", interrupted, writers=[Full()], workers=1)()
+    assert interrupted.listed == [0, 0, 0] and list(summary(tmp_path)) == ["a", "b"]
+
+
+@pytest.mark.parametrize("options", BESIDE)
+def test_exams_of_one_name_in_one_run_keep_their_results(tmp_path, one_thread, options):
+    batch(tmp_path, ["a:1", "a:2", "b"], Water(), **options)()
+    digests = {
+        tuple(json.loads(path.read_text())["inputs_sha256"].values()) for path in tmp_path.glob("a*/result.json")
+    }
+    assert digests == {("1",), ("2",)}
+
+
+@pytest.mark.parametrize("size", [0, "two"])
+def test_the_size_of_a_batch_is_checked(tmp_path, size):
+    with refused(ValueError, "--batch_size", str(size)):
+        batch(tmp_path, "ab", Water(), batch_size=size)

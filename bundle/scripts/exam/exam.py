@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -103,7 +104,8 @@ class Exam:
 def to_meta(exam: Exam) -> dict[str, Any]:
     """Convert an exam to the ``meta`` of its image, for :func:`exam_of`.
 
-    Arrays stay arrays. The rest is one JSON text, which MONAI's collation does not touch.
+    All but the affine is text and bytes, which MONAI's collation does not touch, so that exams with films of any shape
+    can be collated.
     """
     stated = {
         "views": exam.views,
@@ -116,8 +118,12 @@ def to_meta(exam: Exam) -> dict[str, Any]:
         "truth_sha256": exam.truth_sha256,
         "warnings": exam.warnings,
     }
-    films = {_film_key(view): pixels for view, pixels in exam.films.items()}
-    return {"name": exam.name, "volume_affine": exam.affine, "exam": json.dumps(stated), **films}
+    return {
+        "name": exam.name,
+        "volume_affine": exam.affine,
+        "exam": json.dumps(stated),
+        "films": {view: _to_bytes(exam.films[view]) if view in exam.films else b"" for view in VIEWS},
+    }
 
 
 def exam_of(image: MetaTensor) -> Exam:
@@ -130,10 +136,12 @@ def exam_of(image: MetaTensor) -> Exam:
         inputs={view: ViewInput.from_dict(given) for view, given in stated.pop("inputs").items()},
         headers={view: Dataset.from_json(header) for view, header in stated.pop("headers").items()},
         warnings=tuple(stated.pop("warnings")),
-        films={view: np.asarray(image.meta[key]) for view in VIEWS if (key := _film_key(view)) in image.meta},
+        films={view: np.load(io.BytesIO(film)) for view, film in image.meta["films"].items() if film},
         **stated,
     )
 
 
-def _film_key(view: str) -> str:
-    return f"film_{view}"
+def _to_bytes(array: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()

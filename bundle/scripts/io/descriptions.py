@@ -135,7 +135,11 @@ OF_CONFIG: Mapping[str, Mapping[str, str]] = {
     "calibrate": {"samples": "samples per case: 19 give exact 50, 80 and 90 % intervals, 39 also 95 %"},
     "design": {"reference": "method that the others are compared with"},
     "export_radiographs": {"input": "prepared case, or a folder of prepared cases"},
-    "inference": {"input": "exam, or a folder of exams: DICOM files, pictures or NIfTI"},
+    "inference": {
+        "batch_size": "exams that go through the network together",
+        "input": "exam, or a folder of exams: DICOM files, pictures or NIfTI",
+        "workers": "processes that write results while the network does the next exams",
+    },
     "inference_trt": {"sample_batch": "highest batch, for which the engine is planned"},
     "intervals": {"intervals": "not used: this run makes them"},
     "orientation": {"exams": "number of simulated exams by split", "steps": "training iterations"},

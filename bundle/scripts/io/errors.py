@@ -14,7 +14,7 @@ from scripts.io.refusal import one_line
 TRACEBACK_VARIABLE = "BUNDLE_TRACEBACK"
 INTERRUPTED = 130
 _FOR_LESS_MEMORY = (
-    "to use less memory, train with a smaller --batch_size, reconstruct with --sample_batch 1, or use --device cpu"
+    "to use less memory, take a smaller --batch_size, reconstruct with --sample_batch 1, or use --device cpu"
 )
 
 

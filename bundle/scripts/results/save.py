@@ -29,6 +29,7 @@ from scripts.io.text import strict_json
 from scripts.metrics.protocol import measure
 from scripts.results.place import place_of
 from scripts.results.record import Record, Settings, read_record
+from scripts.results.writing import Writing
 
 logger = logging.getLogger(__name__)
 MAX_MISFIT = 0.1
@@ -103,6 +104,7 @@ class SaveReconstructions:
         std_temperature: factor on the standard deviation of several samples, from a calibration.
         error: prediction of the error, or None if none is known for these volumes.
         interval: level of the interval to save, or None.
+        writing: where an engine's results are written; None for this process.
 
     Raises:
         ValueError: an interval is wanted, but no prediction of the error is known, or the level is not one.
@@ -117,12 +119,14 @@ class SaveReconstructions:
         std_temperature: float = 1.0,
         error: PredictsError | None = None,
         interval: float | None = None,
+        writing: Writing | None = None,
     ) -> None:
         if interval is not None:
             _require_interval(interval, error)
         self.output_dir, self.projector = Path(output_dir), projector
         self.provenance, self.writers = dict(provenance), list(writers)
         self.std_temperature, self.error, self.interval = std_temperature, error, interval
+        self.writing = writing or Writing()
         self.started = time.perf_counter()
 
     def attach(self, engine: Engine) -> None:
@@ -134,17 +138,20 @@ class SaveReconstructions:
         self.started = time.perf_counter()
 
     def __call__(self, engine: Engine) -> None:
-        """Save every exam of the batch that ``engine`` has just reconstructed."""
+        """Save every exam of the batch that ``engine`` has just reconstructed, in the processes of ``writing``."""
         state: Any = engine.state
         seconds = (time.perf_counter() - self.started) / len(state.output)
-        for item, output in zip(state.batch, state.output, strict=True):
-            folder = self.save(item["image"], output["pred"], seconds)
-            logger.info("%s", folder)
+        pairs = [(item["image"], output["pred"]) for item, output in zip(state.batch, state.output, strict=True)]
+        for folder, result in [self._result(image, samples, seconds) for image, samples in pairs]:
+            self.writing.submit(folder, write_result, result, self.writers)
+
+    def named(self, image: MetaTensor) -> Path:
+        """Return the folder with the name of the exam of ``image``, which may hold the result of another exam."""
+        return self.output_dir / safe_name(exam_of(image).name)
 
     def folder(self, image: MetaTensor) -> Path:
         """Return the folder for the exam of ``image``; see :func:`~scripts.results.place.place_of`."""
-        exam = exam_of(image)
-        return place_of(self.output_dir / safe_name(exam.name), exam.files.values())
+        return place_of(self.named(image), exam_of(image).files.values())
 
     def found(self, image: MetaTensor) -> Record | None:
         """Return the record of a complete earlier result of the same inputs and settings, or None if there is none."""
@@ -166,21 +173,16 @@ class SaveReconstructions:
         Raises:
             ValueError: the reconstruction holds NaN or infinity, or the folder exists and is not a result.
         """
-        folder = self.folder(image)
+        folder, result = self._result(image, samples, seconds)
+        write_result(folder, result, self.writers)
+        return folder
+
+    def _result(self, image: MetaTensor, samples: MetaTensor, seconds: float) -> tuple[Path, Result]:
+        folder, exam = self.folder(image), exam_of(image)
         hu = samples.as_tensor().float().cpu()
         if not torch.isfinite(hu).all():
             raise ValueError(f"{folder.name}: the reconstruction holds NaN or infinity and was not written")
-        result = self._result(folder.name, image, hu, samples.affine.cpu().numpy(), seconds)
-        with whole_folder(folder, RESULT_FILE) as partial:
-            for write in self.writers:
-                write(partial, result)
-            record = replace(result.record, files=sizes(partial))
-            (partial / RESULT_FILE).write_text(strict_json(record.to_dict()) + "\n")
-        return folder
-
-    def _result(self, name: str, image: MetaTensor, hu: Tensor, affine: np.ndarray, seconds: float) -> Result:
-        exam, mean = exam_of(image), hu.mean(dim=0)
-        spread = hu.std(dim=0) if len(hu) > 1 else None
+        mean, spread = hu.mean(dim=0), hu.std(dim=0) if len(hu) > 1 else None
         std, interval = self._uncertainty(image, mean, spread)
         measured, reprojected = network_to_radiograph(image.as_tensor().float().cpu()), self._reproject(mean)
         truth = None if exam.truth is None else torch.from_numpy(read_volume(exam.truth)[0])
@@ -195,12 +197,12 @@ class SaveReconstructions:
             warnings=(*exam.warnings, *warnings_of(spread, misfit)),
             created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         )
-        return Result(
-            name=name,
+        return folder, Result(
+            name=folder.name,
             mean=mean.numpy(),
             std=std,
             interval=interval,
-            affine=affine,
+            affine=samples.affine.cpu().numpy(),
             spacing_mm=self.projector.geometry.volume_spacing_mm,
             measured=measured.numpy(),
             reprojected=reprojected.numpy(),
@@ -241,6 +243,20 @@ class SaveReconstructions:
     @property
     def _device(self) -> torch.device:
         return next(self.projector.buffers()).device
+
+
+def write_result(folder: Path, result: Result, writers: Sequence[Callable[[Path, Result], None]]) -> None:
+    """Write the folder of one exam, which appears complete or not at all: the writers' files and ``result.json``.
+
+    Raises:
+        ValueError: the folder exists and is not a result.
+    """
+    with whole_folder(folder, RESULT_FILE) as partial:
+        for write in writers:
+            write(partial, result)
+        record = replace(result.record, files=sizes(partial))
+        (partial / RESULT_FILE).write_text(strict_json(record.to_dict()) + "\n")
+    logger.info("%s", folder)
 
 
 def _require_interval(level: float, error: PredictsError | None) -> None:
