@@ -81,7 +81,9 @@ def _draw_volumes(figure: SubFigure, volumes: Mapping[str, np.ndarray]) -> None:
 
 
 def _show(axis: Axes, plane: np.ndarray, label: str, low: float, high: float, colours: str = "gray") -> AxesImage:
-    axis.set_title(label, fontsize=9)
+    # A fixed title and no ticks: the layout engine would measure them, although they do not show.
+    axis.set_title(label, fontsize=9, y=1.0)
+    axis.set(xticks=(), yticks=())
     axis.set_axis_off()
     return axis.imshow(as_displayed(plane), cmap=colours, vmin=low, vmax=high, interpolation="nearest")
 
