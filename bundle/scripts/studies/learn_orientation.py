@@ -102,22 +102,22 @@ def draw_films(dataset: RandomViews, projector: nn.Module, films: RandomFilms, c
 def learn(exams: Exams, steps: int, batch_size: int, learning_rate: float, seed: int) -> Scores:
     """Train a network so that the true hypothesis is likelier than others, as films are upright."""
     generator = torch.Generator().manual_seed(seed)
-    with torch.random.fork_rng():
+    with torch.random.fork_rng():  # for the initial weights and the dropout
         torch.manual_seed(seed)
         scores = Scores()
-    optimizer = torch.optim.AdamW(scores.parameters(), learning_rate, weight_decay=WEIGHT_DECAY)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    for _ in tqdm(range(steps), "training", unit="step"):
-        chosen = torch.randint(len(exams.views), (batch_size,), generator=generator)
-        some = torch.randperm(len(HYPOTHESES) - 4, generator=generator)[:3] + 4
-        # the four that keep the long axis upright in place are hard to tell apart, so they are always among them
-        among = [*HYPOTHESES[:4], *(HYPOTHESES[number] for number in some)]
-        rated = scores.hypotheses(varied(exams.images[chosen], generator), among)
-        loss = F.cross_entropy(rated.flatten(1), exams.views[chosen] * len(among))
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
+        optimizer = torch.optim.AdamW(scores.parameters(), learning_rate, weight_decay=WEIGHT_DECAY)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+        for _ in tqdm(range(steps), "training", unit="step"):
+            chosen = torch.randint(len(exams.views), (batch_size,), generator=generator)
+            some = torch.randperm(len(HYPOTHESES) - 4, generator=generator)[:3] + 4
+            # the four that keep the long axis upright in place are hard to tell apart, so they are always among them
+            among = [*HYPOTHESES[:4], *(HYPOTHESES[number] for number in some)]
+            rated = scores.hypotheses(varied(exams.images[chosen], generator), among)
+            loss = F.cross_entropy(rated.flatten(1), exams.views[chosen] * len(among))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
     return scores.eval()
 
 
