@@ -58,6 +58,7 @@ COMMON = {
     "loss_weights": "weights of the objective's terms by name; a missing term has weight 0",
     "lpips_backbone": "TorchScript feature network for LPIPS",
     "max_epochs": "epochs to train",
+    "measured_dir": "prepared cases to measure on",
     "metal_fraction": "share of the phantoms with spinal implants",
     "mean_volume": "mean training volume, from which --support measures how far a result deviates",
     "method": "name of the method in the tables",
