@@ -26,6 +26,7 @@ CONTENT = (
     "models/radiographs.json",
     "models/auxiliary/orientation.pt",
     "models/auxiliary/error_scale.pt",
+    "models/auxiliary/mean_volume.nii.gz",
     "models/intervals.json",
     "scripts/**/*.py",
     "scripts/*/assets/*",

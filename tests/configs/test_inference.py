@@ -216,6 +216,14 @@ def test_another_reference_makes_another_result(tmp_path, demo_output):
     assert json.loads((tmp_path / "demo" / "result.json").read_text())["reference_sha256"] is None
 
 
+def test_support_by_the_films_is_written_with_the_digest_of_the_mean_it_refers_to(tmp_path):
+    infer(tmp_path, support="true", intervals="")
+    support = nib.load(tmp_path / "demo" / "support.nii.gz").get_fdata()
+    assert support.shape == (64, 64, 64) and 0 <= support.min() < 0.2 < 0.8 < support.max() <= 1
+    record = json.loads((tmp_path / "demo" / "result.json").read_text())
+    assert record["mean_volume_sha256"] == sha256(BUNDLE / "models" / "auxiliary" / "mean_volume.nii.gz")
+
+
 def test_a_new_result_replaces_the_old_one_whole(tmp_path):
     infer(tmp_path, samples=2)
     infer(tmp_path)

@@ -12,9 +12,10 @@ from tests.report.browsing import NEEDS_BROWSER, choose, find, opened, requested
 from scripts.report.index import write_index
 from scripts.report.page import PAGE_FILE, write_light_page
 from scripts.report.planes import as_displayed
-from scripts.report.scales import SIGNED, SPREAD, coloured
+from scripts.report.scales import SIGNED, SPREAD, SUPPORT, coloured
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+select = pytest.importorskip("selenium.webdriver.support.select")
 pytestmark = NEEDS_BROWSER
 
 SHAPE = (7, 10, 13)
@@ -30,7 +31,7 @@ RECORD = {"exam": EVIL, "warnings": [EVIL], "inputs": {"frontal": {"steps": [EVI
 def volumes():
     rng = np.random.default_rng(1)
     hu = {"ct": rng.integers(-1024, 1500, SHAPE), "truth": rng.integers(-1024, 1500, SHAPE)}
-    return hu | {"std": rng.integers(0, 250, SHAPE)}
+    return hu | {"std": rng.integers(0, 250, SHAPE), "support": rng.integers(0, 101, SHAPE)}
 
 
 VOLUMES = volumes()
@@ -91,8 +92,13 @@ def pixel(browser, plane, row, column, click=True):
     (actions.click() if click else actions).perform()
 
 
+def lay(page, name):
+    """Choose the overlay of the slices."""
+    select.Select(find(page, "#overlay")).select_by_visible_text(name)
+
+
 def test_a_page_opens_quietly_and_asks_no_network_for_anything(page):
-    choose(page, "Uncertainty")
+    lay(page, "uncertainty")
     assert page.get_log("browser") == []
     assert requested(page) == [page.current_url]
 
@@ -157,30 +163,35 @@ def test_the_wheel_moves_one_slice_and_the_page_stays(page):
 def test_the_value_and_the_place_under_the_pointer_are_read_out(page):
     pixel(page, "axial", 9, 6, click=False)  # the most posterior row, the most left column
     u, v, w = 0, 0, CENTRE[2]
-    ct, truth, std = (VOLUMES[name][u, v, w] for name in ("ct", "truth", "std"))
-    expected = f"L 9.0 · P 8.0 · S 130.0 mm  |  {ct} HU ± {std}  |  truth {truth} HU  |  error {ct - truth} HU"
+    ct, truth, std, support = (VOLUMES[name][u, v, w] for name in ("ct", "truth", "std", "support"))
+    expected = f"L 9.0 · P 8.0 · S 130.0 mm  |  {ct} HU ± {std}  |  support {support} %"
+    expected += f"  |  truth {truth} HU  |  error {ct - truth} HU"
     readout = page.execute_script("return document.getElementById('readout').textContent")
     assert readout == expected.replace("-", "−")
 
 
-def test_the_uncertainty_lies_over_the_slices_when_it_is_asked_for(page):
-    spread = find(page, "[data-plane=axial] .spread")
-    assert spread.value_of_css_property("visibility") == "hidden"
-    assert not find(page, "#spread-legend").is_displayed()
+@pytest.mark.parametrize(
+    "name, part, scale, limit", [("uncertainty", "std", SPREAD, 200), ("support by the films", "support", SUPPORT, 100)]
+)
+def test_an_overlay_lies_over_the_slices_when_it_is_asked_for(page, name, part, scale, limit):
     tile = find(page, "[data-plane=axial] .tile")
     without = tile.screenshot_as_png
-    choose(page, "Uncertainty")
-    assert spread.value_of_css_property("visibility") == "visible"
-    assert find(page, "#spread-legend").is_displayed()
+    assert not any(element.is_displayed() for element in page.find_elements("css selector", "[data-overlay]"))
+    lay(page, name)
+    shown = {
+        e.get_attribute("data-overlay") for e in page.find_elements("css selector", "[data-overlay]:not([hidden])")
+    }
+    overlay, key = (find(page, f"#viewer {tag}[data-overlay={part}]") for tag in ("canvas", "div"))
+    assert shown == {part} and overlay.is_displayed() and key.is_displayed()
     assert tile.screenshot_as_png != without
-    expected = coloured(cut("axial", "std"), SPREAD, 0, 200)
-    pixels = drawn(page, "std")["axial"]
+    expected = coloured(cut("axial", part), scale, 0, limit)
+    pixels = drawn(page, part)["axial"]
     assert (pixels[..., 3] == expected[..., 3]).all()
     opaque = expected[..., 3] == 255  # a canvas keeps other colours multiplied by their opacity, rounded
     assert (pixels[opaque] == expected[opaque]).all()
     find(page, "#opacity").send_keys(webdriver.Keys.HOME)
-    assert spread.value_of_css_property("opacity") == "0"
-    choose(page, "Uncertainty")
+    assert overlay.value_of_css_property("opacity") == "0"
+    lay(page, "none")
     assert tile.screenshot_as_png == without
 
 

@@ -75,7 +75,7 @@ def page(tmp_path, facts=None, images=None, volumes=None, affine=AFFINE):
 def full(tmp_path, word=""):
     images, volumes = arrays()
     images |= {"frontal_film": np.eye(7, 9), "lateral_film": np.eye(700, 900)}
-    volumes |= {"std": abs(volumes["ct"]) / 9, "truth": volumes["ct"] + 7}
+    volumes |= {"std": abs(volumes["ct"]) / 9, "support": volumes["ct"].clip(0, 100), "truth": volumes["ct"] + 7}
     return page(tmp_path, record(word), images, volumes)
 
 
@@ -234,7 +234,7 @@ def test_only_what_is_given_is_drawn(tmp_path):
         return {element[1]["data-part"] for element in Elements(text).all("canvas")}
 
     assert parts(page(tmp_path)) == {"ct"}
-    assert parts(full(tmp_path)) == {"ct", "std", "truth", "error"}
+    assert parts(full(tmp_path)) == {"ct", "std", "support", "truth", "error"}
 
 
 def test_radiographs_are_shown_superior_up_with_the_right_or_anterior_on_the_left(tmp_path):

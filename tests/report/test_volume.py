@@ -30,7 +30,9 @@ CT, TRUTH = block(1, 1, 1), block(0, 1, 0)  # right, anterior, superior; and lef
 def report(tmp_path_factory):
     folder = tmp_path_factory.mktemp("volume")
     images = {"measured": np.ones((2, 8, 8)), "reprojected": np.ones((2, 8, 8))}
-    write_page(folder, {"exam": "x"}, images, {"ct": CT, "std": np.full(SHAPE, 200), "truth": TRUTH}, AFFINE)
+    write_page(
+        folder, {"exam": "x"}, images, {"ct": CT, "std": np.full(SHAPE, 200), "support": 0 * CT, "truth": TRUTH}, AFFINE
+    )
     return folder / PAGE_FILE
 
 
@@ -133,11 +135,12 @@ def test_what_lies_beyond_the_cross_hair_is_cut_away_and_follows_it(page):
     assert where(seen(page)[0]) == ("up", "left")
 
 
-def test_the_uncertainty_colours_the_bone_of_the_reconstruction_alone(page):
+@pytest.mark.parametrize("name", ["std", "support"])
+def test_an_overlay_colours_the_bone_of_the_reconstruction_alone(page, name):
     before, truth = seen(page)
-    choose(page, "Uncertainty")
+    set_to(page, "overlay", name)
     after, still = seen(page)
-    assert find(page, "#volume .spread-legend").is_displayed()
+    assert find(page, f"#volume [data-overlay={name}]").is_displayed()
     assert not alike(before, after)
     assert alike(still, truth)
     set_to(page, "opacity", "0")

@@ -70,6 +70,24 @@ def test_mean_and_standard_deviation_are_over_the_samples_in_hu(tmp_path):
     np.testing.assert_allclose(nib.load(folder / "std.nii.gz").get_fdata(), 100 / np.sqrt(2), rtol=1e-5)
 
 
+def test_support_is_saved_as_a_share_and_reported_in_per_cent(tmp_path):
+    shown = {}
+
+    def write_page(folder, record, images, volumes, affine):
+        shown.update(volumes)
+
+    def share(image, hu):
+        return np.clip(hu.numpy() / 100 * float(image.max() > 0), 0, 1)
+
+    writers = [WriteNifti(), WriteReport(write_page)]
+    folder = SaveReconstructions(tmp_path, PROJECTOR, {}, writers, support=share).save(
+        exam(body()), samples(body(), body() + 20), 1.0
+    )
+    expected = np.where(body().numpy() > 0, 0.5, 0)
+    np.testing.assert_allclose(nib.load(folder / "support.nii.gz").get_fdata(), expected, atol=1e-6)
+    np.testing.assert_allclose(shown["support"], 100 * expected, atol=1e-4)
+
+
 def test_a_failed_save_leaves_nothing_and_keeps_the_earlier_result(tmp_path):
     def broken_draw(*_):
         raise RuntimeError("out of ink")

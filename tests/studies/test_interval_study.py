@@ -10,7 +10,7 @@ import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
 from torch import nn
 
-from scripts.metrics.coverage import measure_intervals, quantile_crps
+from scripts.metrics.coverage import coverage_curves, measure_intervals, quantile_crps
 
 CONFIGS = Path(__file__).parents[2] / "bundle" / "configs"
 
@@ -50,7 +50,7 @@ def trained(dataset_dir, tiny, tmp_path_factory) -> tuple[Path, dict]:
 def test_the_study_fits_and_measures(trained):
     folder, _ = trained
     assert sorted(p.name for p in (folder / "fit").iterdir()) == [
-        "cases.csv", "intervals.json", "summary.csv", "summary.json", "summary.md",
+        "cases.csv", "intervals.json", "reliability.png", "summary.csv", "summary.json", "summary.md",
     ]  # fmt: skip
     valid_for = json.loads((folder / "fit" / "intervals.json").read_text())["valid_for"]
     assert valid_for["steps"] == 2 and valid_for["samples"] == 1
@@ -102,3 +102,8 @@ def test_measures_of_exact_quantiles():
     assert [row[f"coverage_{p}"] for p in (50, 80, 90, 95)] == pytest.approx([0.5, 0.8, 0.9, 0.95], abs=0.01)
     assert row["width_90_hu"] == pytest.approx(2 * 1.6449 * sigma, rel=1e-3)
     assert quantile_crps(quantile, truth, grid) == pytest.approx(sigma / np.sqrt(np.pi), rel=0.01)
+    regions = {"predicted": hu > 500, "missed": truth > hu + 2 * sigma}
+    curves = coverage_curves(quantile, truth, regions, (0.3, 0.9, 0.99))
+    assert curves["predicted"] == pytest.approx([0.3, 0.9, 0.99], abs=0.015)
+    tail = 1 - normal.cdf(torch.tensor(2.0)), 1 - normal.cdf(torch.tensor(2.5758))
+    assert curves["missed"] == pytest.approx([0, 0, 1 - float(tail[1] / tail[0])], abs=0.03)

@@ -23,8 +23,10 @@ from scripts.geometry import VIEWS, BiplanarGeometry
 
 SIDE = 24
 """Pixels along each side of the images that are scored, 17 mm wide: enough for the heart, too few for markers."""
-HIDDEN = (96, 32)
-"""Widths of the scoring network's layers."""
+CHANNELS = (16, 32, 48)
+"""Channels of the scoring network's convolutions, each of which halves the image."""
+HIDDEN = 64
+DROPOUT = 0.3
 
 
 class Hypothesis(NamedTuple):
@@ -74,9 +76,15 @@ class Scores(nn.Sequential):
     """Map of images ``[B, SIDE, SIDE]`` by rank to log-probabilities, up to a constant, of being upright ``[B, 2]``."""
 
     def __init__(self) -> None:
-        first, second = HIDDEN
-        layers = [nn.Flatten(), nn.Linear(SIDE**2, first), nn.ReLU(), nn.Linear(first, second), nn.ReLU()]
-        super().__init__(*layers, nn.Linear(second, len(VIEWS)))
+        first, second, third = CHANNELS
+        super().__init__(
+            nn.Unflatten(1, (1, SIDE)),
+            *(nn.Conv2d(1, first, 5, stride=2, padding=2), nn.ReLU()),
+            *(nn.Conv2d(first, second, 3, stride=2, padding=1), nn.ReLU()),
+            *(nn.Conv2d(second, third, 3, stride=2, padding=1), nn.ReLU()),
+            *(nn.Flatten(), nn.Dropout(DROPOUT), nn.Linear(third * (SIDE // 8) ** 2, HIDDEN), nn.ReLU()),
+            nn.Linear(HIDDEN, len(VIEWS)),
+        )
 
     def hypotheses(self, images: Tensor, among: Sequence[Hypothesis] = HYPOTHESES) -> Tensor:
         """Return scores ``[B, 2, H]`` of every view and hypothesis for images ``[B, SIDE, SIDE]``."""
@@ -91,17 +99,29 @@ def ranked(images: np.ndarray) -> Tensor:
     return torch.from_numpy(ranks).float().unflatten(1, (SIDE, SIDE))
 
 
+def field_of(geometry: BiplanarGeometry) -> Tensor:
+    """Return what decides which part of a body radiographs show, and in which perspective, float32 ``[4]``.
+
+    These are the width in mm that a detector sees at the isocentre, the reciprocal distance in 1/m of the source from
+    there, and the sides of the two sources. The number of pixels and the volume's grid do not matter.
+    """
+    width_mm = geometry.isocentre_pitch_mm * geometry.detector_pixels
+    sides = [geometry.view(view).source_sign for view in VIEWS]
+    return torch.tensor([width_mm, 1000 / geometry.source_to_isocentre_mm, *sides])
+
+
 class FilmCheck(nn.Module):
     """Check of the films of an exam against what upright radiographs of training patients look like.
 
     Attributes:
         scores: the scoring network.
         limit: probability of the stated view and orientation below which readers are warned, a 0-dimensional buffer.
+        field: what the training radiographs showed, see :func:`field_of`, a buffer ``[4]``.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.scores, self.limit = Scores(), nn.Buffer(torch.tensor(0.0))
+        self.scores, self.limit, self.field = Scores(), nn.Buffer(torch.tensor(0.0)), nn.Buffer(torch.zeros(4))
 
     @torch.no_grad()
     def probabilities(self, images: np.ndarray) -> np.ndarray:
@@ -127,6 +147,11 @@ class FilmCheck(nn.Module):
             inputs: processing by view, for the stated orientation; empty for line integrals in a stated geometry.
             views: views that are present.
         """
+        if not torch.allclose(self.field.cpu(), field_of(geometry), rtol=1e-3):  # a file holds half precision
+            return [
+                "the films are not checked for being the wrong way round: the check was trained for another geometry; "
+                "give --film_check one for this geometry (orientation.json), or '' for none"
+            ]
         found = {}
         for view in views:
             number = VIEWS.index(view)

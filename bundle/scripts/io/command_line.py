@@ -34,6 +34,7 @@ _PATHS = frozenset(
         "output_dir",
         "dataset_dir",
         "training_dir",
+        "measured_dir",
         "reference",
         "weights",
         "initial_weights",

@@ -20,6 +20,8 @@ from scripts.metrics.volume import TISSUES_HU, tissue_masks
 
 LEVELS = (0.5, 0.8, 0.9, 0.95)
 """Nominal coverages of the central intervals that are measured."""
+CURVE_LEVELS = (*(i / 20 for i in range(1, 20)), 0.99)
+"""Nominal coverages of a reliability diagram."""
 SHOWN_LEVEL = 0.9
 """Level at which the width of the interval and the coverage by tissue are measured."""
 MIN_STD_HU = 1.0

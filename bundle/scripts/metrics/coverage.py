@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -57,6 +57,27 @@ def measure_intervals(
         "crps_hu": quantile_crps(quantile, truth, probabilities),
         "rank_correlation": float(spearmanr(error, half).statistic),
     }
+
+
+def coverage_curves(
+    quantile: Callable[[float], np.ndarray],
+    truth: np.ndarray,
+    regions: Mapping[str, np.ndarray],
+    levels: Sequence[float],
+) -> dict[str, list[float]]:
+    """Return the coverage of the central interval of every level, by region.
+
+    Args:
+        quantile, truth: see :func:`measure_intervals`.
+        regions: masks ``[N]`` by name, each with voxels.
+        levels: nominal coverages.
+    """
+    curves: dict[str, list[float]] = {name: [] for name in regions}
+    for level in levels:
+        inside = (quantile((1 - level) / 2) <= truth) & (truth <= quantile((1 + level) / 2))
+        for name, mask in regions.items():
+            curves[name].append(float(inside[mask].mean()))
+    return curves
 
 
 def quantile_crps(quantile: Callable[[float], np.ndarray], truth: np.ndarray, probabilities: Sequence[float]) -> float:

@@ -45,12 +45,16 @@ def consistent_change(
 
 
 def _conjugate_gradients(system: Callable[[Tensor], Tensor], right: Tensor, steps: int) -> Tensor:
-    """Solve ``system(y) = right [B, ...]``, each item of the batch on its own, from y = 0."""
+    """Solve ``system(y) = right [B, ...]``, each item of the batch on its own, from y = 0.
+
+    What is solved to rounding stays, since further steps would follow the rounding.
+    """
     y, residual, direction = torch.zeros_like(right), right, right
     square = _dot(residual, residual)
+    solved = torch.finfo(right.dtype).eps ** 2 * square
     for _ in range(steps):
         image = system(direction)
-        length = _ratio(square, _dot(direction, image))
+        length = torch.where(square > solved, _ratio(square, _dot(direction, image)), 0.0)
         y, residual = y + length * direction, residual - length * image
         before, square = square, _dot(residual, residual)
         direction = residual + _ratio(square, before) * direction

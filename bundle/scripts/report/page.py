@@ -42,8 +42,8 @@ def write_page(
         images: ``measured`` and ``reprojected``, line integrals ``[2, N, N]`` with axes (u, w) and (v, w); a missing
             view is 0 everywhere in ``measured``. For films also ``frontal_film`` and ``lateral_film``, the pixels
             ``[rows, columns]`` as read.
-        volumes: ``ct`` ``[U, V, W]`` in HU, and if known ``std`` (standard deviation) and ``truth``, in
-            the same shape and unit. The page shows whole HU.
+        volumes: ``ct`` ``[U, V, W]`` in HU, and if known ``std`` (standard deviation) and ``truth``, in the same shape
+            and unit, and ``support`` by the films in per cent. The page shows whole HU and per cent.
         affine: RAS voxel-to-mm ``[4, 4]``.
 
     Raises:

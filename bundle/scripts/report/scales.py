@@ -29,6 +29,8 @@ SIGNED = _colours("RdBu_r")
 """Scale that is blue below zero, white at zero, and red above."""
 SPREAD = _growing_opaque(_colours("plasma"))
 """Overlay for standard deviations."""
+SUPPORT = _growing_opaque(_colours("viridis"))[::-1]
+"""Overlay for the support by the films: transparent where they see all, bright and opaque where they see nothing."""
 
 
 class Picture(NamedTuple):

@@ -10,12 +10,13 @@ import numpy as np
 
 from scripts.report.document import packed
 from scripts.report.planes import ERROR_HU, PLANES, Plane
-from scripts.report.scales import GREY, SIGNED, SPREAD, Legend, legend
+from scripts.report.scales import GREY, SIGNED, SPREAD, SUPPORT, Legend, legend
 
 LARGEST_AXIS = 256
 """Largest number of voxels along each axis in a page; larger volumes are subsampled to every second, third, …"""
 STD_HU = 200.0
 """Upper end of the colour scale of the standard deviation, the same in every page so that pages are comparable."""
+SUPPORT_WORDS = "Share of the deviation from the mean patient that the films can see (%)"
 SIDES = (("L", "R"), ("P", "A"), ("I", "S"))
 """Letters at the low and high end of each volume axis."""
 _INT16 = np.iinfo(np.int16)
@@ -28,13 +29,21 @@ class PlaneView(NamedTuple):
     letters: Mapping[str, str]
 
 
+class Overlay(NamedTuple):
+    """Volume whose colours can be laid over the reconstruction: its name for a list, and its legend."""
+
+    name: str
+    legend: Legend
+
+
 class Slices(NamedTuple):
     """Content of ``slices.html``.
 
     Attributes:
         planes: directions of cut.
         parts: titles of the pictures by content: ``ct``, ``truth``, ``error``.
-        legends: legends of ``ct``, ``error`` and, where it is known, ``std``.
+        legends: legends of ``ct`` and ``error``.
+        overlays: what can be laid over the reconstruction, by volume.
         every: subsampling step along each axis.
         state: data read by ``page.js``.
         volumes: packed volumes by name, see :func:`packed_volume`.
@@ -43,6 +52,7 @@ class Slices(NamedTuple):
     planes: Sequence[PlaneView]
     parts: Mapping[str, str]
     legends: Mapping[str, Legend]
+    overlays: Mapping[str, Overlay]
     every: int
     state: Mapping[str, Any]
     volumes: Mapping[str, str]
@@ -52,7 +62,7 @@ def slices(volumes: Mapping[str, np.ndarray], affine: np.ndarray, std_words: str
     """Prepare axial, sagittal and coronal slices.
 
     Args:
-        volumes: ``ct``, and if known ``std`` and ``truth``: ``[U, V, W]`` in HU, finite.
+        volumes: ``ct``, and if known ``std``, ``truth`` and ``support``: ``[U, V, W]`` in HU and per cent, finite.
         affine: RAS voxel-to-mm ``[4, 4]``.
         std_words: description of ``std`` for its legend.
 
@@ -60,9 +70,12 @@ def slices(volumes: Mapping[str, np.ndarray], affine: np.ndarray, std_words: str
         ValueError: a volume has HU that do not fit into 16 bits.
     """
     prepared = chosen_slices(volumes["ct"].shape, affine, "truth" in volumes, step_hu=1)
-    std = {"std": legend(std_words, SPREAD, "0", f"≥ {STD_HU:g}")} if "std" in volumes else {}
+    overlays = {
+        "std": Overlay("uncertainty", legend(std_words, SPREAD, "0", f"≥ {STD_HU:g}")),
+        "support": Overlay("support by the films", legend(SUPPORT_WORDS, SUPPORT, "0", "100")),
+    }
     texts = {name: packed_volume(name, volume, step_hu=1) for name, volume in volumes.items()}
-    return prepared._replace(legends={**prepared.legends, **std}, volumes=texts)
+    return prepared._replace(overlays={name: overlays[name] for name in overlays if name in volumes}, volumes=texts)
 
 
 def chosen_slices(shape: Sequence[int], affine: np.ndarray, with_truth: bool, step_hu: int) -> Slices:
@@ -82,14 +95,17 @@ def chosen_slices(shape: Sequence[int], affine: np.ndarray, with_truth: bool, st
         "sides": SIDES,
         "planes": [plane._asdict() for plane in PLANES],
         "error": {"limit": ERROR_HU, "colours": SIGNED.ravel().tolist()},
-        "std": {"limit": STD_HU, "colours": SPREAD.ravel().tolist()},
+        "overlays": {
+            "std": {"limit": STD_HU, "colours": SPREAD.ravel().tolist()},
+            "support": {"limit": 100, "colours": SUPPORT.ravel().tolist()},
+        },
     }
     legends = {
         "ct": legend("CT number (HU)", GREY, "", ""),  # page.js writes the ends of the window that the reader chooses
         "error": legend("Error: reconstruction − truth (HU)", SIGNED, f"≤ −{ERROR_HU:g}", f"≥ {ERROR_HU:g}"),
     }
     parts = {"ct": "Reconstruction"} | ({"truth": "Truth", "error": "Error"} if with_truth else {})
-    return Slices([_plane_view(plane) for plane in PLANES], parts, legends, every, state, {})
+    return Slices([_plane_view(plane) for plane in PLANES], parts, legends, {}, every, state, {})
 
 
 def packed_volume(name: str, volume: np.ndarray, step_hu: int) -> str:

@@ -25,14 +25,12 @@ class VolumeView(NamedTuple):
 
     Attributes:
         parts: titles of the volumes side by side, see :data:`PARTS`.
-        has_std: whether the uncertainty can be laid over the bone.
         stills: maximum-intensity projections of the skeleton, for paper and for browsers without WebGL.
         legend: scale of the stills; None without stills.
         state: data read by ``volume.js``.
     """
 
     parts: Mapping[str, str] = PARTS
-    has_std: bool = False
     stills: Sequence[Tile] = ()
     legend: Legend | None = None
     state: Mapping[str, Any] = STATE
@@ -42,7 +40,7 @@ def volume_view(volumes: Mapping[str, np.ndarray], spacing_mm: np.ndarray) -> Vo
     """Prepare the volume in three dimensions.
 
     Args:
-        volumes: ``ct``, and if known ``std`` and ``truth``: ``[U, V, W]`` in HU, finite.
+        volumes: ``ct``, and if known ``truth``: ``[U, V, W]`` in HU, finite.
         spacing_mm: voxel spacing, ``[3]``.
     """
     parts = {name: words for name, words in PARTS.items() if name in volumes}
@@ -53,7 +51,7 @@ def volume_view(volumes: Mapping[str, np.ndarray], spacing_mm: np.ndarray) -> Vo
     ]
     low, high = BONE_WINDOW
     scale = legend("Skeleton: maximum-intensity projection (HU)", GREY, f"≤ {low:g}", f"≥ {high:g}")
-    return VolumeView(parts, "std" in volumes, stills, scale)
+    return VolumeView(parts, stills, scale)
 
 
 def skeleton(hu: np.ndarray, projection: Projection, spacing_mm: np.ndarray) -> Picture:

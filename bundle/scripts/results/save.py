@@ -48,6 +48,14 @@ class PredictsError(Protocol):
         ...
 
 
+class FindsSupport(Protocol):
+    """Share of a volume that its films support; see :class:`~scripts.inference.support.Support`."""
+
+    def __call__(self, image: Tensor, hu: Tensor) -> np.ndarray:
+        """Return the share ``[U, V, W]``, 0 to 1, for ``hu [U, V, W]`` from ``image [2, N, N]``."""
+        ...
+
+
 class Projector(Protocol):
     """Map of attenuation ``[B, 1, U, V, W]`` in 1/mm to line integrals ``[B, 2, N, N]``, on its buffers' device."""
 
@@ -69,6 +77,7 @@ class Result:
         mean: HU ``[U, V, W]`` float32, averaged over the samples.
         std: standard deviation in every voxel, of the samples or of the predicted error; None if neither is known.
         interval: lower and upper end of the interval that was asked for, or None.
+        support: share of ``mean`` that the films support, 0 to 1, or None if it was not asked for.
         affine: RAS voxel-to-mm affine ``[4, 4]``.
         spacing_mm: voxel spacing.
         measured: line integrals ``[2, N, N]`` that the network saw; 0 for a missing view.
@@ -82,6 +91,7 @@ class Result:
     mean: np.ndarray
     std: np.ndarray | None
     interval: tuple[np.ndarray, np.ndarray] | None
+    support: np.ndarray | None
     affine: np.ndarray
     spacing_mm: float
     measured: np.ndarray
@@ -105,6 +115,7 @@ class SaveReconstructions:
         error: prediction of the error, or None if none is known for these volumes.
         interval: level of the interval to save, or None.
         writing: where an engine's results are written; None for this process.
+        support: finds the share of a volume that the films support, or None to leave it out.
 
     Raises:
         ValueError: an interval is wanted, but no prediction of the error is known, or the level is not one.
@@ -120,6 +131,7 @@ class SaveReconstructions:
         error: PredictsError | None = None,
         interval: float | None = None,
         writing: Writing | None = None,
+        support: FindsSupport | None = None,
     ) -> None:
         if interval is not None:
             _require_interval(interval, error)
@@ -127,6 +139,7 @@ class SaveReconstructions:
         self.provenance, self.writers = dict(provenance), list(writers)
         self.std_temperature, self.error, self.interval = std_temperature, error, interval
         self.writing = writing or Writing()
+        self.support = support
         self.started = time.perf_counter()
 
     def attach(self, engine: Engine) -> None:
@@ -202,6 +215,7 @@ class SaveReconstructions:
             mean=mean.numpy(),
             std=std,
             interval=interval,
+            support=None if self.support is None else self.support(image.as_tensor(), mean),
             affine=samples.affine.cpu().numpy(),
             spacing_mm=self.projector.geometry.volume_spacing_mm,
             measured=measured.numpy(),

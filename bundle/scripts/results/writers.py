@@ -44,9 +44,10 @@ def _chosen(option: str, writers: Mapping[str, Writer], names: Sequence[str]) ->
 
 
 class WriteNifti:
-    """Writer of ``ct.nii.gz``, int16 HU (mean of the samples), and what is known of ``std``, ``lower`` and ``upper``.
+    """Writer of ``ct.nii.gz``, int16 HU (mean of the samples), and what is known of ``std``, ``lower``, ``upper``
+    and ``support``.
 
-    ``std.nii.gz`` is float32 HU, the ends of the interval are int16 HU.
+    ``std.nii.gz`` is float32 HU, the ends of the interval are int16 HU, and ``support.nii.gz`` is float32, 0 to 1.
     """
 
     def __call__(self, folder: Path, result: Result) -> None:
@@ -57,6 +58,8 @@ class WriteNifti:
         if result.interval is not None:
             for name, end in zip(("lower", "upper"), result.interval, strict=True):
                 write_volume(folder / f"{name}.nii.gz", np.rint(end).astype(np.int16), result.affine)
+        if result.support is not None:
+            write_volume(folder / "support.nii.gz", result.support, result.affine)
 
 
 @dataclass(frozen=True)
@@ -140,7 +143,8 @@ class WriteReport:
         """Write the page."""
         images = {"measured": result.measured, "reprojected": result.reprojected}
         images |= {f"{view}_film": pixels for view, pixels in result.exam.films.items()}
-        volumes = {"ct": result.mean, "std": result.std, "truth": result.truth}
+        percent = None if result.support is None else 100 * result.support
+        volumes = {"ct": result.mean, "std": result.std, "support": percent, "truth": result.truth}
         known = {name: volume for name, volume in volumes.items() if volume is not None}
         self.write(folder, result.record.to_dict(), images, known, result.affine)
 

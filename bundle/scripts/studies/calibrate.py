@@ -15,7 +15,15 @@ from torch import Tensor, nn
 from scripts.inference.measured import prepare_measured
 from scripts.intensity import NETWORK_HU_RANGE, hu_to_network, network_to_hu
 from scripts.io.processes import gathered, is_first
-from scripts.metrics.calibration import NOTES, Spread, coverage, fit_temperature, measure_calibration, spread_of
+from scripts.metrics.calibration import (
+    CURVE_LEVELS,
+    NOTES,
+    Spread,
+    coverage,
+    fit_temperature,
+    measure_calibration,
+    spread_of,
+)
 from scripts.metrics.tables import summarise, to_markdown
 from scripts.studies.account import Account
 from scripts.studies.summary import Text
@@ -28,8 +36,6 @@ TEXT = Text(
     "temperature below. Truth and samples are clipped to [{:g}, {:g}] HU.".format(*NETWORK_HU_RANGE),
     NOTES,
 )
-CURVE_LEVELS = (*(i / 20 for i in range(1, 20)), 0.99)
-"""Nominal coverages of the reliability diagram."""
 
 
 class Voxels(NamedTuple):

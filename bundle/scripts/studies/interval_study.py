@@ -15,8 +15,10 @@ from scripts.inference.intervals import PROBABILITIES, fit_intervals
 from scripts.inference.measured import prepare_measured
 from scripts.inference.predicted_error import HU_PER_UNIT
 from scripts.intensity import NETWORK_HU_RANGE, network_to_hu
-from scripts.metrics.coverage import NOTES, measure_intervals
+from scripts.metrics.calibration import CURVE_LEVELS
+from scripts.metrics.coverage import NOTES, coverage_curves, measure_intervals
 from scripts.metrics.tables import summarise, to_markdown
+from scripts.metrics.volume import TISSUES_HU
 from scripts.studies.account import Account
 from scripts.studies.summary import Text
 
@@ -34,12 +36,22 @@ class Voxels(NamedTuple):
     scale: np.ndarray
     truth: np.ndarray
 
+    @property
+    def regions(self) -> dict[str, np.ndarray]:
+        """Return the masks ``[N]`` of the reliability diagram by name."""
+        bone_hu = TISSUES_HU["bone"][0]
+        return {
+            "body": np.ones(self.truth.shape, dtype=bool),
+            "bone in the reconstruction": self.hu >= bone_hu,
+            "bone in the truth": self.truth >= bone_hu,
+        }
+
 
 class IntervalStudy:
     """Study that fits quantiles of error / scale in the bodies of one split's cases, and measures another split.
 
-    It writes ``intervals.json``, which reconstructions use, ``cases.csv``, ``summary.csv``, ``summary.json`` and
-    ``summary.md`` to ``output_dir``, each atomically.
+    It writes ``intervals.json``, which reconstructions use, ``cases.csv``, ``summary.csv``, ``summary.json``,
+    ``summary.md`` and the picture ``reliability.png`` to ``output_dir``, each atomically.
 
     Args:
         network: network that predicts the scale.
@@ -54,6 +66,7 @@ class IntervalStudy:
         output_dir: output folder, created if needed.
         valid_for: provenance that a reconstruction must have for the intervals to hold.
         settings: JSON-ready facts about the run, for the summaries.
+        draw: draws the picture: ``draw(path, levels, coverages, title)``.
 
     Raises:
         ValueError: the splits are the same.
@@ -73,13 +86,14 @@ class IntervalStudy:
         output_dir: str | Path,
         valid_for: Mapping[str, Any],
         settings: Mapping[str, Any],
+        draw: Callable[..., None],
     ) -> None:
         if fit_split == split:
             raise ValueError(f"split {split!r} is both fitted on and measured; choose another --fit_split or --split")
         self.network, self.inferer, self.device, self.body = network.eval(), inferer, device, body
         self.fit_split, self.fitting, self.split, self.measured = fit_split, fitting, split, measured
         self.account, self.output_dir = Account(failures), Path(output_dir)
-        self.valid_for, self.settings = dict(valid_for), dict(settings)
+        self.valid_for, self.settings, self.draw = dict(valid_for), dict(settings), draw
 
     def __call__(self) -> None:
         """Fit, measure, write the files, and print the summary.
@@ -94,14 +108,20 @@ class IntervalStudy:
         intervals = fit_intervals(hu, scale, truth, self.valid_for)
         self.output_dir.mkdir(parents=True, exist_ok=True)
         intervals.write(self.output_dir / "intervals.json")
+        curves: dict[str, list[list[float]]] = {}
         for name, voxels in self._reconstruct(self.split, self.measured):
             quantile = partial(intervals.quantile, voxels.hu, voxels.scale)
             measures = measure_intervals(quantile, voxels.hu, voxels.truth, PROBABILITIES)
             self.account.rows.append({"case": name, "method": "intervals", "estimate": "body"} | measures)
+            regions = {region: mask for region, mask in voxels.regions.items() if mask.any()}
+            for region, curve in coverage_curves(quantile, voxels.truth, regions, CURVE_LEVELS).items():
+                curves.setdefault(region, []).append(curve)
         self.account.require(self.account.rows, f"no case of split {self.split!r} could be used")
         summary = summarise(self.account.rows)
         headline = f"fitted on {self.fit_split}; {self.account.measured} {self.split} cases measured"
         self.account.publish(self.output_dir, TEXT, self.settings, summary, to_markdown(summary), headline)
+        title = f"{self.account.measured} {self.split} cases, fitted on {self.fit_split}"
+        self.draw(self.output_dir / "reliability.png", CURVE_LEVELS, curves, title)
         self.account.close()
 
     def _reconstruct(self, split: str, cases: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, Voxels]]:

@@ -11,7 +11,9 @@
   const grey = { low: 0, high: 1, table: table(Array.from({ length: 256 }, (_, i) => [i, i, i, 255]).flat()) };
   const error = { low: -state.error.limit, high: state.error.limit, table: table(state.error.colours) };
   let volumes; // by name, once they are unpacked
-  const spread = { low: 0, high: state.std.limit, table: table(state.std.colours) };
+  const overlays = Object.fromEntries(
+    Object.entries(state.overlays).map(([name, { limit, colours }]) => [name, { low: 0, high: limit, table: table(colours) }]),
+  );
 
   function table(bytes) {
     return new Uint32Array(Uint8Array.from(bytes).buffer);
@@ -65,6 +67,7 @@
     const i = voxel.reduce((sum, index, axis) => sum + index * strides[axis], 0);
     const hu = volumes.ct[i];
     const words = [place(voxel), `${hu} HU` + (volumes.std ? ` ± ${volumes.std[i]}` : "")];
+    if (volumes.support) words.push(`support ${volumes.support[i]} %`);
     if (volumes.truth) words.push(`truth ${volumes.truth[i]} HU`, `error ${hu - volumes.truth[i]} HU`);
     find("#readout").textContent = words.join("  |  ").replaceAll("-", "−");
   }
@@ -89,9 +92,11 @@
         ct: () => [hu, grey],
         truth: () => [truth, grey],
         error: () => [hu.map((value, i) => value - truth[i]), error],
-        std: () => [slice(volumes.std, plane), spread],
       };
-      for (const canvas of element.querySelectorAll("canvas")) paint(canvas, ...painted[canvas.dataset.part]());
+      for (const canvas of element.querySelectorAll("canvas")) {
+        const part = canvas.dataset.part;
+        paint(canvas, ...(painted[part]?.() ?? [slice(volumes[part], plane), overlays[part]]));
+      }
     }
 
     function label() {
@@ -190,12 +195,18 @@
       setWindow(Number(centre.value), Number(width.value));
     });
   }
-  for (const name of ["cross", "smooth", "spread"]) {
+  for (const name of ["cross", "smooth"]) {
     const box = find(`#${name}`);
     const apply = () => viewer.classList.toggle(`with-${name}`, box.checked);
     box.addEventListener("change", apply);
     apply();
   }
+  const overlay = find("#overlay");
+  const lay = () => {
+    for (const part of viewer.querySelectorAll("[data-overlay]")) part.hidden = part.dataset.overlay !== overlay.value;
+  };
+  overlay.addEventListener("change", lay);
+  lay();
   const opacity = find("#opacity");
   const fade = () => viewer.style.setProperty("--opacity", opacity.value);
   opacity.addEventListener("input", fade);

@@ -128,13 +128,14 @@
       return { mesh, nearest };
     }
 
-    /** Lay the colours of the uncertainty over those of bone. */
-    function paint({ mesh, nearest }, std) {
-      const { limit, colours } = state.std;
+    /** Lay the colours of an overlay over those of bone. */
+    function paint({ mesh, nearest }, name) {
+      const { limit, colours } = state.overlays[name];
+      const overlay = shown.volumes[name];
       const values = new Uint8ClampedArray(3 * nearest.length);
       const opacity = Number(controls.opacity.value) / 255;
       nearest.forEach((voxel, i) => {
-        const at = 4 * Math.min(255, Math.round((std[voxel] / limit) * 255));
+        const at = 4 * Math.min(255, Math.round((overlay[voxel] / limit) * 255));
         const over = opacity * colours[at + 3];
         for (let c = 0; c < 3; c++) values[3 * i + c] = 255 * bone.colour[c] * (1 - over) + colours[at + c] * over;
       });
@@ -147,9 +148,9 @@
     function fill() {
       const rendering = controls.rendering.value;
       const threshold = Number(controls.threshold.value);
-      const spread = controls.spread?.checked && rendering !== "mip";
+      const overlay = rendering === "mip" ? "" : (controls.overlay?.value ?? "");
       controls.hu.value = `${threshold} HU`;
-      section.querySelector(".spread-legend")?.toggleAttribute("hidden", !spread);
+      for (const key of section.querySelectorAll("[data-overlay]")) key.hidden = key.dataset.overlay !== overlay;
       for (const { half, renderer, rays, ...surfaces } of parts) {
         const hu = shown.volumes[half.dataset.part];
         renderer.removeAllViewProps();
@@ -163,8 +164,8 @@
           continue;
         }
         const bones = surface(hu, threshold);
-        const coloured = spread && half.dataset.part === "ct";
-        if (coloured) paint(bones, shown.volumes.std);
+        const coloured = overlay !== "" && half.dataset.part === "ct";
+        if (coloured) paint(bones, overlay);
         surfaces.bone.mapper.setScalarVisibility(coloured);
         surfaces.bone.mapper.setInputData(bones.mesh);
         renderer.addActor(surfaces.bone.prop);
@@ -317,7 +318,7 @@
     controls.threshold.addEventListener("input", fill);
     controls.cut.addEventListener("change", cut);
     controls.opacity?.addEventListener("change", fill);
-    controls.spread?.addEventListener("change", fill);
+    controls.overlay?.addEventListener("change", fill);
     for (const choice of controls.rendering) choice.addEventListener("change", fill);
     viewer.addEventListener("moved", () => controls.cut.value && cut());
     new ResizeObserver(() => arrange()).observe(tile);
