@@ -38,5 +38,5 @@ def test_the_shipped_weights_reach_on_fresh_phantoms_what_they_are_known_to_reac
             found.setdefault(name, []).append(value.item())
     means = {name: sum(values) / len(values) for name, values in found.items()}
     print({name: round(value, 3) for name, value in means.items()})
-    assert means["psnr3d"] > 25.3 and means["ssim3d"] > 0.68
-    assert means["bone_dice"] > 0.33 and means["gradient_ratio"] > 0.8 and means["reprojection"] < 0.035
+    assert means["psnr3d"] > 25.2 and means["ssim3d"] > 0.68
+    assert means["bone_dice"] > 0.34 and means["gradient_ratio"] > 0.8 and means["reprojection"] < 0.035
