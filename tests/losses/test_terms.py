@@ -6,15 +6,18 @@ from tests.refusal import refused
 
 from scripts.diffusion.training import Prediction
 from scripts.geometry import preset
-from scripts.intensity import hu_to_mu, hu_to_network, radiograph_to_network
+from scripts.intensity import hu_to_mu, hu_to_network, network_to_hu, radiograph_to_network
 from scripts.losses.objective import Objective
 from scripts.losses.terms import (
     BoneWeightedLoss,
     DifferenceLoss,
     ReprojectionLoss,
+    TissueLoss,
     bone_weighted_error,
     difference_error,
+    tissue_shares,
 )
+from scripts.metrics.volume import tissue_masks
 from scripts.physics.separable import SeparableProjector
 
 GEOMETRY = preset("carm", (8, 16, 8), 20.0, 16)
@@ -23,6 +26,7 @@ TERMS = {
     "squared": BoneWeightedLoss(2),
     "differences": DifferenceLoss(),
     "reprojection": ReprojectionLoss(GEOMETRY),
+    "tissue": TissueLoss(),
 }
 
 
@@ -95,3 +99,18 @@ def test_a_weight_without_a_term_or_below_zero_is_refused(weights) -> None:
 def test_an_objective_of_nothing_is_refused(weights) -> None:
     with refused(ValueError, "loss_weights", "at least one", "got {", "absolute, "):
         Objective(TERMS, weights)
+
+
+def test_sharp_shares_of_tissues_are_the_masks_of_the_metrics_and_soft_ones_still_sum_to_one() -> None:
+    x = volumes()[0].double()
+    masks = torch.cat(list(tissue_masks(network_to_hu(x)).values()), dim=1).double()
+    assert torch.allclose(tissue_shares(x, 1e-6), masks)
+    assert torch.allclose(tissue_shares(x, 50.0).sum(dim=1), torch.ones(()).double())
+
+
+def test_missing_bone_costs_a_quarter_however_little_there_is() -> None:
+    hu = torch.zeros(1, 1, 10, 10, 10)
+    hu[..., :5], hu[0, 0, 0, :5, :5] = -1000.0, -700.0
+    without = hu_to_network(hu.clone())
+    hu[0, 0, 5, 5, 7] = 900.0
+    assert TissueLoss(10.0)(without, hu_to_network(hu)).item() == pytest.approx(0.25, abs=1e-3)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+from monai.losses import DiceLoss
 from torch import Tensor, nn
 
 from scripts.geometry import BiplanarGeometry
 from scripts.intensity import MU_WATER_PER_MM, RADIOGRAPH_SCALE, hu_to_network, network_to_hu
+from scripts.metrics.volume import TISSUES_HU
 from scripts.physics.separable import SeparableProjector
 
 
@@ -38,6 +40,19 @@ def reprojection_error(x: Tensor, x0: Tensor, projector: Callable[[Tensor], Tens
     low, high = network_to_hu(torch.tensor([-1.0, 1.0])).tolist()
     mu_per_unit = (high - low) / 2 / 1000 * MU_WATER_PER_MM
     return RADIOGRAPH_SCALE * projector((x - x0) * mu_per_unit).abs().mean()
+
+
+def tissue_shares(x: Tensor, width_hu: float) -> Tensor:
+    """Return how much each voxel belongs to air, lung, soft tissue and bone, ``[B, 4, U, V, W]`` with sum 1.
+
+    The bounds are those of the metrics by tissue. Logistic functions of ``width_hu`` smooth them, so that a voxel near
+    a bound has a gradient.
+    """
+    hu = network_to_hu(x)
+    # Air begins at -inf, which every voxel has reached.
+    reached = [torch.sigmoid((hu - low) / width_hu) for low, _ in TISSUES_HU.values()]
+    passed = [*reached[1:], torch.zeros_like(hu)]
+    return torch.cat([low - high for low, high in zip(reached, passed, strict=True)], dim=1)
 
 
 def _network(hu: float) -> float:
@@ -84,3 +99,22 @@ class ReprojectionLoss(nn.Module):
     def forward(self, x: Tensor, x0: Tensor) -> Tensor:
         """Return the scalar error."""
         return reprojection_error(x, x0, self.projector)
+
+
+class TissueLoss(nn.Module):
+    """One minus the soft Dice coefficient of :func:`tissue_shares`, averaged over exams and tissues.
+
+    Every tissue counts alike, however small its part of the body: supervision by segmentation (Milletari et al. 2016,
+    arXiv:1606.04797) without a second output.
+
+    Args:
+        width_hu: width of the smoothed bounds.
+    """
+
+    def __init__(self, width_hu: float = 50.0) -> None:
+        super().__init__()
+        self.width_hu, self.dice = width_hu, DiceLoss(squared_pred=True)
+
+    def forward(self, x: Tensor, x0: Tensor) -> Tensor:
+        """Return the scalar error."""
+        return self.dice(tissue_shares(x, self.width_hu), tissue_shares(x0, self.width_hu))
