@@ -106,7 +106,7 @@ COMMON = {
     "std_temperature": "factor on the standard deviation of the samples that a calibration has found",
     "steps": "network evaluations per volume",
     "structure_weight": "weight of 1 - SSIM3D",
-    "support": "write support.nii.gz: the share of the deviation from the mean training volume that the films can see",
+    "support": "write support.nii.gz: share of the deviation from the mean volume that the films can see",
     "submodule": "part of the network that becomes an engine",
     "task": "task of the Medical Segmentation Decathlon",
     "test": "without a table: share of the patients (below 1) or their number (1 or more) for testing",
