@@ -21,9 +21,8 @@ from scripts.intensity import NETWORK_HU_RANGE
 from scripts.io.case import CT_FILE
 from scripts.io.folders import RESULT_FILE
 from scripts.io.nifti import read_volume
+from scripts.metrics.protocol import BONE_HU
 from scripts.metrics.tables import to_csv
-
-BONE_HU = 200.0
 
 
 def rows_of(folder: Path) -> list[dict[str, str | float]]:
