@@ -11,10 +11,11 @@ import torch.nn.functional as F
 from tests.refusal import refused
 
 from scripts.cases.manifest import case_folders
-from scripts.data.augment import RandomDeformation
+from scripts.data import patients
+from scripts.data.augment import RandomDeformation, WholeBody
 from scripts.data.contrast import RandomContrast
 from scripts.data.datasets import PreparedCases, RandomViews, StreamSampler
-from scripts.data.patients import mixture
+from scripts.data.patients import Shelf, mixture
 from scripts.geometry import BiplanarGeometry, preset
 from scripts.io.case import CT_FILE, Volume, write_case
 
@@ -95,10 +96,11 @@ def views(
     seed: int = 0,
     geometry: BiplanarGeometry = GEOMETRY,
     contrast: RandomContrast = SAME_CONTRAST,
+    kept: int | None = None,
 ) -> RandomViews:
     sets = sets if isinstance(sets, dict) else {str(sets): 1.0}
-    patients = mixture(sets, geometry.volume_spacing_mm)
-    return RandomViews(patients, geometry, deformation or RandomDeformation(), contrast, length=10, seed=seed)
+    drawn = mixture(sets, geometry.volume_spacing_mm, kept=kept)
+    return RandomViews(drawn, geometry, deformation or RandomDeformation(), contrast, length=10, seed=seed)
 
 
 def test_item_depends_on_seed_and_index_alone(noise_set):
@@ -108,6 +110,28 @@ def test_item_depends_on_seed_and_index_alone(noise_set):
     torch.manual_seed(2)
     backwards = [other[i]["hu"] for i in reversed(range(12))]
     assert all(torch.equal(a, b) for a, b in zip(forwards, reversed(backwards), strict=True))
+
+
+@pytest.mark.parametrize("kept", [0, 1, 5])
+def test_reading_cts_when_they_are_drawn_changes_nothing(noise_set, kept):
+    all_kept, read = views(noise_set), views(noise_set, kept=kept)
+    assert all(torch.equal(all_kept[i]["hu"], read[i]["hu"]) for i in range(12))
+
+
+def test_no_more_cts_are_kept_than_asked_and_the_last_used_ones(tmp_path, monkeypatch):
+    opened, empty = [], WholeBody.of(torch.zeros(2, 2, 2), 1.0)
+    monkeypatch.setattr(patients, "_load", lambda file, *_: opened.append(file) or empty)
+    shelf = Shelf(2, 10.0)
+    for name in "abacbca":
+        shelf(Path(name))
+        assert len(shelf.bodies) <= 2
+    assert "".join(map(str, opened)) == "abcba"
+
+
+def test_a_number_of_kept_cts_that_cannot_be_is_refused(noise_set):
+    for wrong in (-1, 1.5, "many"):
+        with refused(ValueError, "kept_cts", str(wrong)):
+            views(noise_set, kept=wrong)
 
 
 def test_the_contrast_is_drawn_anew_for_every_item(tmp_path):

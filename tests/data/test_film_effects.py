@@ -9,14 +9,17 @@ import torch
 from scipy.ndimage import distance_transform_edt
 from tests.refusal import refused
 
+from scripts import BUNDLE_ROOT
 from scripts.data.film_effects import RandomFilms, RandomPoses
+from scripts.exam.familiarity import read_reference
 from scripts.exam.rectify import fade_to_air
 from scripts.geometry import preset
 
 N, EXAMS = 16, 400
 GEOMETRY = preset("carm", (N, N, N), 20.0, N)
 FILMS = RandomFilms(GEOMETRY)
-CLEAR = RandomFilms(GEOMETRY, scatter=0, blur_mm=0, photons=None, exposure=0, gamma=0, collimated=0)
+REFERENCE = read_reference(f"{BUNDLE_ROOT}/models/radiographs.json")
+CLEAR = RandomFilms(GEOMETRY, energy=0, scatter=0, blur_mm=0, photons=None, exposure=0, gamma=0, collimated=0)
 P = torch.rand(EXAMS, 2, N, N, generator=torch.Generator().manual_seed(0)) * 8
 
 
@@ -68,6 +71,12 @@ def test_contrast_alone_keeps_the_fixed_point_of_all_films():
     assert exponents.log().std().item() == pytest.approx(0.3, rel=0.1)
 
 
+def test_energy_alone_is_one_factor_on_both_images_of_an_exam_with_the_spread_asked_for():
+    factor = draw(replace(CLEAR, energy=0.2))(P) / P
+    torch.testing.assert_close(factor, factor[:, :1, :1, :1].expand_as(factor))
+    assert factor[:, 0, 0, 0].log().std().item() == pytest.approx(0.2, rel=0.1)
+
+
 def test_noise_has_the_variance_of_its_photons():
     seen = draw(replace(CLEAR, photons=(1e4, 1e4)))(torch.full_like(P, 2.0))
     assert seen.var().item() == pytest.approx(math.exp(2) / 1e4, rel=0.03)
@@ -106,7 +115,33 @@ def test_what_shutters_cover_is_filled_in_as_when_a_film_is_read():
         np.testing.assert_allclose(made.numpy(), read, rtol=1e-5, atol=1e-6)
 
 
+def test_displayed_films_are_what_a_reader_makes_of_any_linear_display():
+    radiographs = P[:3]
+    made = draw(replace(CLEAR, displayed=1, reference=REFERENCE), 3)(radiographs)
+    exposed = np.ones((N, N), dtype=bool)
+    for shown in (radiographs, 3 * radiographs - 1):
+        for view, number in (("frontal", 0), ("lateral", 1)):
+            read = [REFERENCE.adapted(view, exam[number].numpy(), exposed) for exam in shown]
+            np.testing.assert_allclose(made[:, number].numpy(), np.stack(read), rtol=1e-4, atol=1e-4)
+
+
+def test_as_many_exams_are_displayed_as_asked_with_both_films():
+    some = replace(CLEAR, displayed=0.25, reference=REFERENCE)
+    changed = (draw(some)(P) != P).any(-1).any(-1)
+    assert torch.equal(changed[:, 0], changed[:, 1])
+    assert changed[:, 0].float().mean().item() == pytest.approx(0.25, abs=0.06)
+
+
+@pytest.mark.parametrize("preset_name", ["chest", "x2ct"])
+def test_values_of_another_field_are_refused(preset_name):
+    with refused(ValueError, "films: reference", "reference.json"):
+        RandomFilms(preset(preset_name, (N, N, N), 20.0, N), displayed=0.5, reference=REFERENCE)
+
+
 @pytest.mark.parametrize(("name", "value", "message"), [
+    ("displayed", 0.5, "displayed 0.5 needs .*reference"),
+    ("displayed", 1.5, "displayed .*at most 1, got 1.5"),
+    ("collimated", 2, "collimated .*at most 1, got 2"),
     ("scatter", -0.1, "scatter .*negative, got -0.1; 0"),
     ("blur_mm", math.nan, "blur_mm must be finite"),
     ("exposure", math.inf, "exposure must be finite"),
@@ -146,6 +181,15 @@ def test_each_error_turns_each_view_about_its_own_axis(error, axes):
         assert torch.rad2deg(torch.asin(turned[:, j, i])).std().item() == pytest.approx(4, rel=0.1)
 
 
+def test_as_many_exams_are_misaligned_as_asked_in_both_views():
+    rotations, shifts_mm = draw(RandomPoses(misaligned=0.25))
+    aligned = (rotations == torch.eye(3)).all(-1).all(-1)
+    assert torch.equal(aligned, ~shifts_mm.bool().any(-1)) and torch.equal(aligned[:, 0], aligned[:, 1])
+    assert aligned[:, 0].float().mean().item() == pytest.approx(0.75, abs=0.06)
+
+
 def test_impossible_poses_are_refused():
+    with refused(ValueError, "misaligned", "at most 1", "got 3"):
+        RandomPoses(misaligned=3)
     with refused(ValueError, "tilt_deg", "not negative", "got -1"):
         RandomPoses(tilt_deg=-1)

@@ -10,7 +10,7 @@ from monai.fl.client import MonaiAlgo
 from monai.fl.utils.constants import ExtraItems, ModelType
 from monai.fl.utils.exchange_object import ExchangeObject
 from monai.networks.utils import get_state_dict
-from tests.fixtures import CONFIGS
+from tests.fixtures import CONFIGS, TINY
 
 from scripts.training.checkpoints import saved_checkpoints
 
@@ -65,6 +65,11 @@ def same(one: Weights, other: Weights) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
+def mean_psnr(sites: Sequence[Site], weights: Weights) -> float:
+    """PSNR3D in dB over the patients of all sites, which have equally many."""
+    return sum(site.psnr(weights) for site in sites) / len(sites)
+
+
 @pytest.fixture
 def sites(tiny, dataset_dir, prepared, tmp_path):
     """Two sites, and a way to open one of them again."""
@@ -98,3 +103,31 @@ def test_evaluation_measures_the_servers_weights_whatever_the_site_has_trained(s
     sent = copied(site.weights)
     before, own = site.psnr(sent), site.round(sent)
     assert site.psnr(sent) == before != site.psnr(own)
+
+
+@pytest.mark.slow
+def test_the_average_beats_each_site_alone_on_the_patients_of_both(overlay, prepared, tmp_path):
+    """One site's patients have denser tissue, so that each site alone learns half of what there is."""
+
+    def denser(hu: torch.Tensor) -> torch.Tensor:
+        return torch.where(hu > -300, hu + 150, hu)
+
+    rounds, splits = 3, {"train": ["a", "b"], "val": ["c", "d", "e"]}
+    config = overlay(TINY | {"iterations_per_epoch": 100, "learning_rate": 1e-3, "planned_epochs": rounds})
+    data = [
+        prepared(tmp_path / "usual", splits),
+        prepared(tmp_path / "dense", splits, first_seed=10, change=denser),
+    ]
+    clients = [Site(config, folder, tmp_path / f"client{i}", evaluates=True) for i, folder in enumerate(data)]
+    start = weights = copied(clients[0].weights)
+    for _ in range(rounds):
+        weights = average([client.round(weights) for client in clients])
+    alone = []
+    for number, folder in enumerate(data):
+        site, own = Site(config, folder, tmp_path / f"alone{number}"), start
+        for _ in range(rounds):
+            own = site.round(own)
+        alone.append(mean_psnr(clients, own))
+    federated = mean_psnr(clients, weights)
+    print(f"federated {federated:.2f} dB, alone {alone[0]:.2f} and {alone[1]:.2f} dB")
+    assert federated > max(alone) + 0.1

@@ -4,6 +4,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.refusal import refused
+
+from scripts.training.prepare_batch import SomeExams
 
 METHODS = Path(__file__).parents[2] / "bundle" / "configs" / "methods"
 X2CT = {"channels": 8, "dense_layers": [1, 1], "growth": 4, "bottleneck": 8, "decoder_channels": [8, 8, 8]}
@@ -19,7 +22,7 @@ def test_a_method_is_trained_on_films(method, workflow, overlay, tmp_path):
 
 
 def test_the_images_differ_from_radiographs_and_follow_the_seed(workflow):
-    made, plain = workflow(METHODS / "films.json"), workflow()
+    made, plain = workflow(METHODS / "films.json", film_share=1.0), workflow()
     batch, images = {"hu": torch.rand(2, 1, 16, 16, 16) * 2000 - 1000}, []
     films, radiographs = (w.parser.get_parsed_content("train#prepare_batch") for w in (made, plain))
     for seed, chosen in ((1, films), (1, films), (2, films), (1, radiographs)):
@@ -27,3 +30,23 @@ def test_the_images_differ_from_radiographs_and_follow_the_seed(workflow):
         images.append(chosen(batch, torch.device("cpu"))[0])
     assert torch.equal(images[0], images[1])
     assert not torch.allclose(images[0], images[2], atol=0.01) and not torch.allclose(images[0], images[3], atol=0.01)
+
+
+def test_the_share_of_films_is_that_asked_for_and_the_rest_stays_as_it_is():
+    image, film = torch.zeros(1000, 2, 3, 3), torch.ones(1000, 2, 3, 3)
+    torch.manual_seed(0)
+    made = SomeExams(lambda _: film, 0.3)(image)
+    is_film = made.flatten(1).mean(1)
+    assert set(is_film.tolist()) == {0.0, 1.0} and 0.26 < is_film.mean() < 0.34
+    for share, all_of in ((0, image), (1, film)):
+        assert torch.equal(SomeExams(lambda _: film, share)(image), all_of)
+    for wrong in (-0.1, 1.1):
+        with refused(ValueError, "share of films", str(wrong)):
+            SomeExams(lambda _: film, wrong)
+
+
+def test_films_of_another_field_need_their_own_values_or_none(workflow, overlay):
+    wider = overlay({"geometry#detector_spacing_mm": 60.0})
+    with pytest.raises(Exception, match="film"):
+        workflow(METHODS / "films.json", wider).parser.get_parsed_content("train#prepare_batch")
+    workflow(METHODS / "films.json", wider, film_reference="").parser.get_parsed_content("train#prepare_batch")

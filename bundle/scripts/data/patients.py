@@ -54,6 +54,46 @@ class Always:
         return self.body
 
 
+class Shelf:
+    """Reads prepared CTs and keeps those used last in memory.
+
+    Args:
+        kept: number of CTs to keep.
+        grid_spacing_mm: spacing of the network's voxels; see :func:`mixture`.
+        device: device that holds the CTs.
+    """
+
+    def __init__(self, kept: int, grid_spacing_mm: float, device: torch.device | str = "cpu") -> None:
+        self.kept, self.grid_spacing_mm, self.device = kept, grid_spacing_mm, device
+        self.bodies: dict[Path, WholeBody] = {}
+
+    def __call__(self, file: Path) -> WholeBody:
+        """Return the CT of a file."""
+        body = self.bodies.pop(file, None) or _load(file, self.grid_spacing_mm, self.device)
+        if self.kept:
+            while len(self.bodies) >= self.kept:
+                del self.bodies[next(iter(self.bodies))]  # dictionaries keep the order: the first was used longest ago
+            self.bodies[file] = body
+        return body
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Source with one patient for all items, who is read when drawn.
+
+    Attributes:
+        file: the CT.
+        shelf: reads it.
+    """
+
+    file: Path
+    shelf: Shelf
+
+    def __call__(self, index: int) -> WholeBody:
+        """Return the patient, whatever the item."""
+        return self.shelf(self.file)
+
+
 @dataclass(frozen=True)
 class Mixture:
     """Random choice among sources.
@@ -165,11 +205,11 @@ def mixture(
     phantom_share: float = 0.0,
     device: torch.device | str = "cpu",
     split: str = "train",
+    kept: int | None = None,
 ) -> Mixture:
     """Build a mixture of prepared data sets and endless phantoms.
 
-    The CTs are kept in memory, averaged once over cubes as wide as the network's voxels so that sampling them on that
-    grid does not alias.
+    The CTs are averaged over cubes as wide as the network's voxels so that sampling them on that grid does not alias.
 
     Args:
         sets: prepared data sets as ``{folder: weight}``; their cases are sampled in these proportions.
@@ -178,18 +218,28 @@ def mixture(
         phantom_share: fraction of all items that are phantoms; the rest comes from the sets.
         device: device that holds the CTs.
         split: split of the sets.
+        kept: number of CTs that are kept in memory, the others being read when drawn; None keeps all.
 
     Raises:
-        ValueError: weights are not proportions, the share is not within 0 to 1, or a data set has no such cases.
+        ValueError: weights are not proportions, a number is impossible, or a data set has no such cases.
     """
     _check_weights(sets)
     require_number(phantom_share=phantom_share)
+    if kept is not None:
+        require_whole(kept_cts=kept)
+        if kept < 0:
+            raise ValueError(f"kept_cts must be a number of CTs, 0 or more, or null for all, got {kept}")
     if not 0 <= phantom_share <= 1:
         raise ValueError(f"phantom_share must be a fraction of all items, 0 to 1, got {phantom_share}")
     folders = {path: case_folders(path, split) for path in sets} if phantom_share < 1 else {}
-    with ThreadPoolExecutor() as pool:
-        files = [folder / SOURCE_FILE for group in folders.values() for folder in group]
-        sources: list[Source] = list(pool.map(lambda file: Always(_load(file, grid_spacing_mm, device)), files))
+    files = [folder / SOURCE_FILE for group in folders.values() for folder in group]
+    sources: list[Source]
+    if kept is None:
+        with ThreadPoolExecutor() as pool:
+            sources = list(pool.map(lambda file: Always(_load(file, grid_spacing_mm, device)), files))
+    else:
+        shelf = Shelf(kept, grid_spacing_mm, device)
+        sources = [Stored(file, shelf) for file in files]
     weights = [sets[path] / len(group) for path, group in folders.items() for _ in group]
     if phantom_share:
         if phantoms is None:

@@ -105,6 +105,28 @@ class MakeFilms:
 
 
 @dataclass(frozen=True)
+class SomeExams:
+    """Step that applies another step to some of the exams.
+
+    Args:
+        step: the other step.
+        share: probability that an exam is changed.
+    """
+
+    step: Callable[[Tensor], Tensor]
+    share: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.share <= 1:
+            raise ValueError(f"training: the share of films must be between 0 and 1, got {self.share!r}")
+
+    def __call__(self, image: Tensor) -> Tensor:
+        """Return ``image`` with some exams changed."""
+        chosen = torch.rand(len(image), 1, 1, 1).to(image.device) < self.share
+        return torch.where(chosen, self.step(image), image)
+
+
+@dataclass(frozen=True)
 class DropViews:
     """Step that removes one view from some exams, so that a network learns to work with either.
 
