@@ -28,9 +28,10 @@ def deviation():
 
 
 def write(folder, affine, sources=None, std=None):
-    folder.mkdir()
+    (folder / "ct").mkdir(parents=True)
     std = deviation() if std is None else std
-    return write_parametric_map(folder, std, hounsfield(), affine, sources or headers(), DESCRIPTION)
+    files = write_ct_series(folder / "ct", hounsfield(), affine, sources or headers(), DESCRIPTION)
+    return write_parametric_map(folder, std, affine, [pydicom.dcmread(path) for path in files], DESCRIPTION)
 
 
 @pytest.mark.parametrize("name", ["axes exchanged", "oblique"])

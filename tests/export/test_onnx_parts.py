@@ -15,7 +15,7 @@ from scripts.export import onnx_parts
 from scripts.export.onnx_parts import export_onnx
 from scripts.geometry import preset
 from scripts.networks.axon import axon_bridge
-from scripts.networks.correcting import SelfCorrecting
+from scripts.networks.correcting import SelfConsistent, SelfCorrecting
 from scripts.networks.diff2ct import diff2ct
 from scripts.networks.diffux2ct import diffux2ct
 from scripts.networks.lifted import LiftedConditioner
@@ -30,11 +30,15 @@ def of_diffux2ct():
     return diffux2ct(GEOMETRY, V(), linear_alphas_cumprod(), **SIZES, **PLANES)
 
 
-def of_a_correcting_network():
+def of_a_correcting_network(network=SelfCorrecting):
     return diffux2ct(
         GEOMETRY, X0(), linear_alphas_cumprod(), **SIZES, **PLANES | {"condition_channels": (4, 6)},
-        conditioner=LiftedConditioner, network=SelfCorrecting,
+        conditioner=LiftedConditioner, network=network,
     )  # fmt: skip
+
+
+def of_a_consistent_network():
+    return of_a_correcting_network(SelfConsistent)
 
 
 def of_diff2ct():
@@ -50,7 +54,9 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
 
 
 @pytest.fixture(
-    scope="module", params=[of_diffux2ct, of_a_correcting_network, of_diff2ct, of_axon], ids=lambda make: make.__name__
+    scope="module",
+    params=[of_diffux2ct, of_a_correcting_network, of_a_consistent_network, of_diff2ct, of_axon],
+    ids=lambda make: make.__name__,
 )
 def exported(request, tmp_path_factory):
     """A small network in which every branch speaks, and the folder it was exported to."""
@@ -87,7 +93,10 @@ def test_onnx_runtime_computes_conditions_and_x0_of_any_batch_as_pytorch_does(ex
     given = {"x": x.numpy(), "timesteps": timesteps.numpy()} | dict(zip(names, theirs, strict=True))
     if first:
         given["estimate"] = estimate.numpy()
-    np.testing.assert_allclose(session(folder, "denoiser.onnx").run(["x0"], given)[0], x0.numpy(), atol=1e-4)
+    predicted = {"x0": x0} | ({"next_x0": network.between_steps(x0, condition)} if network.is_consistent else {})
+    theirs = session(folder, "denoiser.onnx").run(list(predicted), given)
+    for ours, value in zip(predicted.values(), theirs, strict=True):
+        np.testing.assert_allclose(value, ours.numpy(), atol=1e-4)
 
 
 def test_the_record_names_the_inputs_and_outputs_that_the_files_declare(exported):
@@ -114,7 +123,7 @@ class Counting(nn.Module):
 
     image_shape, volume_shape = (2, 4, 4), (1, 2, 2, 2)
 
-    reads = 1
+    reads, is_consistent = 1, False
 
     def __init__(self, freezes: bool):
         super().__init__()

@@ -20,7 +20,7 @@ from scripts.networks.axon import (
 )
 from scripts.networks.cnn3d import CNN3D
 from scripts.networks.contract import GeometryBound
-from scripts.networks.correcting import SelfCorrecting
+from scripts.networks.correcting import SelfConsistent, SelfCorrecting
 from scripts.networks.diff2ct import diff2ct
 from scripts.networks.diffux2ct import DiffuX2CT, diffux2ct
 from scripts.networks.expanded import ExpandedConditioner
@@ -84,6 +84,7 @@ DIFFUSION: dict[str, Callable[[BiplanarGeometry], DiffuX2CT]] = {
     "diffux2ct, expanded": partial(_conditioned, conditioner=ExpandedConditioner),
     "correcting, implicit": partial(_conditioned, network=SelfCorrecting),
     "correcting, lifted": partial(_conditioned, network=SelfCorrecting, conditioner=LiftedConditioner),
+    "consistent": partial(_conditioned, network=SelfConsistent, conditioner=LiftedConditioner),
     "correcting, both": partial(_conditioned, network=SelfCorrecting, conditioner=JointConditioner),
     "diff2ct": _diff2ct,
     "diff2ct, correcting": partial(_diff2ct, network=SelfCorrecting),

@@ -17,7 +17,7 @@ from scripts.networks.axon import (
     DisplacementDenoiser,
     TriplaneLifting,
 )
-from scripts.networks.correcting import SelfCorrecting
+from scripts.networks.correcting import SelfConsistent
 from scripts.networks.diffux2ct import DiffuX2CT
 from scripts.networks.expanded import ExpandedConditioner
 from scripts.networks.lifted import JointConditioner, LiftedConditioner
@@ -115,7 +115,7 @@ def test_the_papers_setting_is_built_also_with_an_ablation(overlays: tuple[str, 
 )
 def test_by_default_a_network_corrects_itself_whatever_conditions_it(base, overlays, conditioner) -> None:
     network = configuration(*overlays, base=base).get_parsed_content("network_def")
-    assert type(network) is SelfCorrecting
+    assert type(network) is SelfConsistent
     assert type(network.conditioner) is conditioner
 
 

@@ -25,6 +25,7 @@ from scripts.results.writers import (
     WriteDicom,
     WriteLightReport,
     WriteNifti,
+    WriteParametricMap,
     WriteReport,
     chosen,
     chosen_report,
@@ -256,6 +257,13 @@ def test_writers_are_chosen_by_name():
     assert chosen({"nifti": nifti, "figure": None}, "nifti") == chosen({"nifti": nifti}, ["nifti"]) == [nifti]
     with refused(ValueError, "'png'", "nifti"):
         chosen({"nifti": nifti}, "nifti, png")
+
+
+def test_writers_come_in_an_order_in_which_each_finds_the_files_that_it_needs():
+    writers = {"dicom": WriteDicom(), "parametric_map": WriteParametricMap(lambda *_: None)}
+    assert chosen(writers, "parametric_map,dicom") == list(writers.values())
+    with refused(ValueError, "--outputs: parametric_map", "add dicom"):
+        chosen(writers, "parametric_map")
 
 
 def test_one_report_is_chosen_by_name_and_a_result_with_the_other_is_not_found(tmp_path):

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from monai.utils import optional_import
-from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 
 from scripts.dicom.identity import NOTICE, plain, uid
-from scripts.dicom.write_ct import CtDescription, slices_of, write_ct_series
+from scripts.dicom.write_ct import CtDescription, slices_of
 
 highdicom, has_highdicom = optional_import("highdicom")
 _TITLE = "Standard deviation in HU"
@@ -24,33 +22,24 @@ _NUMBER_OFFSET = 3
 
 
 def write_parametric_map(
-    folder: Path,
-    std_hu: np.ndarray,
-    hu: np.ndarray,
-    affine: np.ndarray,
-    sources: Mapping[str, Dataset],
-    description: CtDescription,
+    folder: Path, std_hu: np.ndarray, affine: np.ndarray, ct: Sequence[Dataset], description: CtDescription
 ) -> Path:
     """Write the voxel-wise standard deviation in HU as one multi-frame file of 32-bit floating-point numbers.
 
-    It refers to the CT series that :func:`~scripts.dicom.write_ct.write_ct_series` writes of the same volume, and has
-    its patient, study, frame of reference and grid.
+    It refers to a CT series and has its patient, study, frame of reference and grid.
 
     Args:
         folder: existing folder for this file alone.
         std_hu: standard deviation ``[U, V, W]``.
-        hu: the volume ``[U, V, W]``.
         affine: RAS voxel-to-mm ``[4, 4]``, without shear, in any orientation.
-        sources: headers of the radiographs by view; empty for files that are not DICOM.
+        ct: the slices that :func:`~scripts.dicom.write_ct.write_ct_series` wrote of the volume on the same grid.
         description: provenance of the volume.
 
     Raises:
-        ValueError: highdicom is not installed, or :func:`~scripts.dicom.write_ct.write_ct_series` refuses the volume.
+        ValueError: highdicom is not installed, or the affine is sheared.
     """
     if not has_highdicom:
         raise ValueError("--outputs: parametric_map needs highdicom, which is not installed; pip install highdicom")
-    with tempfile.TemporaryDirectory() as scratch:
-        ct = [dcmread(path) for path in write_ct_series(Path(scratch), hu, affine, sources, description)]
     frames = slices_of(folder, std_hu, affine).astype(np.float32)
     series = uid("parametric map", ct[0].SeriesInstanceUID, hashlib.sha256(frames.tobytes()).hexdigest())
     parametric_map = highdicom.pm.ParametricMap(

@@ -14,11 +14,8 @@ from torch import Tensor, nn
 from scripts.inference.predicted_error import HU_PER_UNIT
 from scripts.intensity import MU_WATER_PER_MM, hu_to_mu, network_to_hu, network_to_radiograph
 from scripts.io.options import require_number, require_whole
+from scripts.physics.consistency import AIR_BELOW_HU, TYPICAL_ERROR_HU
 
-TYPICAL_ERROR_HU = 100.0
-"""Standard deviation in all voxels above air where no error is predicted."""
-AIR_BELOW_HU = -900.0
-"""Voxels below are air and keep their value where no error is predicted."""
 MU_PER_HU = MU_WATER_PER_MM / 1000
 """1/mm per HU."""
 

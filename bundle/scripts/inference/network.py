@@ -44,6 +44,10 @@ class DiffusionNetwork(Protocol):
         """Return the clean volumes predicted from ``x [B, 1, U, V, W]``."""
         ...
 
+    def between_steps(self, x0: Tensor, condition: list[Tensor], /) -> Tensor:
+        """Return the volumes from which the sampler goes on, for all predictions but the last."""
+        ...
+
 
 class Upsampler(Protocol):
     """Network that resamples volumes to a grid that is finer by a factor.

@@ -21,8 +21,8 @@ class DiffuX2CT(GeometryBound):
     ``forward(image)`` is a complete reconstruction by a deterministic few-step sampler from a fixed noise volume, so
     that an exported network is a complete X-rays-to-CT program. ``forward(image, x, timesteps)`` is one evaluation of
     the denoising model, as needed in training. Samplers call :meth:`condition` and :meth:`first_estimate` once, and
-    :meth:`predict_x0` at every step with its result of the previous step. This network ignores that estimate;
-    :class:`~scripts.networks.correcting.SelfCorrecting` uses it.
+    :meth:`predict_x0` at every step with its result of the previous step, which passed :meth:`between_steps`. This
+    network ignores that estimate; :class:`~scripts.networks.correcting.SelfCorrecting` uses it.
 
     Args:
         conditioner: maps radiographs ``[B, 2, N, N]`` (and a disturbance, or None) to conditions h^(i).
@@ -37,9 +37,11 @@ class DiffuX2CT(GeometryBound):
 
     Attributes:
         reads: number of volumes the denoiser reads, including x_t.
+        is_consistent: whether :meth:`between_steps` changes a prediction.
     """
 
     reads = 1
+    is_consistent = False
 
     def __init__(
         self,
@@ -122,6 +124,11 @@ class DiffuX2CT(GeometryBound):
         return self.parametrisation.to_x0(output.float(), x, alpha, sigma).clamp(-1.0, 1.0)
 
     @torch.jit.export
+    def between_steps(self, x0: Tensor, condition: list[Tensor]) -> Tensor:
+        """Return the volume from which a sampler goes on after predicting ``x0 [B, 1, U, V, W]``, here the same."""
+        return x0
+
+    @torch.jit.export
     def reconstruct(self, condition: list[Tensor]) -> Tensor:
         """Reconstruct from the fixed noise volume, as :meth:`reconstruct_from` does."""
         return self.reconstruct_from(self.noise.expand(condition[0].shape[0], -1, -1, -1, -1), condition)
@@ -135,6 +142,7 @@ class DiffuX2CT(GeometryBound):
             t = self.timesteps[i].expand(batch)
             x0 = self.predict_x0(x, t, condition, x0)
             if i + 1 < len(self.timesteps):
+                x0 = self.between_steps(x0, condition)
                 alpha_t, sigma_t = marginal(self.alphas_cumprod, t, x.ndim)
                 alpha_s, sigma_s = marginal(self.alphas_cumprod, self.timesteps[i + 1].expand(batch), x.ndim)
                 x = ddim_step(x, x0, alpha_t, sigma_t, alpha_s, sigma_s)
@@ -165,7 +173,7 @@ def diffux2ct(
 
     Args:
         conditioner: makes the conditioning network.
-        network: :class:`DiffuX2CT`, or :class:`~scripts.networks.correcting.SelfCorrecting`.
+        network: :class:`DiffuX2CT`, or a class of :mod:`~scripts.networks.correcting`.
 
     Raises:
         ValueError: sizes do not fit together; the message names them.

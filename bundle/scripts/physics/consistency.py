@@ -7,64 +7,73 @@ conjugate gradients find on the detectors: nothing is divided by V, and a voxel 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from scripts.physics.separable import SeparableProjector
 from scripts.physics.tensor_shapes import views_present
+
+FILM_NOISE = 0.02
+"""Usual standard deviation of the films' noise, in line integrals; that of the simulated radiographs in training."""
+TYPICAL_ERROR_HU = 100.0
+"""Standard deviation in all voxels above air where no error is predicted."""
+AIR_BELOW_HU = -900.0
+"""Voxels below are air and keep their value where no error is predicted."""
+
+
+class Consistency(nn.Module):
+    """Change of volumes that makes them consistent with their radiographs. TorchScript-able.
+
+    Args:
+        projector: A; volumes, radiographs and variances share its dtype and device.
+    """
+
+    def __init__(self, projector: SeparableProjector) -> None:
+        super().__init__()
+        self.projector = projector
+
+    def forward(self, mu: Tensor, line_integrals: Tensor, variance: Tensor, sigma: float, steps: int) -> Tensor:
+        """Return the change d ``[B, 1, U, V, W]`` in 1/mm.
+
+        Volumes and radiographs may be in any units in which A maps one to the other.
+
+        Args:
+            mu: volumes ``[B, 1, U, V, W]`` in 1/mm.
+            line_integrals: p ``[B, 2, N, N]``, dimensionless; a view of zeros is missing and asks for nothing.
+            variance: V of every voxel ``[B, 1, U, V, W]`` in 1/mm^2, not negative.
+            sigma: standard deviation of the films' noise, in line integrals.
+            steps: iterations of conjugate gradients from d = 0.
+
+        Raises:
+            ValueError: a shape does not match the projector's geometry.
+        """
+        present = views_present(line_integrals).unsqueeze(2).unsqueeze(3)
+        residual = present * (line_integrals - self.projector(mu))
+        y, direction = torch.zeros_like(residual), residual
+        square = _dot(residual, residual)
+        # What is solved to rounding stays, since further steps would follow the rounding.
+        eps = 2.0**-52 if residual.dtype == torch.float64 else 2.0**-23
+        solved = eps**2 * square
+        for _ in range(steps):
+            image = present * self.projector(variance * self.projector.adjoint(direction)) + sigma**2 * direction
+            length = torch.where(square > solved, _ratio(square, _dot(direction, image)), torch.zeros_like(square))
+            y, residual = y + length * direction, residual - length * image
+            before, square = square, _dot(residual, residual)
+            direction = residual + _ratio(square, before) * direction
+        return variance * self.projector.adjoint(y)
 
 
 def consistent_change(
     mu: Tensor, line_integrals: Tensor, variance: Tensor, projector: SeparableProjector, sigma: float, steps: int
 ) -> Tensor:
-    """Return the change d ``[B, 1, U, V, W]`` in 1/mm that makes volumes consistent with their radiographs.
-
-    Args:
-        mu: volumes ``[B, 1, U, V, W]`` in 1/mm.
-        line_integrals: p ``[B, 2, N, N]``, dimensionless; a view of zeros is missing and asks for nothing.
-        variance: V of every voxel ``[B, 1, U, V, W]`` in 1/mm^2, not negative.
-        projector: A; it moves to the device of ``mu``.
-        sigma: standard deviation of the films' noise, in line integrals.
-        steps: iterations of conjugate gradients from d = 0.
-
-    Raises:
-        ValueError: a shape does not match the projector's geometry.
-    """
-    projector = projector.to(mu.device)
-    present = views_present(line_integrals)[..., None, None]
-
-    def spread(y: Tensor) -> Tensor:
-        return variance * projector.adjoint(y)
-
-    def system(y: Tensor) -> Tensor:
-        return present * projector(spread(y)) + sigma**2 * y
-
-    return spread(_conjugate_gradients(system, present * (line_integrals - projector(mu)), steps))
-
-
-def _conjugate_gradients(system: Callable[[Tensor], Tensor], right: Tensor, steps: int) -> Tensor:
-    """Solve ``system(y) = right [B, ...]``, each item of the batch on its own, from y = 0.
-
-    What is solved to rounding stays, since further steps would follow the rounding.
-    """
-    y, residual, direction = torch.zeros_like(right), right, right
-    square = _dot(residual, residual)
-    solved = torch.finfo(right.dtype).eps ** 2 * square
-    for _ in range(steps):
-        image = system(direction)
-        length = torch.where(square > solved, _ratio(square, _dot(direction, image)), 0.0)
-        y, residual = y + length * direction, residual - length * image
-        before, square = square, _dot(residual, residual)
-        direction = residual + _ratio(square, before) * direction
-    return y
+    """Return :class:`Consistency`'s change with ``projector``, which moves to the device of ``mu``."""
+    return Consistency(projector.to(mu.device))(mu, line_integrals, variance, sigma, steps)
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
-    return (a * b).flatten(1).sum(dim=1).reshape(-1, *[1] * (a.ndim - 1))
+    return (a * b).sum(dim=[1, 2, 3], keepdim=True)
 
 
 def _ratio(a: Tensor, b: Tensor) -> Tensor:
     """Divide, but return 0 for an item that is solved exactly, where both are 0."""
-    return torch.where(b > 0, a / b, 0.0)
+    return torch.where(b > 0, a / b, torch.zeros_like(a))

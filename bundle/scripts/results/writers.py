@@ -6,8 +6,10 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
+from pydicom import dcmread
 
 from scripts.dicom.write_capture import write_captures
 from scripts.dicom.write_ct import CtDescription, write_ct_series, write_uncertainty_series
@@ -18,13 +20,17 @@ Writer = Callable[[Path, Result], None]
 
 
 def chosen(writers: Mapping[str, Writer], names: str | Sequence[str]) -> list[Writer]:
-    """Return the writers of the given names, a list or one text with commas.
+    """Return the writers of the given names, a list or one text with commas, in the order of ``writers``.
 
     Raises:
-        ValueError: a name is unknown.
+        ValueError: a name is unknown, or a writer needs another one's files.
     """
     wanted = [name.strip() for name in names.split(",")] if isinstance(names, str) else list(names)
-    return _chosen("--outputs", writers, wanted)
+    for name, writer in zip(wanted, _chosen("--outputs", writers, wanted), strict=True):
+        needed = getattr(writer, "needs", None)
+        if needed not in (None, *wanted):
+            raise ValueError(f"--outputs: {name} refers to the files of {needed}; add {needed}, got {names!r}")
+    return [writer for name, writer in writers.items() if name in wanted]
 
 
 def chosen_report(reports: Mapping[str, Writer], name: str) -> Writer:
@@ -113,20 +119,22 @@ class WriteCapture:
 
 @dataclass(frozen=True)
 class WriteParametricMap:
-    """Writer of ``dicom/parametric_map``, the standard deviation as a DICOM Parametric Map of the CT, if known.
+    """Writer of ``dicom/parametric_map``, the standard deviation as a DICOM Parametric Map of ``dicom/ct``, if known.
 
     Attributes:
         write: :func:`~scripts.dicom.write_parametric_map.write_parametric_map`.
+        needs: name of the writer of the series that the map refers to.
     """
 
     write: Callable[..., Path]
+    needs: ClassVar[str] = "dicom"
 
     def __call__(self, folder: Path, result: Result) -> None:
         """Write the file."""
         if result.std is not None:
             (folder / "dicom" / "parametric_map").mkdir(parents=True)
-            volumes = (result.std, result.mean, result.affine)
-            self.write(folder / "dicom" / "parametric_map", *volumes, result.exam.headers, _description(result))
+            ct = [dcmread(path) for path in sorted((folder / "dicom" / "ct").iterdir())]
+            self.write(folder / "dicom" / "parametric_map", result.std, result.affine, ct, _description(result))
 
 
 @dataclass(frozen=True)
