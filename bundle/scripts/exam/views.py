@@ -28,8 +28,8 @@ MIN_WIDTH_RATIO = 0.97
 in 60 phantoms, and so less than 1 if the views are swapped. Of these 76 exams none raises a warning, but all do once
 swapped; with grey values adapted per view, none and 78 %. Unknown for real films."""
 MAX_HEIGHT_OFFSET_MM = 20.0
-"""Limit above the error of the estimate on those 76 exams: at most 6 mm, 16 mm with adapted grey values. A lateral view
-that is 10, 20 and 40 mm too high costs the shipped model 1.1, 2.8 and 5.2 dB (``benchmarks/deviations.py``)."""
+"""Limit above the error of the estimate on those 76 exams: at most 6 mm, 16 mm with adapted grey values. Larger ones
+cost several dB (docs/radiographs.md)."""
 MAX_ROW_MISFIT = 0.19
 """Limit of the relative difference between the sums over both views' rows, for line integrals. 1.5 % of random views of
 the training and validation patients with errors of pose exceed it, none of 144 of the test patients, and 96 % of the
