@@ -10,6 +10,10 @@ from torch import Tensor
 
 AIR_HU = -1000.0
 """HU of air, used wherever a volume has no data."""
+AIR_BELOW_HU = -900.0
+"""Voxels of a reconstruction below this are taken to be air, and to be right."""
+TYPICAL_ERROR_HU = 100.0
+"""Standard deviation of all other voxels where no error is predicted."""
 NETWORK_HU_RANGE = (-1024.0, 1500.0)
 """Clipping range of the CT values a network sees (DiffuX2CT, section 4.1)."""
 MU_WATER_PER_MM = 0.02059

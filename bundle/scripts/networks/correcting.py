@@ -19,10 +19,10 @@ import torch
 from torch import Tensor
 
 from scripts.diffusion.parametrisation import X0
-from scripts.intensity import MU_WATER_PER_MM, RADIOGRAPH_SCALE, hu_to_network
+from scripts.intensity import AIR_BELOW_HU, MU_WATER_PER_MM, RADIOGRAPH_SCALE, TYPICAL_ERROR_HU, hu_to_network
 from scripts.networks.diffux2ct import DiffuX2CT
 from scripts.networks.lifting import Unexplained
-from scripts.physics.consistency import AIR_BELOW_HU, FILM_NOISE, TYPICAL_ERROR_HU, Consistency
+from scripts.physics.consistency import FILM_NOISE, Consistency
 
 REST_GAIN = 4.0
 """Factor that brings the residual (standard deviation in a body about 0.1 in network range) closer to x_t's scale."""

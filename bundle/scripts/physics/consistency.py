@@ -15,10 +15,6 @@ from scripts.physics.tensor_shapes import views_present
 
 FILM_NOISE = 0.02
 """Usual standard deviation of the films' noise, in line integrals; that of the simulated radiographs in training."""
-TYPICAL_ERROR_HU = 100.0
-"""Standard deviation in all voxels above air where no error is predicted."""
-AIR_BELOW_HU = -900.0
-"""Voxels below are air and keep their value where no error is predicted."""
 
 
 class Consistency(nn.Module):
