@@ -189,7 +189,9 @@ def test_as_many_exams_are_misaligned_as_asked_in_both_views():
 
 
 def test_impossible_poses_are_refused():
-    with refused(ValueError, "misaligned", "at most 1", "got 3"):
+    with refused(ValueError, "misaligned", "at most 1", "got 3", "--film_share"):
         RandomPoses(misaligned=3)
+    with refused(ValueError, "misaligned must be finite", "got 'half'"):
+        RandomPoses(misaligned="half")
     with refused(ValueError, "tilt_deg", "not negative", "got -1"):
         RandomPoses(tilt_deg=-1)

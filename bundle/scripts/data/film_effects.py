@@ -218,10 +218,10 @@ class RandomFilms:
 def _require_shares(**shares: float) -> None:
     for name, value in shares.items():
         if value > 1:
-            raise ValueError(f"films: {name} must be a share, at most 1, got {value!r}")
+            raise ValueError(f"films: {name} must be a share, at most 1, got {value!r}; films.json sets --film_share")
 
 
 def _require_strengths(strengths: Mapping[str, float]) -> None:
     for name, value in strengths.items():
-        if not 0 <= value < math.inf:
+        if not (isinstance(value, int | float) and 0 <= value < math.inf):
             raise ValueError(f"films: {name} must be finite and not negative, got {value!r}; 0 leaves the effect out")
