@@ -23,6 +23,7 @@ from scripts.intensity import AIR_BELOW_HU, MU_WATER_PER_MM, RADIOGRAPH_SCALE, T
 from scripts.networks.diffux2ct import DiffuX2CT
 from scripts.networks.lifting import Unexplained
 from scripts.physics.consistency import FILM_NOISE, Consistency
+from scripts.physics.tensor_shapes import views_present
 
 REST_GAIN = 4.0
 """Factor that brings the residual (standard deviation in a body about 0.1 in network range) closer to x_t's scale."""
@@ -92,11 +93,10 @@ class SelfConsistent(SelfCorrecting):
     @torch.jit.export
     def between_steps(self, x0: Tensor, condition: list[Tensor]) -> Tensor:
         """Return ``x0 [B, 1, U, V, W]``, made consistent with the radiographs where these are trusted."""
-        scale = self.unexplained.scale
+        image, rest = condition[0].double(), self.unexplained.rest(condition[0].double(), x0.double())
         variance = self.error_std**2 * (x0 > self.air_below).double()
-        attenuation, image = scale.inverse(x0).double(), condition[0].double()
-        change = self.consistency(attenuation, image, variance, self.noise_std, self.cg_steps)
-        rest = self.unexplained.rest(condition[0], x0)
-        trusted = rest.square().sum(dim=[1, 2, 3]) <= self.trusted_misfit**2 * condition[0].square().sum(dim=[1, 2, 3])
-        consistent = (x0 + scale.slope * change.to(x0.dtype)).clamp(-1.0, 1.0)
+        present = views_present(image).unsqueeze(2).unsqueeze(3)
+        change = self.consistency(rest, variance, present, self.noise_std, self.cg_steps).to(x0.dtype)
+        trusted = rest.square().sum(dim=[1, 2, 3]) <= self.trusted_misfit**2 * image.square().sum(dim=[1, 2, 3])
+        consistent = (x0 + self.unexplained.scale.slope * change).clamp(-1.0, 1.0)
         return torch.where(trusted.reshape(-1, 1, 1, 1, 1), consistent, x0)

@@ -28,23 +28,21 @@ class Consistency(nn.Module):
         super().__init__()
         self.projector = projector
 
-    def forward(self, mu: Tensor, line_integrals: Tensor, variance: Tensor, sigma: float, steps: int) -> Tensor:
+    def forward(self, residual: Tensor, variance: Tensor, present: Tensor, sigma: float, steps: int) -> Tensor:
         """Return the change d ``[B, 1, U, V, W]`` in 1/mm.
 
-        Volumes and radiographs may be in any units in which A maps one to the other.
+        The units may be any in which A maps volumes to radiographs.
 
         Args:
-            mu: volumes ``[B, 1, U, V, W]`` in 1/mm.
-            line_integrals: p ``[B, 2, N, N]``, dimensionless; a view of zeros is missing and asks for nothing.
+            residual: p - A mu ``[B, 2, N, N]``, dimensionless; 0 for a missing view.
             variance: V of every voxel ``[B, 1, U, V, W]`` in 1/mm^2, not negative.
+            present: 1 for a view that is there and 0 for a missing one, ``[B, 2, 1, 1]``.
             sigma: standard deviation of the films' noise, in line integrals.
             steps: iterations of conjugate gradients from d = 0.
 
         Raises:
             ValueError: a shape does not match the projector's geometry.
         """
-        present = views_present(line_integrals).unsqueeze(2).unsqueeze(3)
-        residual = present * (line_integrals - self.projector(mu))
         y, direction = torch.zeros_like(residual), residual
         square = _dot(residual, residual)
         # What is solved to rounding stays, since further steps would follow the rounding.
@@ -62,8 +60,20 @@ class Consistency(nn.Module):
 def consistent_change(
     mu: Tensor, line_integrals: Tensor, variance: Tensor, projector: SeparableProjector, sigma: float, steps: int
 ) -> Tensor:
-    """Return :class:`Consistency`'s change with ``projector``, which moves to the device of ``mu``."""
-    return Consistency(projector.to(mu.device))(mu, line_integrals, variance, sigma, steps)
+    """Return :class:`Consistency`'s change of volumes ``mu`` for radiographs ``line_integrals``.
+
+    Args:
+        mu: volumes ``[B, 1, U, V, W]`` in 1/mm.
+        line_integrals: p ``[B, 2, N, N]``, dimensionless; a view of zeros is missing and asks for nothing.
+        variance, sigma, steps: see :meth:`Consistency.forward`.
+        projector: A; it moves to the device of ``mu``.
+
+    Raises:
+        ValueError: a shape does not match the projector's geometry.
+    """
+    projector = projector.to(mu.device)
+    present = views_present(line_integrals).unsqueeze(2).unsqueeze(3)
+    return Consistency(projector)(present * (line_integrals - projector(mu)), variance, present, sigma, steps)
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
