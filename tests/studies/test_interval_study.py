@@ -97,13 +97,16 @@ def test_measures_of_exact_quantiles():
     def quantile(p: float) -> np.ndarray:
         return hu + sigma * float(normal.icdf(torch.tensor(p)))
 
+    def bounds(level: float) -> tuple[np.ndarray, np.ndarray]:
+        return quantile((1 - level) / 2), quantile((1 + level) / 2)
+
     grid = (np.arange(200) + 0.5) / 200
-    row = measure_intervals(quantile, hu, truth, grid)
+    row = measure_intervals(bounds, quantile, hu, truth, grid)
     assert [row[f"coverage_{p}"] for p in (50, 80, 90, 95)] == pytest.approx([0.5, 0.8, 0.9, 0.95], abs=0.01)
     assert row["width_90_hu"] == pytest.approx(2 * 1.6449 * sigma, rel=1e-3)
     assert quantile_crps(quantile, truth, grid) == pytest.approx(sigma / np.sqrt(np.pi), rel=0.01)
     regions = {"predicted": hu > 500, "missed": truth > hu + 2 * sigma}
-    curves = coverage_curves(quantile, truth, regions, (0.3, 0.9, 0.99))
+    curves = coverage_curves(bounds, truth, regions, (0.3, 0.9, 0.99))
     assert curves["predicted"] == pytest.approx([0.3, 0.9, 0.99], abs=0.015)
     tail = 1 - normal.cdf(torch.tensor(2.0)), 1 - normal.cdf(torch.tensor(2.5758))
     assert curves["missed"] == pytest.approx([0, 0, 1 - float(tail[1] / tail[0])], abs=0.03)

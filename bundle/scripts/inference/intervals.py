@@ -3,28 +3,43 @@
 A predicted scale orders errors but need not have the right size, and errors have a sign: bone that was missed is
 always too faint. Quantiles of error / scale are therefore taken from reconstructions of patients that were not trained
 on, separately for groups of voxels that are formed by the prediction alone (locally weighted and Mondrian conformal
-prediction; Lei et al. 2018, doi:10.1080/01621459.2017.1307116; Vovk et al. 2005). Voxels of one patient are not
-exchangeable with those of another, so coverage is approximate; a study measures it.
+prediction; Lei et al. 2018, doi:10.1080/01621459.2017.1307116; Vovk et al. 2005).
+
+Intervals between the same two quantiles in every group would leave out most of the bone, which is only a small part of
+the voxels that look like soft tissue. Each group therefore has quantiles of its own as ends: the intervals are as short
+as possible on average, but hold their share of all voxels, and nearly as much of each tissue and of each group.
+
+Voxels of one patient are not exchangeable with those of another, so coverage is approximate; a study measures it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.interpolate import interp1d
+from scipy.optimize import linprog
+from scipy.sparse import csr_array
 
 from scripts.io.text import read_json, strict_json, write_text
 
 HU_EDGES = (-900.0, -500.0, 0.0, 100.0, 200.0)
 """Predicted HU between air, lung, fat, soft tissue, suspected bone and bone."""
 SCALE_BINS = 4
-"""Groups of equal size by predicted scale, for each of those."""
+"""Groups of equal size by predicted scale, for each of those ranges."""
 PROBABILITIES = tuple(round(p, 4) for p in np.linspace(0.005, 0.995, 199))
+LEVELS = (*(round(p, 2) for p in np.linspace(0.05, 0.95, 19)), 0.99)
+"""Levels whose ends are fitted; ends between them are interpolated."""
 FEWEST = 500
-"""Voxels in a group; smaller groups use the quantiles of their tissue, or of all voxels."""
+"""Voxels in a group; smaller groups use the quantiles of their tissue, or of all voxels, and central intervals."""
+TISSUE_EDGES = (-500.0, 200.0)
+"""True HU between lung (and air), soft tissue and bone."""
+PART = 0.95
+"""Intervals of level l hold l of all voxels, and at least this part of l of each tissue and of each group."""
+_TABLES = "scale_edges", "quantiles", "ends"
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,13 +47,15 @@ class Intervals:
     """Quantiles of error / scale by group.
 
     Attributes:
-        scale_edges: predicted scales in HU between the groups of each tissue, ``[6, 3]``.
+        scale_edges: predicted scales in HU between the groups of each range of HU, ``[6, 3]``.
         quantiles: ``[6, 4, 199]``, at :data:`PROBABILITIES`.
+        ends: probabilities of the lower and the upper end for each of :data:`LEVELS`, ``[20, 6, 4, 2]``.
         valid_for: what made the reconstructions that they were fitted to.
     """
 
     scale_edges: np.ndarray
     quantiles: np.ndarray
+    ends: np.ndarray
     valid_for: Mapping[str, Any]
 
     def quantile(self, hu: np.ndarray, scale: np.ndarray, probability: float) -> np.ndarray:
@@ -53,21 +70,35 @@ class Intervals:
                 f"probability {probability:g}: quantiles are known from {lowest:g} to {highest:g}; ask for an "
                 f"interval of at most {highest - lowest:g}"
             )
-        ratio = np.array([[np.interp(probability, PROBABILITIES, row) for row in rows] for rows in self.quantiles])
-        tissue = np.digitize(hu, HU_EDGES)
-        return hu + scale * ratio[tissue, _bins(scale, tissue, self.scale_edges)]
+        return self._at(hu, scale, np.full(self.quantiles.shape[:2], probability))
 
     def bounds(self, hu: np.ndarray, scale: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
-        """Return the ends of the central interval of ``level``.
+        """Return the ends of the interval of ``level``, for predicted ``hu`` and ``scale`` in HU.
 
         Raises:
-            ValueError: as for :meth:`quantile`.
+            ValueError: the level is outside the fitted range.
         """
-        return self.quantile(hu, scale, (1 - level) / 2), self.quantile(hu, scale, (1 + level) / 2)
+        if not LEVELS[0] <= level <= LEVELS[-1]:
+            raise ValueError(
+                f"interval {level:g}: intervals are known from {LEVELS[0]:g} to {LEVELS[-1]:g}; ask for one of these"
+            )
+        low, high = np.moveaxis(interp1d(LEVELS, self.ends, axis=0)(level), -1, 0)
+        return self._at(hu, scale, low), self._at(hu, scale, high)
+
+    def _at(self, hu: np.ndarray, scale: np.ndarray, probability: np.ndarray) -> np.ndarray:
+        """Return the quantile at each group's ``probability [6, 4]``."""
+        ratio = np.array(
+            [
+                [np.interp(p, PROBABILITIES, row) for p, row in zip(*pairs, strict=True)]
+                for pairs in zip(probability, self.quantiles, strict=True)
+            ]
+        )
+        looks_like = np.digitize(hu, HU_EDGES)
+        return hu + scale * ratio[looks_like, _bins(scale, looks_like, self.scale_edges)]
 
     def write(self, path: Path) -> None:
         """Write a JSON file."""
-        rounded = {name: np.round(getattr(self, name), 4).tolist() for name in ("scale_edges", "quantiles")}
+        rounded = {name: np.round(getattr(self, name), 4).tolist() for name in _TABLES}
         write_text(path, strict_json({"valid_for": dict(self.valid_for), **rounded}) + "\n")
 
 
@@ -79,47 +110,133 @@ def read_intervals(path: str | Path) -> Intervals:
     """
     stated = read_json(Path(path))
     try:
-        edges, quantiles = (np.array(stated[name], dtype=np.float64) for name in ("scale_edges", "quantiles"))
+        tables = [np.array(stated[name], dtype=np.float64) for name in _TABLES]
         valid_for = dict(stated["valid_for"])
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: not a file of error intervals ({error}); make one with intervals.json") from error
-    tissues = len(HU_EDGES) + 1
-    expected = (tissues, SCALE_BINS - 1), (tissues, SCALE_BINS, len(PROBABILITIES))
-    if (edges.shape, quantiles.shape) != expected or not (np.isfinite(edges).all() and np.isfinite(quantiles).all()):
+    ranges = len(HU_EDGES) + 1
+    groups = ranges, SCALE_BINS
+    expected = [(ranges, SCALE_BINS - 1), (*groups, len(PROBABILITIES)), (len(LEVELS), *groups, 2)]
+    shapes = [table.shape for table in tables]
+    if shapes != expected or not all(np.isfinite(table).all() for table in tables):
         raise ValueError(
-            f"{path}: error intervals must be finite tables of shapes {expected}, got {edges.shape} and "
-            f"{quantiles.shape}; make the file again with intervals.json"
+            f"{path}: error intervals must be finite tables of shapes {expected}, got {shapes}; make the file again "
+            "with intervals.json"
         )
-    return Intervals(edges, quantiles, valid_for)
+    return Intervals(*tables, valid_for)
 
 
 def fit_intervals(
     hu: Sequence[np.ndarray], scale: Sequence[np.ndarray], truth: Sequence[np.ndarray], valid_for: Mapping[str, Any]
 ) -> Intervals:
-    """Fit quantiles to voxels ``[N]`` of several cases: predicted HU, predicted scale in HU, and true HU.
+    """Fit quantiles and ends to voxels ``[N]`` of several cases: predicted HU, predicted scale in HU, and true HU.
+
+    New patients differ more from those that were fitted to than these from themselves. Each level therefore gets the
+    ends of the level at which intervals that were fitted to the other cases hold its share of the case left out.
 
     Raises:
         ValueError: there are too few voxels.
     """
-    predicted, b = np.concatenate(hu), np.concatenate(scale)
-    ratio = (np.concatenate(truth) - predicted) / b
+    cases = list(zip(hu, scale, truth, strict=True))
+    fitted = _fit(cases, valid_for)
+    if len(cases) < 2:
+        return fitted
+    held = np.mean([_held(_fit(cases[:i] + cases[i + 1 :], valid_for), *cases[i]) for i in range(len(cases))], axis=0)
+    adjusted = np.interp(LEVELS, np.maximum.accumulate(held), LEVELS)
+    return replace(fitted, ends=interp1d(LEVELS, fitted.ends, axis=0)(adjusted))
+
+
+def _held(intervals: Intervals, hu: np.ndarray, scale: np.ndarray, truth: np.ndarray) -> list[float]:
+    """Return the share of voxels inside the interval of each of :data:`LEVELS`."""
+    bounds = (intervals.bounds(hu, scale, level) for level in LEVELS)
+    return [float(((low <= truth) & (truth <= high)).mean()) for low, high in bounds]
+
+
+def _fit(cases: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], valid_for: Mapping[str, Any]) -> Intervals:
+    predicted, b, true = (np.concatenate(each) for each in zip(*cases, strict=True))
+    ratio = (true - predicted) / b
     if len(ratio) < FEWEST:
         raise ValueError(f"intervals need at least {FEWEST} voxels to fit, got {len(ratio)}; give more cases")
-    tissue = np.digitize(predicted, HU_EDGES)
-    tissues = range(len(HU_EDGES) + 1)
+    looks_like = np.digitize(predicted, HU_EDGES)
+    ranges = range(len(HU_EDGES) + 1)
     shares = np.arange(1, SCALE_BINS) / SCALE_BINS
-    edges = np.array([np.quantile(_enough(b, tissue == i, b), shares) for i in tissues])
-    group = _bins(b, tissue, edges)
-    of_tissue = [_enough(ratio, tissue == i, ratio) for i in tissues]
-    chosen = [[_enough(ratio, (tissue == i) & (group == j), of_tissue[i]) for j in range(SCALE_BINS)] for i in tissues]
-    quantiles = np.array([[np.quantile(ratios, PROBABILITIES) for ratios in row] for row in chosen])
-    return Intervals(edges, quantiles, valid_for)
+    edges = np.array([np.quantile(_enough(b, looks_like == i, b), shares) for i in ranges])
+    group = SCALE_BINS * looks_like + _bins(b, looks_like, edges)
+    of_range = [_enough(ratio, looks_like == i, ratio) for i in ranges]
+    chosen = [_enough(ratio, group == j, of_range[j // SCALE_BINS]) for j in range(len(ranges) * SCALE_BINS)]
+    quantiles = np.array([np.quantile(ratios, PROBABILITIES) for ratios in chosen])
+    ends = _fit_ends(quantiles, group, ratio, b, np.digitize(true, TISSUE_EDGES))
+    grid = len(ranges), SCALE_BINS
+    return Intervals(edges, quantiles.reshape(*grid, -1), ends.reshape(-1, *grid, 2), valid_for)
+
+
+def _fit_ends(
+    quantiles: np.ndarray, group: np.ndarray, ratio: np.ndarray, scale: np.ndarray, tissue: np.ndarray
+) -> np.ndarray:
+    """Return the probabilities ``[20, 24, 2]`` of the ends of :func:`_shortest` for every level, nested.
+
+    Args:
+        quantiles: of the ratio error / scale by group, ``[24, 199]``.
+        group, ratio, scale, tissue: of every voxel, ``[N]``.
+    """
+    groups, tissues = range(len(quantiles)), np.unique(tissue)
+    size = np.bincount(group, minlength=len(groups))
+    lengths = np.bincount(group, scale, minlength=len(groups))[:, None] / len(group) * quantiles
+    below = np.array(
+        [
+            [np.searchsorted(np.sort(ratio[(tissue == i) & (group == j)]), quantiles[j], side="right") for j in groups]
+            for i in tissues
+        ]
+    )
+    of_group = np.eye(len(groups))[size >= FEWEST, :, None] * below.sum(0)
+    sets = np.concatenate([below.sum(0, keepdims=True), below, of_group])
+    totals = [len(group), *np.bincount(tissue)[tissues], *size[size >= FEWEST]]
+    held = sets / np.array(totals)[:, None, None]
+    wanted = np.array([1.0] + [PART] * (len(sets) - 1))
+    level = np.array(LEVELS)[:, None]
+    ends = np.array([_shortest(lengths, held, each * wanted) for each in level])
+    central = np.stack([(1 - level) / 2, (1 + level) / 2], axis=-1)
+    ends = np.where(size[:, None] >= FEWEST, ends, central)
+    return np.stack([np.minimum.accumulate(ends[..., 0]), np.maximum.accumulate(ends[..., 1])], axis=-1)
+
+
+def _shortest(lengths: np.ndarray, held: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Choose both ends of every group so that the intervals are shortest, and enough is held of several sets of voxels.
+
+    Both are linear in the weights that each group gives to its possible ends: a linear programme, whose solution has a
+    single end in most groups and is averaged in the others.
+
+    Args:
+        lengths: position of every possible end times the group's share of the voxels, ``[G, P]``.
+        held: share of each set that is in the group and below the end, ``[C, G, P]``.
+        wanted: share of each set that must lie between the ends of its group, ``[C]``.
+
+    Returns:
+        Probabilities of the lower end, at most 0.5, and of the upper end, at least that, ``[G, 2]``.
+    """
+    groups, middle = len(lengths), lengths.shape[1] // 2
+    lower, upper = np.s_[..., : middle + 1], np.s_[..., middle:]
+    cost = np.stack([-lengths[lower], lengths[upper]])
+    share = np.stack([-held[lower], held[upper]], axis=1)
+    possible = (held[..., -1] - held[..., 0]).sum(-1)
+    one_end = np.kron(np.eye(2 * groups), np.ones(middle + 1))
+    solved = linprog(
+        cost.ravel(),
+        A_ub=-share.reshape(len(held), -1),
+        b_ub=-np.minimum(wanted, possible),
+        A_eq=csr_array(one_end),
+        b_eq=np.ones(2 * groups),
+    )
+    if not solved.success:
+        raise ValueError(f"intervals: no ends found ({solved.message}); give more cases to fit on")
+    weights, p = solved.x.reshape(2, groups, -1), np.array(PROBABILITIES)
+    return np.stack([weights[0] @ p[lower], weights[1] @ p[upper]], axis=-1)
 
 
 def _enough(values: np.ndarray, chosen: np.ndarray, otherwise: np.ndarray) -> np.ndarray:
     return values[chosen] if chosen.sum() >= FEWEST else otherwise
 
 
-def _bins(scale: np.ndarray, tissue: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """Return the group of each voxel by its predicted scale, 0 to 3."""
-    return (scale[..., None] >= edges[tissue]).sum(-1)
+def _bins(scale: np.ndarray, looks_like: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """Return the group of each voxel by its predicted scale, 0 to 3, within its range of predicted HU."""
+    return (scale[..., None] >= edges[looks_like]).sum(-1)

@@ -13,7 +13,7 @@ from scripts.metrics.volume import TISSUES_HU, tissue_masks
 
 NOTES = (
     "*body*: the voxels of the patient in the true CT, with everything inside the skin.",
-    "`coverage_50` to `coverage_95`: share of voxels with the truth in the central interval of that level; "
+    "`coverage_50` to `coverage_95`: share of voxels with the truth in the interval of that level; "
     "`calibration_error`: mean absolute difference between these shares and their levels.",
     "`width_90_hu`: mean width of the 90 % interval; `crps_hu`: continuous ranked probability score of the predicted "
     "quantiles; `mae_hu`: mean absolute error of the volume. Smaller is better.",
@@ -28,11 +28,16 @@ STANDARD_LEVEL = 0.682689
 
 
 def measure_intervals(
-    quantile: Callable[[float], np.ndarray], hu: np.ndarray, truth: np.ndarray, probabilities: Sequence[float]
+    bounds: Callable[[float], tuple[np.ndarray, np.ndarray]],
+    quantile: Callable[[float], np.ndarray],
+    hu: np.ndarray,
+    truth: np.ndarray,
+    probabilities: Sequence[float],
 ) -> dict[str, float]:
     """Return all measurements by column name; NaN where the case has no voxel of a tissue.
 
     Args:
+        bounds: returns both ends of every voxel's interval for a level.
         quantile: returns the predicted quantile of every voxel for a probability.
         hu: the reconstruction.
         truth: true HU.
@@ -41,7 +46,7 @@ def measure_intervals(
     tissues = {name: mask.numpy() for name, mask in tissue_masks(torch.from_numpy(truth)).items()}
     shares, row = [], {}
     for level in LEVELS:
-        low, high = quantile((1 - level) / 2), quantile((1 + level) / 2)
+        low, high = bounds(level)
         inside = (low <= truth) & (truth <= high)
         shares.append(float(inside.mean()))
         row[f"coverage_{100 * level:.0f}"] = shares[-1]
@@ -50,31 +55,32 @@ def measure_intervals(
             row |= {f"coverage_90_{name}": _mean(inside[mask]) for name, mask in tissues.items()}
             row |= {f"width_90_{name}_hu": _mean((high - low)[mask]) for name, mask in tissues.items()}
     error = np.abs(truth - hu)
-    half = (quantile((1 + STANDARD_LEVEL) / 2) - quantile((1 - STANDARD_LEVEL) / 2)) / 2
+    low, high = bounds(STANDARD_LEVEL)
     return row | {
         "calibration_error": calibration_error(shares),
         "mae_hu": float(error.mean()),
         "crps_hu": quantile_crps(quantile, truth, probabilities),
-        "rank_correlation": float(spearmanr(error, half).statistic),
+        "rank_correlation": float(spearmanr(error, (high - low) / 2).statistic),
     }
 
 
 def coverage_curves(
-    quantile: Callable[[float], np.ndarray],
+    bounds: Callable[[float], tuple[np.ndarray, np.ndarray]],
     truth: np.ndarray,
     regions: Mapping[str, np.ndarray],
     levels: Sequence[float],
 ) -> dict[str, list[float]]:
-    """Return the coverage of the central interval of every level, by region.
+    """Return the coverage of the interval of every level, by region.
 
     Args:
-        quantile, truth: see :func:`measure_intervals`.
+        bounds, truth: see :func:`measure_intervals`.
         regions: masks ``[N]`` by name, each with voxels.
         levels: nominal coverages.
     """
     curves: dict[str, list[float]] = {name: [] for name in regions}
     for level in levels:
-        inside = (quantile((1 - level) / 2) <= truth) & (truth <= quantile((1 + level) / 2))
+        low, high = bounds(level)
+        inside = (low <= truth) & (truth <= high)
         for name, mask in regions.items():
             curves[name].append(float(inside[mask].mean()))
     return curves

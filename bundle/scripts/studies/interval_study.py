@@ -110,11 +110,11 @@ class IntervalStudy:
         intervals.write(self.output_dir / "intervals.json")
         curves: dict[str, list[list[float]]] = {}
         for name, voxels in self._reconstruct(self.split, self.measured):
-            quantile = partial(intervals.quantile, voxels.hu, voxels.scale)
-            measures = measure_intervals(quantile, voxels.hu, voxels.truth, PROBABILITIES)
+            bounds, quantile = (partial(of, voxels.hu, voxels.scale) for of in (intervals.bounds, intervals.quantile))
+            measures = measure_intervals(bounds, quantile, voxels.hu, voxels.truth, PROBABILITIES)
             self.account.rows.append({"case": name, "method": "intervals", "estimate": "body"} | measures)
             regions = {region: mask for region, mask in voxels.regions.items() if mask.any()}
-            for region, curve in coverage_curves(quantile, voxels.truth, regions, CURVE_LEVELS).items():
+            for region, curve in coverage_curves(bounds, voxels.truth, regions, CURVE_LEVELS).items():
                 curves.setdefault(region, []).append(curve)
         self.account.require(self.account.rows, f"no case of split {self.split!r} could be used")
         summary = summarise(self.account.rows)
