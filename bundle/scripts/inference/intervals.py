@@ -123,7 +123,8 @@ def read_intervals(path: str | Path) -> Intervals:
             f"{path}: error intervals must be finite tables of shapes {expected}, got {shapes}; make the file again "
             "with intervals.json"
         )
-    return Intervals(*tables, valid_for)
+    edges, quantiles, ends = tables
+    return Intervals(edges, quantiles, ends, valid_for)
 
 
 def fit_intervals(

@@ -110,7 +110,8 @@ class IntervalStudy:
         intervals.write(self.output_dir / "intervals.json")
         curves: dict[str, list[list[float]]] = {}
         for name, voxels in self._reconstruct(self.split, self.measured):
-            bounds, quantile = (partial(of, voxels.hu, voxels.scale) for of in (intervals.bounds, intervals.quantile))
+            bounds = partial(intervals.bounds, voxels.hu, voxels.scale)
+            quantile = partial(intervals.quantile, voxels.hu, voxels.scale)
             measures = measure_intervals(bounds, quantile, voxels.hu, voxels.truth, PROBABILITIES)
             self.account.rows.append({"case": name, "method": "intervals", "estimate": "body"} | measures)
             regions = {region: mask for region, mask in voxels.regions.items() if mask.any()}
