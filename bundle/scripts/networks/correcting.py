@@ -31,7 +31,7 @@ CONSISTENCY_STEPS = 4
 """Steps of conjugate gradients between two steps of a sampler."""
 TRUSTED_MISFIT = 0.08
 """Largest misfit (relative L2) of a prediction to radiographs that it is made consistent with. With the shipped weights
-it is 0.04 to 0.073 for the simulated radiographs of the training and validation patients, and 0.1 to 0.4 for films
+it is 0.03 to 0.071 for the simulated radiographs of the training and validation patients, and 0.1 to 0.4 for films
 that are cut off or processed for display, which no body fits exactly."""
 
 
