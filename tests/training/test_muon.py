@@ -5,11 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from monai.bundle import ConfigParser
 from torch import nn
 
 from scripts.training.muon import SMALLEST, Muon, orthogonalised
 
-MUON = Path(__file__).parents[2] / "bundle" / "configs" / "methods" / "muon.json"
+CONFIGS = Path(__file__).parents[2] / "bundle" / "configs"
+MUON = CONFIGS / "methods" / "muon.json"
 
 
 def parameter(*shape: int, seed: int = 0) -> nn.Parameter:
@@ -112,3 +114,20 @@ def test_the_overlay_trains_with_it_and_resumes(workflow, tmp_path):
     made.run()
     state = torch.load(tmp_path / "out" / "checkpoints" / "checkpoint_epoch=2.pt", weights_only=True)["optimizer"]
     assert any("momentum_buffer" in each for each in state["state"].values())
+
+
+def test_the_overlay_does_not_disturb_an_evaluation():
+    """A study of methods reads their overlays for training and for evaluation."""
+    parser = ConfigParser()
+    parser.read_config([str(CONFIGS / "inference.json"), str(CONFIGS / "evaluate.json"), str(MUON)])
+    parser.get_parsed_content("inferer")
+
+
+def test_after_a_finetuning_the_frozen_parts_stay(workflow):
+    made = workflow(CONFIGS / "finetune.json", MUON, initial_weights=None, frozen="conditioner.stem").parser
+    optimizer, network = made.get_parsed_content("optimizer"), made.get_parsed_content("network")
+    before = [p.detach().clone() for p in network.conditioner.stem.parameters()]
+    for p in network.parameters():
+        p.grad = torch.ones_like(p) if p.requires_grad else None
+    optimizer.step()
+    assert all(torch.equal(p, old) for p, old in zip(network.conditioner.stem.parameters(), before, strict=True))
