@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.interpolate import interp1d
+from scipy.interpolate import make_interp_spline
 from scipy.optimize import linprog
 from scipy.sparse import csr_array
 
@@ -80,9 +80,9 @@ class Intervals:
         """
         if not LEVELS[0] <= level <= LEVELS[-1]:
             raise ValueError(
-                f"interval {level:g}: intervals are known from {LEVELS[0]:g} to {LEVELS[-1]:g}; ask for one of these"
+                f"--interval {level:g}: intervals are known from {LEVELS[0]:g} to {LEVELS[-1]:g}; ask for one of these"
             )
-        low, high = np.moveaxis(interp1d(LEVELS, self.ends, axis=0)(level), -1, 0)
+        low, high = np.moveaxis(make_interp_spline(LEVELS, self.ends, k=1)(level), -1, 0)
         return self._at(hu, scale, low), self._at(hu, scale, high)
 
     def _at(self, hu: np.ndarray, scale: np.ndarray, probability: np.ndarray) -> np.ndarray:
@@ -132,8 +132,8 @@ def fit_intervals(
 ) -> Intervals:
     """Fit quantiles and ends to voxels ``[N]`` of several cases: predicted HU, predicted scale in HU, and true HU.
 
-    New patients differ more from those that were fitted to than these from themselves. Each level therefore gets the
-    ends of the level at which intervals that were fitted to the other cases hold its share of the case left out.
+    Intervals hold less of a new patient than of those to whom they were fitted. Each level therefore gets the ends of
+    the level at which intervals fitted to the other cases hold its share of the case left out, on average.
 
     Raises:
         ValueError: there are too few voxels.
@@ -144,7 +144,7 @@ def fit_intervals(
         return fitted
     held = np.mean([_held(_fit(cases[:i] + cases[i + 1 :], valid_for), *cases[i]) for i in range(len(cases))], axis=0)
     adjusted = np.interp(LEVELS, np.maximum.accumulate(held), LEVELS)
-    return replace(fitted, ends=interp1d(LEVELS, fitted.ends, axis=0)(adjusted))
+    return replace(fitted, ends=make_interp_spline(LEVELS, fitted.ends, k=1)(adjusted))
 
 
 def _held(intervals: Intervals, hu: np.ndarray, scale: np.ndarray, truth: np.ndarray) -> list[float]:
