@@ -189,6 +189,7 @@ def main() -> None:
     arguments = parser.parse_args()
     config = ConfigParser()
     config.read_config(CONFIG)
+    config["grid_factor"] = 1
     names = ("geometry", "network", "inferer", "device", "load_exam")
     geometry, network, inferer, device, load = map(config.get_parsed_content, names)
     network.eval()

@@ -88,7 +88,7 @@ class Bench:
         """Return the projector's bytes and the denoiser's operations per second, and the seconds per volume."""
         network, device = self.network, self.device
         projector = self.config.get_parsed_content("train#projector").to(device)
-        inferer = self.config.get_parsed_content("inferer")
+        inferer = self.config.get_parsed_content("network_inferer")
         inferer.callback = None
         image = torch.rand(batch, *network.image_shape, device=device)
         x = torch.rand(batch, *network.volume_shape, device=device)

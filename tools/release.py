@@ -28,6 +28,7 @@ CONTENT = (
     "models/auxiliary/error_scale.pt",
     "models/auxiliary/mean_volume.nii.gz",
     "models/intervals.json",
+    "models/intervals_fine.json",
     "scripts/**/*.py",
     "scripts/*/assets/*",
 )

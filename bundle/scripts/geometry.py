@@ -224,6 +224,21 @@ class BiplanarGeometry:
             volume_spacing_mm=factor * self.volume_spacing_mm,
         )
 
+    def finer(self, factor: int) -> BiplanarGeometry:
+        """The same exam with ``factor`` times as many voxels and pixels per side, over the same fields.
+
+        Raises:
+            ValueError: the factor is not a whole number from 1, or there are too many voxels or pixels.
+        """
+        factor = _count("grid_factor", factor)
+        return replace(
+            self,
+            detector_pixels=factor * self.detector_pixels,
+            detector_spacing_mm=self.detector_spacing_mm / factor,
+            volume_shape=_shape("volume_shape", [factor * n for n in self.volume_shape]),
+            volume_spacing_mm=self.volume_spacing_mm / factor,
+        )
+
     def volume_affine(self) -> np.ndarray:
         """Return the RAS voxel-to-mm affine ``[4, 4]`` of the volume grid, with the isocentre at the origin."""
         affine = np.diag([self.volume_spacing_mm] * 3 + [1.0])

@@ -87,11 +87,11 @@ def test_demo_runs_from_any_working_directory_and_leaves_ct_spread_picture_and_r
     assert sorted(p.name for p in folder.iterdir()) == files
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["demo", "index.html", "summary.csv"]
     ct, std = nib.load(folder / "ct.nii.gz"), nib.load(folder / "std.nii.gz")
-    assert ct.shape == std.shape == (64, 64, 64)
+    assert ct.shape == std.shape == (128, 128, 128)
     assert ct.get_data_dtype() == np.int16
     assert nib.aff2axcodes(ct.affine) == ("R", "A", "S")
-    np.testing.assert_allclose(np.diag(ct.affine), [5, 5, 5, 1])
-    np.testing.assert_allclose(ct.affine @ [31.5, 31.5, 31.5, 1], [0, 0, 0, 1], atol=1e-5)
+    np.testing.assert_allclose(np.diag(ct.affine), [2.5, 2.5, 2.5, 1])
+    np.testing.assert_allclose(ct.affine @ [63.5, 63.5, 63.5, 1], [0, 0, 0, 1], atol=1e-5)
     assert -1024 <= ct.get_fdata().min() < -900, "air around the patient"
     assert std.get_fdata().max() > 0
     record = json.loads((folder / "result.json").read_text())
@@ -109,14 +109,34 @@ def test_same_seed_gives_the_same_volume_and_another_seed_another(tmp_path, demo
     assert not np.array_equal(demo_hu, other)
 
 
-def test_consistency_meets_the_films_and_is_stated_and_without_steps_it_changes_nothing(tmp_path, demo_output, demo_hu):
-    off = json.loads((demo_output / "demo" / "result.json").read_text())
+def test_consistency_meets_the_films_and_is_stated_and_without_steps_it_changes_nothing(tmp_path):
+    usual = infer(tmp_path / "off", grid_factor=1)
+    off = json.loads((tmp_path / "off" / "demo" / "result.json").read_text())
     assert not [name for name in off if "consistency" in name and off[name] is not None]
-    assert np.array_equal(infer(tmp_path / "none", consistency=0.02, consistency_steps=0), demo_hu)
-    infer(tmp_path / "on", consistency=0.02)
+    none = infer(tmp_path / "none", grid_factor=1, consistency=0.02, consistency_steps=0)
+    assert np.array_equal(none, usual)
+    infer(tmp_path / "on", grid_factor=1, consistency=0.02)
     on = json.loads((tmp_path / "on" / "demo" / "result.json").read_text())
     assert (on["consistency"], on["consistency_steps"]) == (0.02, 8)
     assert all(on["reprojection_error"][view] < off["reprojection_error"][view] / 2 for view in VIEWS)
+
+
+def test_the_grid_is_the_network_s_or_finer_and_the_finer_one_meets_the_films(tmp_path, demo_output, demo_hu):
+    coarse = infer(tmp_path, grid_factor=1)
+    assert coarse.shape == (64, 64, 64) and demo_hu.shape == (128, 128, 128)
+    means = demo_hu.reshape(64, 2, 64, 2, 64, 2).mean((1, 3, 5))
+    assert np.abs(means - coarse).mean() < 30, "both are the same patient"
+    with_network, finer = (
+        json.loads((folder / "demo" / "result.json").read_text()) for folder in (tmp_path, demo_output)
+    )
+    assert (with_network["grid_factor"], finer["grid_factor"]) == (1, 2)
+    assert finer["geometry"]["volume_shape"] == [128, 128, 128]
+    assert all(finer["reprojection_error"][view] < with_network["reprojection_error"][view] / 2 for view in VIEWS)
+
+
+@pytest.mark.parametrize("factor", [0, -2, 1.5, "two", 50])
+def test_a_grid_that_cannot_be_is_refused(tmp_path, factor):
+    assert str(factor) in (message := refused(tmp_path, grid_factor=factor)) or "voxels" in message
 
 
 def test_intervals_do_not_hold_for_consistent_volumes(tmp_path):
@@ -219,7 +239,7 @@ def test_another_reference_makes_another_result(tmp_path, demo_output):
 def test_support_by_the_films_is_written_with_the_digest_of_the_mean_it_refers_to(tmp_path):
     infer(tmp_path, support="true", intervals="")
     support = nib.load(tmp_path / "demo" / "support.nii.gz").get_fdata()
-    assert support.shape == (64, 64, 64) and 0 <= support.min() < 0.2 < 0.8 < support.max() <= 1
+    assert support.shape == (128, 128, 128) and 0 <= support.min() < 0.2 < 0.8 < support.max() <= 1
     record = json.loads((tmp_path / "demo" / "result.json").read_text())
     assert record["mean_volume_sha256"] == sha256(BUNDLE / "models" / "auxiliary" / "mean_volume.nii.gz")
 
@@ -294,7 +314,7 @@ def test_two_dicom_radiographs_become_a_ct_series_of_the_same_study(command_line
     assert done.wait() == 0, done.output[-2000:]
     folder = tmp_path / "out" / "exam"
     slices = [pydicom.dcmread(path) for path in sorted((folder / "dicom" / "ct").glob("*.dcm"))]
-    assert len(slices) == 64
+    assert len(slices) == 128
     assert {s.StudyInstanceUID for s in slices} == {header.StudyInstanceUID}
     assert {str(s.PatientID) for s in slices} == {"Müller^Änne"}
     hu, affine = read_series(sorted((folder / "dicom" / "ct").glob("*.dcm")))

@@ -121,7 +121,7 @@ def test_an_exam_is_the_same_input_of_the_network_however_its_films_are_written(
         (tmp_path / "plain" / name).write_bytes(content)
     (tmp_path / "lost").symlink_to("nowhere")
     exams = {exam["name"]: exam for exam in find_exams(str(tmp_path))}
-    load = LoadExamd("image", geometry, reference=read_reference(BUNDLE / "models" / "radiographs.json", geometry))
+    load = LoadExamd("image", geometry, reference=read_reference(BUNDLE / "models" / "radiographs.json"))
     with pytest.raises(ValueError, match="lost"):
         load(exams.pop("lost"))
     images = {name: load(exam)["image"] for name, exam in exams.items()}

@@ -24,7 +24,7 @@ def reached(film: Callable[[Tensor], Tensor]) -> dict[str, float]:
     """Mean figures over the phantoms, whose line integrals ``film`` changes."""
     parser = ConfigParser()
     parser.read_config(str(BUNDLE / "configs" / "inference.json"))
-    parser["amp"] = False
+    parser["amp"], parser["grid_factor"] = False, 1
     network, inferer, project = (parser.get_parsed_content(name) for name in ("network", "inferer", "projector"))
     found: dict[str, list[float]] = {}
     for seed in SEEDS:

@@ -79,7 +79,7 @@ def test_dicom_radiographs_of_a_simulated_exam_are_its_line_integrals_up_to_the_
     assert found.inputs["frontal"].film.intensity == "counts"
     assert found.inputs["lateral"].acquisition.orientation == "PF"
     assert found.headers["frontal"].PatientID == "demo"
-    assert found.films["frontal"].shape == (128, 128)
+    assert found.films["frontal"].shape == (256, 256)
 
 
 def test_folder_zip_list_mapping_and_nested_folders_are_one_exam(exam, tmp_path):
@@ -115,7 +115,7 @@ def test_a_film_without_absolute_values_gets_those_of_the_reference(tmp_path):
     image, found = load(str(exam), DemoReference())
     assert (image - CASE.line_integrals).abs().mean() < 0.02
     assert "absolute attenuation is lost" in found.inputs["frontal"].steps[-1]
-    assert "seen (2, 128, 128), frontal and lateral" in found.warnings
+    assert "seen (2, 256, 256), frontal and lateral" in found.warnings
 
 
 @pytest.mark.parametrize("form", ["processing", "presentation"])
@@ -134,7 +134,7 @@ def test_of_two_films_one_is_read_as_it_is_alone_and_the_other_channel_is_zero(t
     assert found.views == tuple(found.inputs) == tuple(found.headers) == tuple(found.films) == (view,)
     assert [Path(path).name for path in found.files] == [f"{view}.dcm"]
     assert found.warnings[0].startswith(f"reconstructed from the {view} view alone: where things lie from ")
-    assert found.warnings[-1] == f"seen (2, 128, 128), {view}"
+    assert found.warnings[-1] == f"seen (2, 256, 256), {view}"
 
 
 @pytest.mark.parametrize("isocentre_mm", [785.0, 740.0])
@@ -236,7 +236,7 @@ def test_a_case_of_another_geometry_is_resampled_and_says_what_that_cannot_undo(
 
 def test_a_geometry_far_from_the_networks_is_refused(tmp_path):
     shutil.copytree(DEMO, tmp_path / "case")
-    values = json.loads(preset("x2ct", (64, 64, 64), 5.0, 128).to_json())
+    values = json.loads(preset("x2ct", (128, 128, 128), 2.5, 256).to_json())
     values["detector_spacing_mm"] = GEOMETRY.detector_spacing_mm
     values |= {"frontal_source": "posterior", "lateral_source": "left"}
     (tmp_path / "case" / "geometry.json").write_text(json.dumps(values))

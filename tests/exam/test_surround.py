@@ -17,7 +17,7 @@ from scripts.io.case import read_case
 BUNDLE = Path(__file__).parents[2] / "bundle"
 DEMO = BUNDLE / "docs" / "demo"
 CASE, GEOMETRY = read_case(DEMO), read_geometry(DEMO / "geometry.json")
-REFERENCE = read_reference(BUNDLE / "models" / "radiographs.json", GEOMETRY)
+REFERENCE = read_reference(BUNDLE / "models" / "radiographs.json")
 SIDE = GEOMETRY.detector_pixels
 ROWS, COLUMNS = np.indices((SIDE, SIDE)) + 1
 CENTRE, RADIUS = (SIDE // 2, SIDE // 2 + 3), 0.46 * SIDE

@@ -5,6 +5,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from tests.refusal import refused
 
 from scripts.geometry import preset
@@ -47,6 +48,16 @@ def test_a_missing_view_supports_nothing(mean):
     one_view = IMAGE * torch.tensor([1.0, 0.0])[:, None, None]
     both, one = (load(mean)(image, random(1)) for image in (IMAGE, one_view))
     assert one.mean() < 0.9 * both.mean()
+
+
+def test_on_a_finer_grid_the_share_is_that_of_means_interpolated(mean):
+    hu, image = random(1), IMAGE * torch.rand(12, generator=torch.Generator().manual_seed(2))
+    finer_image = image.repeat_interleave(2, 1).repeat_interleave(2, 2)
+    finer_hu = hu.repeat_interleave(2, 0).repeat_interleave(2, 1).repeat_interleave(2, 2)
+    fine = load(mean)(finer_image, finer_hu)
+    coarse = torch.from_numpy(load(mean)(image, hu))[None, None]
+    expected = F.interpolate(coarse, scale_factor=2.0, mode="trilinear", align_corners=False)[0, 0]
+    np.testing.assert_allclose(fine, expected.numpy(), rtol=1e-2)  # twenty steps magnify rounding
 
 
 def test_a_mean_volume_on_another_grid_or_with_nan_is_refused(mean):

@@ -71,9 +71,9 @@ def archive(tmp_path):
 def test_the_extra_instances_are_written_where_they_are_asked_for(study):
     assert {kind: len(files) for kind, files in study.items()} == {
         "capture": 2,
-        "ct": 16,
+        "ct": 32,
         "parametric_map": 1,
-        "std": 16,
+        "std": 32,
     }
     images = {kind: pydicom.dcmread(files[0]) for kind, files in study.items()}
     assert len({image.StudyInstanceUID for image in images.values()}) == 1

@@ -96,7 +96,7 @@ def changed(path, copy=None, **attributes):
 def series(output):
     """What the files of a series hold, but for the time at which they were written."""
     files = sorted(output.rglob("ct/*.dcm"))
-    assert len(files) == 64
+    assert len(files) == 128
     contents = []
     for path in files:
         file = pydicom.dcmread(path)

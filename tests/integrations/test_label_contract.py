@@ -24,7 +24,7 @@ from scripts.dicom.write_radiograph import FORMS
 from scripts.geometry import VIEWS
 
 APP = BUNDLE / "integrations" / "monailabel"
-SPACING_MM = 5.0
+SPACING_MM = 2.5
 
 
 @pytest.fixture(scope="module")

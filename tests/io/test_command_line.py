@@ -75,9 +75,9 @@ INTERNAL = {
     "bundle_root", "imports", "initialize", "run", "finalize", "handlers", "handlers_id", "displayable_configs",
     "rank", "world_size", "is_not_rank0", "run_id", "init_id", "final_id", "meta_file", "logging_file", "args_file",
     "names", "budget", "evaluation", "facts", "provenance", "checkpoint", "checkpoints", "view_device", "loss", "ema",
-    "network", "reconstruct", "sweep",
+    "network", "inferer", "reconstruct", "sweep",
     "network_def", "stage1_def", "stage1_geometry", "stage2_geometry", "training_inferer", "solver",
-    "geometry", "evaluator", "train", "validate",
+    "geometry", "result_geometry", "evaluator", "train", "validate",
     "methods", "baselines", "patients", "reports", "samplers", "writers",
 }  # fmt: skip
 """Entries that the workflows compute, hand to MONAI or build from sections; nobody types them."""

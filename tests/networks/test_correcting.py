@@ -154,7 +154,7 @@ def test_between_steps_a_volume_meets_its_radiographs_better_and_the_weights_are
 @torch.no_grad()
 def test_between_steps_the_change_is_that_of_a_typical_error_and_of_the_noise_of_films() -> None:
     made, image, x0 = network(FACTORIES["consistent"]), 0.2 * normal(2, 2, 16, 16).abs(), 0.3 * normal(2, 1, 8, 16, 8)
-    made.trusted_misfit = 100.0
+    made.consistent.trusted_misfit = 100.0
     hu = network_to_hu(x0)
     variance = (100 * MU_WATER_PER_MM / 1000) ** 2 * (hu > -900)
     change = consistent_change(

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from tests.networks.factories import normal
 from tests.refusal import refused
 
@@ -42,6 +43,22 @@ def test_it_reads_the_volume_and_what_the_radiographs_leave_unexplained():
     made(image, volume)
     expected = torch.cat([volume, REST_GAIN * made.unexplained(image, volume)], dim=1)
     assert torch.equal(seen[0], expected)
+
+
+@torch.no_grad()
+def test_on_a_finer_grid_the_scale_is_that_of_means_interpolated():
+    made, image, volume = network(), normal(1, 2, 16, 16), 0.3 * normal(1, 1, 16, 16, 16)
+    finer_image = image.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    finer_volume = volume.repeat_interleave(2, 2).repeat_interleave(2, 3).repeat_interleave(2, 4)
+    fine = made(finer_image, finer_volume)
+    expected = F.interpolate(made(image, volume), scale_factor=2.0, mode="trilinear", align_corners=False)
+    torch.testing.assert_close(fine, expected)
+
+
+@pytest.mark.parametrize("pixels", [8, 24])
+def test_an_image_that_is_no_multiple_is_refused(pixels):
+    with refused(ValueError, str(pixels)):
+        network()(normal(1, 2, pixels, pixels), normal(1, 1, 16, 16, 16))
 
 
 def test_likelihood_is_that_of_the_laplace_distribution():

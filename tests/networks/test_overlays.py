@@ -138,7 +138,7 @@ def test_axons_stages_are_nested_overlays_and_the_third_doubles_the_grid(stages:
     bridge = first(network)
     assert bridge.volume_shape == [1, 32, 32, 32]
     assert type(bridge.denoiser) is BridgeDenoiser and type(bridge.conditioner.spread) is BackProjectedAttenuation
-    inferer = parser.get_parsed_content("inferer")
+    inferer = parser.get_parsed_content("network_inferer")
     assert type(inferer) is (SuperResolvingInferer if stages == 3 else ReconstructionInferer)
     assert inferer.alphas_cumprod[-1] == 0
 

@@ -63,7 +63,7 @@ def test_a_reconstruction_has_its_interval_and_standard_deviation(trained, datas
     _, options = trained
     run(
         "inference", ["inference.json"], tiny, input=str(dataset_dir / "cases" / "d"), output_dir=str(tmp_path),
-        outputs="nifti", interval=0.9, reference=None, **options,
+        outputs="nifti", interval=0.9, reference=None, grid_factor=1, **options,
     )  # fmt: skip
     lower, ct, upper, std = (
         nib.load(tmp_path / "d" / f"{name}.nii.gz").get_fdata() for name in ("lower", "ct", "upper", "std")
@@ -77,7 +77,8 @@ def test_a_reconstruction_has_its_interval_and_standard_deviation(trained, datas
 def test_intervals_of_another_sampling_are_not_used(trained, dataset_dir, tiny, tmp_path):
     _, options = trained
     common = {
-        "input": str(dataset_dir / "cases" / "d"), "outputs": "nifti", "reference": None, "steps": 1, **options,
+        "input": str(dataset_dir / "cases" / "d"), "outputs": "nifti", "reference": None, "steps": 1,
+        "grid_factor": 1, **options,
     }  # fmt: skip
     run("inference", ["inference.json"], tiny, output_dir=str(tmp_path), **common)
     assert sorted(p.name for p in (tmp_path / "d").iterdir()) == ["ct.nii.gz", "result.json"]

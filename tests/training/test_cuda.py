@@ -112,7 +112,7 @@ def test_the_compiled_denoiser_is_the_plain_one(network):
 @torch.no_grad()
 def test_both_devices_sample_the_same_volume(workflow):
     made = workflow(device=torch.device("cuda"), amp=False)
-    net, inferer = map(made.parser.get_parsed_content, ("network", "inferer"))
+    net, inferer = map(made.parser.get_parsed_content, ("network", "network_inferer"))
     net.eval()
     image = torch.rand(2, *net.image_shape, generator=torch.Generator().manual_seed(0))
     on_gpu = inferer(image.cuda(), net)

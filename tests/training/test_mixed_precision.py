@@ -65,7 +65,9 @@ def configured(workflow: str, amp: str, inferer: str):
     return parser.get_parsed_content(inferer)
 
 
-@pytest.mark.parametrize("inferer", [("train", "training_inferer"), ("train", "inferer"), ("inference", "inferer")])
+@pytest.mark.parametrize(
+    "inferer", [("train", "training_inferer"), ("train", "network_inferer"), ("inference", "network_inferer")]
+)
 @pytest.mark.parametrize(("word", "switch"), [("true", True), ("false", False), ("False", False)])
 def test_the_command_lines_words_are_switches(inferer, word, switch):
     workflow, key = inferer
@@ -75,7 +77,7 @@ def test_the_command_lines_words_are_switches(inferer, word, switch):
 @pytest.mark.parametrize("workflow", ["train", "inference"])
 def test_another_word_is_refused(workflow):
     with pytest.raises(RuntimeError) as error:
-        configured(workflow, "maybe", "inferer")
+        configured(workflow, "maybe", "network_inferer")
     assert "true or false, got 'maybe'" in str(error.value.__cause__)
 
 

@@ -60,7 +60,7 @@ class Workflow:
             ValueError: the bundle refuses the films; MONAI may wrap this in a ``RuntimeError``.
         """
         parser = self._parser({**options, "output_dir": str(output_dir), "outputs": OUTPUTS})
-        parser["inferer"]["callback"] = callback
+        parser["network_inferer"]["callback"] = callback
         parser["network"] = self.network
         parser.get_parsed_content("run")
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from scripts.geometry import BiplanarGeometry
@@ -28,7 +29,7 @@ class Support:
         mean: the mean training volume ``[U, V, W]`` in HU.
         share: called as ``share(deviation, image, steps=..., width=...)`` with a deviation in 1/mm and a width in
             voxels; see :func:`~scripts.physics.row_space.support`.
-        spacing_mm: voxel spacing.
+        spacing_mm: voxel spacing of the mean.
         device: where it is computed.
     """
 
@@ -39,10 +40,18 @@ class Support:
 
     @torch.no_grad()
     def __call__(self, image: Tensor, hu: Tensor) -> np.ndarray:
-        """Return the share ``[U, V, W]`` for ``hu [U, V, W]`` from ``image [2, N, N]`` in any unit."""
-        deviation = (hu_to_mu(hu) - hu_to_mu(self.mean)).float()[None, None].to(self.device)
-        films = image[None].to(deviation)
-        return self.share(deviation, films, steps=STEPS, width=WIDTH_MM / self.spacing_mm)[0, 0].cpu().numpy()
+        """Return the share ``[U, V, W]`` for ``hu [U, V, W]`` from ``image [2, N, N]`` in any unit.
+
+        The grid may be finer than the mean's by a whole factor: the share is then that of means over the mean's voxels
+        and their pixels, interpolated.
+        """
+        factor = len(hu) // len(self.mean)
+        mu = F.avg_pool3d(hu_to_mu(hu).float()[None, None], factor)
+        deviation = (mu - hu_to_mu(self.mean).float()).to(self.device)
+        films = F.avg_pool2d(image[None].to(deviation), factor)
+        coarse = self.share(deviation, films, steps=STEPS, width=WIDTH_MM / self.spacing_mm)
+        share = F.interpolate(coarse, scale_factor=float(factor), mode="trilinear", align_corners=False)
+        return share[0, 0].cpu().numpy()
 
 
 def load_support(
@@ -52,7 +61,7 @@ def load_support(
 
     Args:
         path: the file.
-        geometry: geometry of the reconstruction.
+        geometry: geometry of the network.
         share, device: see :class:`Support`.
 
     Raises:

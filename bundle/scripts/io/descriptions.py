@@ -46,6 +46,7 @@ COMMON = {
     "frontal": "file of the frontal radiograph",
     "frozen": "parts of the network that stay exactly as they are, separated by commas; '' for none",
     "gains": "factors on all line integrals, as from another beam energy",
+    "grid_factor": "voxels of the result per side for each of the network's: 1, 2 or 4",
     "geometry_file": "JSON file of the geometry, with the keys of acquisition.json",
     "geometry_preset": "the exam: carm, x2ct, chest or parallel",
     "initial_weights": "model.pt to start from",
@@ -157,6 +158,9 @@ DEFAULTS = {
     "@dataset_dir": "that of --dataset_dir",
     "@input": "that of --input",
     "$@bundle_root + '/eval/' + @split": "bundle/eval/SPLIT",
+    "$@bundle_root + ('/models/intervals.json' if @grid_factor == 1 else '/models/intervals_fine.json')": (
+        "bundle/models/intervals_fine.json, or intervals.json beside it for the network's grid"
+    ),
     "$dict([(@dataset_dir, 1.0)])": "that of --dataset_dir alone",
     "$[1.2, 1 / 1.2]": "[1.2, 1/1.2]",
     "$4 if torch.cuda.is_available() else 1": "4 on a GPU, otherwise 1",

@@ -8,6 +8,7 @@ learn it together with the mean). It never changes a reconstruction.
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from monai.networks.nets import UNet
 from torch import Tensor
 
@@ -39,12 +40,16 @@ class ErrorScale(GeometryBound):
     def forward(self, image: Tensor, volume: Tensor) -> Tensor:
         """Return b ``[B, 1, U, V, W]``, positive, for ``image [B, 2, N, N]`` and ``volume [B, 1, U, V, W]``.
 
-        All are in network units.
+        All are in network units. The grid may be finer than the geometry's by a whole factor: b is then predicted from
+        means over the geometry's pixels and voxels, and interpolated.
 
         Raises:
-            ValueError: the image's shape does not match the geometry.
+            ValueError: the image's shape is not a multiple of the geometry's.
         """
+        factor = max(1, image.shape[-1] // self.image_shape[-1])
+        image, volume = F.avg_pool2d(image, factor), F.avg_pool3d(volume, factor)
         require_image(image, self.image_shape)
         rest = REST_GAIN * self.unexplained(image, volume)
         log_scale = self.unet(torch.cat([volume, rest], dim=1)).float()
-        return TYPICAL_SCALE * log_scale.clamp(-_LOG_LIMIT, _LOG_LIMIT).exp()
+        scale = TYPICAL_SCALE * log_scale.clamp(-_LOG_LIMIT, _LOG_LIMIT).exp()
+        return F.interpolate(scale, scale_factor=float(factor), mode="trilinear", align_corners=False)

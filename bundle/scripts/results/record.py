@@ -149,7 +149,16 @@ def provenance(bundle_root: str | Path, weights: str | Path, **choices: Any) -> 
 
 def made_by(provenance: Mapping[str, Any], scale_weights: str | Path) -> dict[str, Any]:
     """Return what decides how large errors are, for error intervals: weights, sampling and consistency."""
-    decisive = ("weights_sha256", "sampler", "steps", "power", "samples", "consistency", "consistency_steps")
+    decisive = (
+        "weights_sha256",
+        "sampler",
+        "steps",
+        "power",
+        "samples",
+        "grid_factor",
+        "consistency",
+        "consistency_steps",
+    )
     return {name: provenance[name] for name in decisive if name in provenance} | {
         "scale_weights_sha256": sha256(scale_weights)
     }

@@ -276,9 +276,9 @@ def write_result(folder: Path, result: Result, writers: Sequence[Callable[[Path,
 def _require_interval(level: float, error: PredictsError | None) -> None:
     if error is None:
         raise ValueError(
-            f"--interval {level}: no error is predicted for these weights and this sampling; use the shipped ones, "
-            "a single sample and no --consistency, or fit your own with error_scale.json and intervals.json "
-            "(docs/uncertainty.md)"
+            f"--interval {level}: no error is predicted for these weights, this sampling and this grid; use the "
+            "shipped ones, a single sample, --grid_factor 1 or 2 and no --consistency, or fit your own with "
+            "error_scale.json and intervals.json (docs/uncertainty.md)"
         )
     require_number(interval=level)
     if not 0 < level < 1:

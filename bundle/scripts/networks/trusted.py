@@ -1,0 +1,54 @@
+"""Consistency of volumes with those radiographs that they nearly meet already."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from scripts.geometry import BiplanarGeometry
+from scripts.intensity import AIR_BELOW_HU, MU_WATER_PER_MM, RADIOGRAPH_SCALE, TYPICAL_ERROR_HU, hu_to_network
+from scripts.networks.lifting import Unexplained
+from scripts.physics.consistency import FILM_NOISE, Consistency
+from scripts.physics.tensor_shapes import views_present
+
+STEPS = 4
+"""Steps of conjugate gradients."""
+TRUSTED_MISFIT = 0.08
+"""Largest misfit (relative L2) of a volume to radiographs that it is made consistent with. With the shipped weights it
+is 0.03 to 0.071 for the simulated radiographs of the training and validation patients, and 0.1 to 0.4 for films that
+are cut off or processed for display, which no body fits exactly."""
+
+
+class TrustedConsistency(nn.Module):
+    """Smallest change of a volume that meets its radiographs, where these are trusted.
+
+    A volume that misses its radiographs by more than :data:`TRUSTED_MISFIT` stays as it is, since they are then not
+    what they are taken for. All but air is equally uncertain. TorchScript-able.
+
+    Args:
+        unexplained: computes the residual of the radiographs, in the exam's geometry.
+    """
+
+    def __init__(self, unexplained: Unexplained) -> None:
+        super().__init__()
+        self.unexplained, self.steps = unexplained, STEPS
+        self.consistency = Consistency(unexplained.spread.projector)
+        self.noise_std, self.trusted_misfit = RADIOGRAPH_SCALE * FILM_NOISE, TRUSTED_MISFIT
+        self.error_std = RADIOGRAPH_SCALE * MU_WATER_PER_MM / 1000 * TYPICAL_ERROR_HU
+        self.air_below = float(hu_to_network(torch.tensor(AIR_BELOW_HU)))
+
+    def forward(self, volume: Tensor, image: Tensor) -> Tensor:
+        """Return ``volume [B, 1, U, V, W]``, in network range, made consistent with ``image [B, 2, N, N]``."""
+        measured = image.double()
+        rest = self.unexplained.rest(measured, volume.double())
+        variance = self.error_std**2 * (volume > self.air_below).double()
+        present = views_present(measured).unsqueeze(2).unsqueeze(3)
+        change = self.consistency(rest, variance, present, self.noise_std, self.steps).to(volume.dtype)
+        trusted = rest.square().sum(dim=[1, 2, 3]) <= self.trusted_misfit**2 * measured.square().sum(dim=[1, 2, 3])
+        consistent = (volume + self.unexplained.scale.slope * change).clamp(-1.0, 1.0)
+        return torch.where(trusted.reshape(-1, 1, 1, 1, 1), consistent, volume)
+
+
+def trusted_consistency(geometry: BiplanarGeometry, device: torch.device) -> TrustedConsistency:
+    """Build :class:`TrustedConsistency` for an exam, on a device."""
+    return TrustedConsistency(Unexplained(geometry)).to(device)
