@@ -64,6 +64,7 @@ def main() -> None:
     parser.add_argument("--exams", type=int, default=12, help="exams per variant")
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--outputs", default="nifti,dicom,report,figure")
+    parser.add_argument("--grid_factor", type=int, default=2, help="of inference.json")
     arguments = parser.parse_args()
     logging.disable(logging.INFO)
     spent: dict[int, list[Spent]] = {workers: [] for workers in arguments.workers}
@@ -71,10 +72,10 @@ def main() -> None:
         exams = Path(folder, "exams")
         for number in range(arguments.exams):
             shutil.copytree(BUNDLE / "docs" / "demo", exams / f"{number:04}")
+        options = {name: getattr(arguments, name) for name in ("batch_size", "outputs", "grid_factor")}
         for _ in range(arguments.repetitions):
             for workers, found in spent.items():
-                options = {"workers": workers, "batch_size": arguments.batch_size, "outputs": arguments.outputs}
-                found.append(reconstruct(exams, arguments.exams, Path(folder, "out"), **options))
+                found.append(reconstruct(exams, arguments.exams, Path(folder, "out"), workers=workers, **options))
     print(
         f"{arguments.exams} exams, batch {arguments.batch_size}, {torch.get_num_threads()} threads, "
         f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; seconds per exam\n"

@@ -6,10 +6,11 @@ import re
 from pathlib import Path
 
 SCRIPTS = Path(__file__).parents[1] / "bundle" / "scripts"
-VALUES = {"geometry", "intensity", "smoothing"}
+VALUES = {"geometry", "intensity", "resolution", "smoothing"}
 MAY_IMPORT = {
     "geometry": set(),
     "intensity": set(),
+    "resolution": set(),
     "smoothing": set(),
     "physics": VALUES,
     "blocks": set(),

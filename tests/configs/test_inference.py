@@ -110,12 +110,13 @@ def test_same_seed_gives_the_same_volume_and_another_seed_another(tmp_path, demo
 
 
 def test_consistency_meets_the_films_and_is_stated_and_without_steps_it_changes_nothing(tmp_path):
-    usual = infer(tmp_path / "off", grid_factor=1)
+    options = {"grid_factor": 1, "stage1_def#network#_target_": "scripts.networks.correcting.SelfCorrecting"}
+    usual = infer(tmp_path / "off", **options)
     off = json.loads((tmp_path / "off" / "demo" / "result.json").read_text())
     assert not [name for name in off if "consistency" in name and off[name] is not None]
-    none = infer(tmp_path / "none", grid_factor=1, consistency=0.02, consistency_steps=0)
+    none = infer(tmp_path / "none", consistency=0.02, consistency_steps=0, **options)
     assert np.array_equal(none, usual)
-    infer(tmp_path / "on", grid_factor=1, consistency=0.02)
+    infer(tmp_path / "on", consistency=0.02, **options)
     on = json.loads((tmp_path / "on" / "demo" / "result.json").read_text())
     assert (on["consistency"], on["consistency_steps"]) == (0.02, 8)
     assert all(on["reprojection_error"][view] < off["reprojection_error"][view] / 2 for view in VIEWS)
@@ -131,7 +132,7 @@ def test_the_grid_is_the_network_s_or_finer_and_the_finer_one_meets_the_films(tm
     )
     assert (with_network["grid_factor"], finer["grid_factor"]) == (1, 2)
     assert finer["geometry"]["volume_shape"] == [128, 128, 128]
-    assert all(finer["reprojection_error"][view] < with_network["reprojection_error"][view] / 2 for view in VIEWS)
+    assert all(finer["reprojection_error"][view] < 0.02 for view in VIEWS)
 
 
 @pytest.mark.parametrize("factor", [0, -2, 1.5, "two", 50])

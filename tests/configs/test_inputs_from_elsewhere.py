@@ -121,7 +121,8 @@ def test_an_exam_is_the_same_input_of_the_network_however_its_films_are_written(
         (tmp_path / "plain" / name).write_bytes(content)
     (tmp_path / "lost").symlink_to("nowhere")
     exams = {exam["name"]: exam for exam in find_exams(str(tmp_path))}
-    load = LoadExamd("image", geometry, reference=read_reference(BUNDLE / "models" / "radiographs.json"))
+    reference = read_reference(BUNDLE / "models" / "radiographs.json", network := geometry.coarser())
+    load = LoadExamd("image", network, reference=reference, factor=2)
     with pytest.raises(ValueError, match="lost"):
         load(exams.pop("lost"))
     images = {name: load(exam)["image"] for name, exam in exams.items()}

@@ -125,7 +125,7 @@ def test_scripted_marginal_and_q_sample_equal_eager():
     assert torch.equal(torch.jit.script(q_sample)(x0, noise, alpha, sigma), q_sample(x0, noise, alpha, sigma))
 
 
-@pytest.mark.parametrize("power", [1.0, 1.5, 2.0, 3.0, 7.0])
+@pytest.mark.parametrize("power", [0.01, 0.1, 0.5, 1.0, 1.5, 2.0, 3.0, 7.0])
 @pytest.mark.parametrize("steps", [1, 2, 3, 8, 50, 999, 1000])
 def test_powered_timesteps_start_at_pure_noise_and_strictly_decrease(steps, power):
     timesteps = respaced_timesteps(1000, steps, power)
@@ -139,7 +139,10 @@ def test_a_larger_power_visits_cleaner_timesteps():
     assert respaced_timesteps(1000, 4, 2.0).tolist() == [999, 561, 249, 61]
     assert respaced_timesteps(1000, 4, 3.0).tolist() == [999, 420, 124, 14]
 
+    assert respaced_timesteps(1000, 4, 0.1).tolist() == [999, 970, 932, 869]
 
-def test_a_power_below_one_is_refused():
-    with refused(ValueError, "power", "at least 1", "got 0.5"):
-        respaced_timesteps(1000, 4, 0.5)
+
+@pytest.mark.parametrize("power", [0, -1.0, float("nan")])
+def test_a_power_that_is_not_positive_is_refused(power):
+    with refused(ValueError, "power", "positive", f"got {power}"):
+        respaced_timesteps(1000, 4, power)

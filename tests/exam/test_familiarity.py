@@ -195,13 +195,8 @@ def test_a_wrong_scale_is_named_with_its_number(reference, unseen):
 
 
 def test_images_of_another_shape_are_refused(reference):
-    with pytest.raises(ValueError, match=r"made for images \(2, 48, 48\) .*, got \(2, 64, 64\)"):
+    with pytest.raises(ValueError, match=r"made for images \(2, 48, 48\), got \(2, 64, 64\)"):
         reference.warnings(np.ones((2, 64, 64), dtype=np.float32))
-
-
-def test_images_of_twice_the_resolution_are_judged_by_their_means(reference, unseen):
-    finer = np.repeat(np.repeat(unseen[0] / 5, 2, axis=1), 2, axis=2)
-    assert reference.warnings(finer) == reference.warnings(unseen[0] / 5) != []
 
 
 def test_a_patient_with_no_weight_is_never_drawn():

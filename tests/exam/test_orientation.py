@@ -136,5 +136,5 @@ def test_a_single_view_is_checked_alone(shipped, demo):
 
 
 def test_warnings_reach_the_exam(shipped, tmp_path):
-    load = LoadExamd("image", GEOMETRY, film_check=shipped)
+    load = LoadExamd("image", GEOMETRY, film_check=shipped, factor=2)
     assert exam_of(load({"image": str(DEMO)})["image"]).warnings == ()

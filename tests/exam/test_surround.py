@@ -17,7 +17,8 @@ from scripts.io.case import read_case
 BUNDLE = Path(__file__).parents[2] / "bundle"
 DEMO = BUNDLE / "docs" / "demo"
 CASE, GEOMETRY = read_case(DEMO), read_geometry(DEMO / "geometry.json")
-REFERENCE = read_reference(BUNDLE / "models" / "radiographs.json")
+NETWORK = GEOMETRY.coarser()
+REFERENCE = read_reference(BUNDLE / "models" / "radiographs.json", NETWORK)
 SIDE = GEOMETRY.detector_pixels
 ROWS, COLUMNS = np.indices((SIDE, SIDE)) + 1
 CENTRE, RADIUS = (SIDE // 2, SIDE // 2 + 3), 0.46 * SIDE
@@ -65,7 +66,7 @@ def exam(folder, inside=None, value=0, **header):
 
 
 def network_input(folder):
-    return LoadExamd("image", GEOMETRY, reference=REFERENCE)({"image": str(folder)})["image"]
+    return LoadExamd("image", NETWORK, reference=REFERENCE, factor=2)({"image": str(folder)})["image"]
 
 
 def correlations(a, b, inside):

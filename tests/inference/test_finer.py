@@ -27,8 +27,8 @@ def halved(volume):
 def patients():
     """Two smooth volumes in network range, with a sharp plate inside each."""
     rough = torch.nn.functional.interpolate(normal(2, 1, 6, 6, 6), size=(32, 32, 32), mode="trilinear")
-    hu = 150 * rough.clamp(-2, 2)
-    hu[:, :, 15:16, 8:24, 8:24] += 700
+    hu = 50 * rough.clamp(-2, 2)
+    hu[:, :, 15:16, 8:24, 8:24] -= 400
     return hu_to_network(hu)
 
 

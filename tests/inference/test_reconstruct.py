@@ -31,9 +31,6 @@ class Pointwise(nn.Module):
     def first_estimate(self, condition):
         return torch.zeros(len(condition[0]), *self.volume_shape)
 
-    def between_steps(self, x0, condition):
-        return x0
-
     def predict_x0(self, x, t, condition, estimate):
         self.seen.append((x, condition[0]))
         return torch.tanh(x + condition[0][:, :1])

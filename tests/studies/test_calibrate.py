@@ -50,9 +50,6 @@ class Posterior(nn.Module):
     def first_estimate(self, condition):
         return torch.zeros(len(condition[0]), *self.volume_shape)
 
-    def between_steps(self, x0, condition):
-        return x0
-
     def predict_x0(self, x, t, condition, estimate):
         alpha_bar, mean = SCHEDULE[t[0]], condition[0]
         gain = alpha_bar.sqrt() * self.variance / (alpha_bar * self.variance + 1 - alpha_bar)

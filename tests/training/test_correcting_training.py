@@ -16,6 +16,8 @@ IMAGE = torch.zeros(COUNT, 2, 4, 4)
 class Stubborn(nn.Module):
     """Always answers with the same volume, and remembers what it was asked."""
 
+    met = 0.0
+
     def __init__(self, answer: float) -> None:
         super().__init__()
         self.answer, self.asked = nn.Parameter(torch.tensor(answer)), []
@@ -23,6 +25,10 @@ class Stubborn(nn.Module):
     def forward(self, image: Tensor, x: Tensor, timesteps: Tensor, estimate: Tensor | None = None) -> Tensor:
         self.asked.append((x, timesteps, estimate))
         return self.answer.expand_as(x)
+
+    def meet(self, x0: Tensor, condition: list[Tensor]) -> Tensor:
+        assert condition[0] is IMAGE and not x0.requires_grad
+        return x0 + self.met
 
 
 def ask(answer: float = -0.5, **options):
@@ -54,7 +60,13 @@ def test_later_noise_lies_on_the_truth_for_the_share_asked_for_else_on_the_answe
     assert len(means) > 50 and nearest == expected
 
 
-@pytest.mark.parametrize("power", [1.0, 2.0, 4.0])
+def test_the_estimate_that_it_sees_meets_the_radiographs(monkeypatch) -> None:
+    monkeypatch.setattr(Stubborn, "met", 0.125)
+    network, prediction = ask(answer=-0.5)
+    assert (network.asked[1][2] == -0.375).all() and (prediction.x0 == -0.5).all()
+
+
+@pytest.mark.parametrize("power", [0.1, 1.0, 2.0, 4.0])
 def test_later_timesteps_follow_the_power_law(power) -> None:
     network, _ = ask(power=power)
     t = network.asked[1][1].double() / 100

@@ -37,9 +37,6 @@ class Network(nn.Module):
     def first_estimate(self, condition):
         return torch.zeros(len(condition[0]), *self.volume_shape)
 
-    def between_steps(self, x0, condition):
-        return x0
-
     def predict_x0(self, x, timesteps, condition, estimate):
         return self.conv(x).float()
 

@@ -198,7 +198,9 @@ class Desk:
             raise Stopped("the page was closed")
         self.stage.share = (step + 1) / steps
         done = f"Reconstructing: {step + 1} of {steps} steps done"
-        self.stage.running = done if step + 1 < steps else "Writing the series and the report"
+        self.stage.running = (
+            done if step + 1 < steps else "Meeting the films at full resolution, writing the series and the report"
+        )
 
     def _refuse(self, error: Exception) -> None:
         """Show an error as the command line does; one that is not the user's has its traceback in the terminal."""

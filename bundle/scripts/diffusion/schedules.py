@@ -37,30 +37,31 @@ def respaced_timesteps(num_train_timesteps: int, steps: int, power: float = 1.0)
     With ``power`` 1 the strides are equal: the "trailing" spacing of arXiv:2305.08891, Table 2. The first timestep
     matters: in training the network saw pure noise only at T - 1, so a sampler that begins lower misinterprets its own
     input. The last one is free, because the final step goes from there straight to the clean data. A larger power
-    visits fewer noisy timesteps and more clean ones (2 is DDIM's quadratic spacing, arXiv:2010.02502, appendix D.2).
+    visits fewer noisy timesteps and more clean ones (2 is DDIM's quadratic spacing, arXiv:2010.02502, appendix D.2);
+    one near 0 visits noisy ones alone, where a network corrects its estimate.
 
     Args:
         num_train_timesteps: T.
         steps: number of network evaluations, 1 <= steps <= T.
-        power: exponent of the remaining fraction of the way, >= 1.
+        power: exponent of the remaining fraction of the way, positive.
 
     Returns:
         int64 ``[steps]``, strictly decreasing; with power 1, strides differ by at most one.
 
     Raises:
-        ValueError: ``steps`` is not in [1, T], or ``power`` is below 1.
+        ValueError: ``steps`` is not in [1, T], or ``power`` is not positive.
     """
     if not 1 <= steps <= num_train_timesteps:
         raise ValueError(
             f"steps must be between 1 and num_train_timesteps = {num_train_timesteps}, got {steps}; "
             "a sampler cannot visit a timestep twice, so ask for fewer steps."
         )
-    if power < 1:
-        raise ValueError(f"power must be at least 1, got {power}; 1 spaces the timesteps evenly.")
+    if not power > 0:
+        raise ValueError(f"power must be positive, got {power}; 1 spaces the timesteps evenly.")
     left = torch.arange(steps, 0, -1)
     wanted = num_train_timesteps * (left.double() / steps) ** power
-    # 1e-6 undoes rounding errors below an integer; the maximum keeps crowded timesteps distinct.
-    return torch.maximum((wanted + 1e-6).floor().long(), left) - 1
+    # 1e-6 undoes rounding errors below an integer; the limits keep crowded timesteps distinct, at either end.
+    return (wanted + 1e-6).floor().long().clamp(min=left, max=num_train_timesteps - steps + left) - 1
 
 
 def marginal(alphas_cumprod: Tensor, timesteps: Tensor, ndim: int) -> tuple[Tensor, Tensor]:

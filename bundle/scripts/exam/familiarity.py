@@ -143,15 +143,14 @@ class Reference:
         mirrored, or off by a constant.
 
         Args:
-            images: line integrals ``[2, N, N]`` in the network's frame, at its resolution or a whole multiple of it.
+            images: line integrals ``[2, N, N]`` in the network's frame.
             views: views that are present.
 
         Raises:
             ValueError: the images have another shape.
         """
         found = []
-        images = self._at_resolution(images)
-        known = dict(zip(VIEWS, images, strict=True))
+        known = dict(zip(VIEWS, self._checked(images), strict=True))
         for view, pixels in ((view, known[view]) for view in views):
             layout, level = self._ratios(view, pixels)
             if level > 1:
@@ -179,17 +178,11 @@ class Reference:
         record = {"geometry": json.loads(self.geometry.to_json()), "patients": self.patients, "views": views}
         write_text(Path(path), json.dumps(record, separators=(",", ":")))
 
-    def _at_resolution(self, images: np.ndarray) -> np.ndarray:
-        """Average images to the pixels of the geometry."""
-        pixels = self.geometry.detector_pixels
-        factor = max(1, np.shape(images)[-1] // pixels)
-        if np.shape(images) != (len(VIEWS), factor * pixels, factor * pixels):
-            expected = (len(VIEWS), pixels, pixels)
-            raise ValueError(
-                f"reference radiographs: made for images {expected} or whole multiples of their pixels, got "
-                f"{np.shape(images)}"
-            )
-        return F.avg_pool2d(torch.from_numpy(np.ascontiguousarray(images)), factor).numpy()
+    def _checked(self, images: np.ndarray) -> np.ndarray:
+        expected = (len(VIEWS), *[self.geometry.detector_pixels] * 2)
+        if np.shape(images) != expected:
+            raise ValueError(f"reference radiographs: made for images {expected}, got {np.shape(images)}")
+        return images
 
     def _ratios(self, view: str, pixels: np.ndarray) -> tuple[float, float]:
         known = self.views[view]

@@ -26,6 +26,7 @@ from scripts.io.case import CT_FILE, GEOMETRY_FILE, IMAGE_FILES, Case, read_case
 from scripts.io.digest import sha256
 from scripts.io.radiograph import SCALES, Radiograph
 from scripts.io.refusal import refusals
+from scripts.resolution import coarsened
 
 FILM_PIXELS = 1024
 """Largest side of the copy of a film that is kept for display."""
@@ -82,8 +83,9 @@ class LoadExamd(MapTransform):
     The value under each key is a source; :func:`~scripts.exam.find.find_exams` returns sources with a ``name``, which
     is otherwise derived from the source. A case folder, or a mapping with a ``geometry_file``, holds line integrals in
     a stated geometry. Any other source holds films; their geometry comes from their headers, the ``acquisition.json``
-    next to them and the options, of which the later ones take precedence. Images in another geometry than the network's
-    are resampled. An unused view may be missing; its channel is 0.
+    next to them and the options, of which the later ones take precedence. Images in another geometry than the result's
+    are resampled. What they show is checked at the network's resolution. An unused view may be missing; its channel is
+    0.
 
     Args:
         keys: keys of the sources, normally ``image``.
@@ -92,6 +94,7 @@ class LoadExamd(MapTransform):
         reference: statistics of the training radiographs; None if unknown.
         choice: views to use.
         film_check: check that the films show what is stated; None for no check.
+        factor: voxels and pixels per side of the result's geometry for each of the network's.
 
     Raises:
         ValueError: radiographs are unreadable, incomplete or implausible, or their geometry is too far from the
@@ -106,9 +109,11 @@ class LoadExamd(MapTransform):
         reference: Reference | None = None,
         choice: ViewChoice = BOTH,
         film_check: FilmCheck | None = None,
+        factor: int = 1,
     ) -> None:
         super().__init__(keys)
-        self.geometry, self.options, self.reference = geometry, options or FilmOptions(), reference
+        self.network_geometry, self.geometry, self.factor = geometry, geometry.finer(factor), int(factor)
+        self.options, self.reference = options or FilmOptions(), reference
         self.choice, self.film_check = choice, film_check
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -123,12 +128,13 @@ class LoadExamd(MapTransform):
     def _load(self, source: Source, name: str) -> MetaTensor:
         line_integrals, exam = self._read(source, name)
         is_absolute = all(given.film is None or given.film.intensity in _ABSOLUTE for given in exam.inputs.values())
-        compared = disagreements(line_integrals, self.geometry, is_absolute)
+        seen = coarsened(torch.from_numpy(line_integrals)[None], self.factor)[0].numpy()
+        compared = disagreements(seen, self.network_geometry, is_absolute)
         warnings = (*self._of_one_view(), *exam.warnings, *compared)
         if self.reference is not None:
-            warnings += tuple(self.reference.warnings(line_integrals, self.choice.used))
+            warnings += tuple(self.reference.warnings(seen, self.choice.used))
         if self.film_check is not None:
-            warnings += tuple(self.film_check.warnings(line_integrals, self.geometry, exam.inputs, self.choice.used))
+            warnings += tuple(self.film_check.warnings(seen, self.network_geometry, exam.inputs, self.choice.used))
         meta = to_meta(replace(exam, warnings=warnings))
         return MetaTensor(radiograph_to_network(torch.from_numpy(line_integrals)), meta=meta)
 
@@ -238,13 +244,13 @@ class LoadExamd(MapTransform):
         return self.reference.adapted(name, view.pixels, view.covered)
 
     def _accepted(self, acquisitions: Mapping[str, Acquisition]) -> list[str]:
-        warnings, reasons = deviations(acquisitions, self.geometry)
+        warnings, reasons = deviations(acquisitions, self.network_geometry)
         if reasons:
             raise ValueError("; ".join(reasons))
         return warnings
 
     def _centred_as(self, case: Case) -> np.ndarray:
-        """Return the affine of the network's grid, centred on the case's grid."""
+        """Return the affine of the result's grid, centred on the case's grid."""
         affine = self.geometry.volume_affine()
         middle = [*((n - 1) / 2 for n in case.geometry.volume_shape), 1.0]
         affine[:3, 3] += (case.affine @ middle)[:3]

@@ -33,7 +33,6 @@ class DiffusionNetwork(Protocol):
     image_shape: Sequence[int]
     volume_shape: Sequence[int]
     reads: int
-    is_consistent: bool
     parametrisation: object
     alphas_cumprod: Tensor
     timesteps: Tensor
@@ -47,9 +46,6 @@ class DiffusionNetwork(Protocol):
 
     def predict_x0(self, x: Tensor, timesteps: Tensor, condition: list[Tensor], estimate: Tensor) -> Tensor:
         """Return the denoised volume."""
-
-    def between_steps(self, x0: Tensor, condition: list[Tensor]) -> Tensor:
-        """Return the volume from which a sampler goes on."""
 
 
 class _Conditioner(nn.Module):
@@ -65,16 +61,15 @@ class _Conditioner(nn.Module):
 
 
 class _Denoiser(nn.Module):
-    """Module that calls ``network.predict_x0`` and, if this changes anything, ``network.between_steps``."""
+    """Module that calls ``network.predict_x0``."""
 
     def __init__(self, network: DiffusionNetwork) -> None:
         super().__init__()
         self.network = network
 
-    def forward(self, x: Tensor, timesteps: Tensor, *known: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, x: Tensor, timesteps: Tensor, *known: Tensor) -> Tensor:
         estimate, condition = (known[0], known[1:]) if carries(self.network) else (x, known)
-        x0 = self.network.predict_x0(x, timesteps, list(condition), estimate)
-        return (x0, self.network.between_steps(x0, list(condition))) if self.network.is_consistent else (x0,)
+        return self.network.predict_x0(x, timesteps, list(condition), estimate)
 
 
 def carries(network: DiffusionNetwork) -> bool:
@@ -90,8 +85,6 @@ def export_onnx(
     ``conditioner.onnx`` maps ``image [B, 2, N, N]`` to the conditions, ``denoiser.onnx`` maps ``x [B, 1, U, V, W]``,
     ``timesteps [B]`` int64 and the conditions to ``x0`` in [-1, 1], including the parametrisation. With a network that
     carries an estimate, both also have ``estimate``: the ``x0`` of the previous step, initially the conditioner's.
-    With a network that makes predictions consistent, ``denoiser.onnx`` also has ``next_x0``, which stands for ``x0`` in
-    all steps but the last.
     ``noise.npy [1, 1, U, V, W]`` is the start of the network's own reconstruction; ``onnx.json`` describes all files.
 
     Args:
@@ -153,10 +146,9 @@ def _example(network: DiffusionNetwork, batch: int) -> dict[str, tuple[dict[str,
     known = {"estimate": estimate} if carries(network) else {}
     known |= {f"condition_{i}": tensor for i, tensor in enumerate(condition)}
     x0 = network.predict_x0(x, timesteps, condition, estimate)
-    predicted = {"x0": x0} | ({"next_x0": network.between_steps(x0, condition)} if network.is_consistent else {})
     return {
         CONDITIONER: ({"image": image}, known),
-        DENOISER: ({"x": x, "timesteps": timesteps} | known, predicted),
+        DENOISER: ({"x": x, "timesteps": timesteps} | known, {"x0": x0}),
     }
 
 

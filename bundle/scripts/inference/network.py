@@ -22,6 +22,10 @@ class DenoisingNetwork(Protocol):
         """Return the raw output for noisy volumes ``x [B, 1, U, V, W]`` at ``timesteps [B]``."""
         ...
 
+    def meet(self, x0: Tensor, condition: list[Tensor], /) -> Tensor:
+        """Return predictions ``x0``, changed to meet the radiographs ``condition[0]``."""
+        ...
+
 
 class DiffusionNetwork(Protocol):
     """Diffusion network as called by a sampler.
@@ -42,10 +46,6 @@ class DiffusionNetwork(Protocol):
 
     def predict_x0(self, x: Tensor, timesteps: Tensor, condition: list[Tensor], estimate: Tensor, /) -> Tensor:
         """Return the clean volumes predicted from ``x [B, 1, U, V, W]``."""
-        ...
-
-    def between_steps(self, x0: Tensor, condition: list[Tensor], /) -> Tensor:
-        """Return the volumes from which the sampler goes on, for all predictions but the last."""
         ...
 
 

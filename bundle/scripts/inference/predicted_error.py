@@ -49,7 +49,7 @@ class PredictedError:
     """Error of a reconstruction as predicted by a network and calibrated by :class:`Intervals`.
 
     Attributes:
-        network: predicts the scale of the error; its geometry is that of the reconstruction.
+        network: predicts the scale of the error; its geometry is that of the reconstruction, or coarser by a factor.
         intervals: the calibration.
     """
 

@@ -80,12 +80,10 @@ class Sampling:
         noise = draw_noise(torch.empty(size * exams, *network.volume_shape, device=inputs.device), generators)
         # For a single exam or sample, these are views without memory of their own.
         shared = [c.expand(size, *c.shape).flatten(0, 1) for c in condition]
-        to_come = iter(range(len(self.timesteps) - 1, -1, -1))
 
         def denoise(x: Tensor, t: Tensor, estimate: Tensor) -> Tensor:
             with mixed_precision(x.device, self.amp):
-                x0 = network.predict_x0(x, t, shared, estimate)
-            return network.between_steps(x0, shared) if next(to_come) else x0
+                return network.predict_x0(x, t, shared, estimate)
 
         def report(step: int, steps: int, x: Tensor, x0: Tensor) -> None:
             if self.callback is not None:

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from scripts.geometry import BiplanarGeometry
 from scripts.intensity import hu_to_mu
 from scripts.io.nifti import read_volume
+from scripts.resolution import coarsened, interpolated
 
 STEPS = 20
 """Iterations of conjugate gradients, which decide most of it; see docs/uncertainty.md."""
@@ -46,12 +46,11 @@ class Support:
         and their pixels, interpolated.
         """
         factor = len(hu) // len(self.mean)
-        mu = F.avg_pool3d(hu_to_mu(hu).float()[None, None], factor)
+        mu = coarsened(hu_to_mu(hu).float()[None, None], factor)
         deviation = (mu - hu_to_mu(self.mean).float()).to(self.device)
-        films = F.avg_pool2d(image[None].to(deviation), factor)
-        coarse = self.share(deviation, films, steps=STEPS, width=WIDTH_MM / self.spacing_mm)
-        share = F.interpolate(coarse, scale_factor=float(factor), mode="trilinear", align_corners=False)
-        return share[0, 0].cpu().numpy()
+        films = coarsened(image[None].to(deviation), factor)
+        share = self.share(deviation, films, steps=STEPS, width=WIDTH_MM / self.spacing_mm)
+        return interpolated(share, factor)[0, 0].cpu().numpy()
 
 
 def load_support(

@@ -64,21 +64,18 @@ class SelfCorrecting(DiffuX2CT):
 
 
 class SelfConsistent(SelfCorrecting):
-    """Self-correcting network whose prediction meets the radiographs before the next step.
+    """Self-correcting network whose predictions meet the radiographs.
 
-    Between two steps of a sampler, a few steps of conjugate gradients change the prediction as little as possible so
-    that its re-projection meets the radiographs (decomposed diffusion sampling, Chung et al. 2024, arXiv:2303.05754).
-    The next step starts from there. The last prediction stays as it is. The weights are those of
-    :class:`SelfCorrecting`.
+    A few steps of conjugate gradients change each prediction as little as possible so that its re-projection meets the
+    radiographs (decomposed diffusion sampling, Chung et al. 2024, arXiv:2303.05754); see
+    :class:`~scripts.networks.trusted.TrustedConsistency`. The weights are those of :class:`SelfCorrecting`.
     """
-
-    is_consistent = True
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
-        self.consistent = TrustedConsistency(self.unexplained)
+        self.consistency = TrustedConsistency(self.unexplained)
 
     @torch.jit.export
-    def between_steps(self, x0: Tensor, condition: list[Tensor]) -> Tensor:
+    def meet(self, x0: Tensor, condition: list[Tensor]) -> Tensor:
         """Return ``x0 [B, 1, U, V, W]``, made consistent with the radiographs where these are trusted."""
-        return self.consistent(x0, condition[0])
+        return self.consistency(x0, condition[0])

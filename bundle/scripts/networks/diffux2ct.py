@@ -21,7 +21,7 @@ class DiffuX2CT(GeometryBound):
     ``forward(image)`` is a complete reconstruction by a deterministic few-step sampler from a fixed noise volume, so
     that an exported network is a complete X-rays-to-CT program. ``forward(image, x, timesteps)`` is one evaluation of
     the denoising model, as needed in training. Samplers call :meth:`condition` and :meth:`first_estimate` once, and
-    :meth:`predict_x0` at every step with its result of the previous step, which passed :meth:`between_steps`. This
+    :meth:`predict_x0` at every step with its result of the previous step. This
     network ignores that estimate; :class:`~scripts.networks.correcting.SelfCorrecting` uses it.
 
     Args:
@@ -37,11 +37,9 @@ class DiffuX2CT(GeometryBound):
 
     Attributes:
         reads: number of volumes the denoiser reads, including x_t.
-        is_consistent: whether :meth:`between_steps` changes a prediction.
     """
 
     reads = 1
-    is_consistent = False
 
     def __init__(
         self,
@@ -121,11 +119,11 @@ class DiffuX2CT(GeometryBound):
         """Predict the clean volume from ``x``, clipped to [-1, 1]; the only part of the model that samplers see."""
         alpha, sigma = marginal(self.alphas_cumprod, timesteps, x.ndim)
         output = self.denoise(x, timesteps, condition, estimate)
-        return self.parametrisation.to_x0(output.float(), x, alpha, sigma).clamp(-1.0, 1.0)
+        return self.meet(self.parametrisation.to_x0(output.float(), x, alpha, sigma).clamp(-1.0, 1.0), condition)
 
     @torch.jit.export
-    def between_steps(self, x0: Tensor, condition: list[Tensor]) -> Tensor:
-        """Return the volume from which a sampler goes on after predicting ``x0 [B, 1, U, V, W]``, here the same."""
+    def meet(self, x0: Tensor, condition: list[Tensor]) -> Tensor:
+        """Return ``x0 [B, 1, U, V, W]``, changed to meet the radiographs; here unchanged."""
         return x0
 
     @torch.jit.export
@@ -142,7 +140,6 @@ class DiffuX2CT(GeometryBound):
             t = self.timesteps[i].expand(batch)
             x0 = self.predict_x0(x, t, condition, x0)
             if i + 1 < len(self.timesteps):
-                x0 = self.between_steps(x0, condition)
                 alpha_t, sigma_t = marginal(self.alphas_cumprod, t, x.ndim)
                 alpha_s, sigma_s = marginal(self.alphas_cumprod, self.timesteps[i + 1].expand(batch), x.ndim)
                 x = ddim_step(x, x0, alpha_t, sigma_t, alpha_s, sigma_s)

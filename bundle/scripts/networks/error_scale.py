@@ -8,7 +8,6 @@ learn it together with the mean). It never changes a reconstruction.
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from monai.networks.nets import UNet
 from torch import Tensor
 
@@ -17,6 +16,7 @@ from scripts.networks.contract import GeometryBound
 from scripts.networks.correcting import REST_GAIN
 from scripts.networks.lifting import Unexplained
 from scripts.physics.tensor_shapes import require_image
+from scripts.resolution import coarsened, interpolated
 
 TYPICAL_SCALE = 0.05
 """Scale, in network range, that an output of 0 stands for: 63 HU."""
@@ -47,9 +47,8 @@ class ErrorScale(GeometryBound):
             ValueError: the image's shape is not a multiple of the geometry's.
         """
         factor = max(1, image.shape[-1] // self.image_shape[-1])
-        image, volume = F.avg_pool2d(image, factor), F.avg_pool3d(volume, factor)
+        image, volume = coarsened(image, factor), coarsened(volume, factor)
         require_image(image, self.image_shape)
         rest = REST_GAIN * self.unexplained(image, volume)
         log_scale = self.unet(torch.cat([volume, rest], dim=1)).float()
-        scale = TYPICAL_SCALE * log_scale.clamp(-_LOG_LIMIT, _LOG_LIMIT).exp()
-        return F.interpolate(scale, scale_factor=float(factor), mode="trilinear", align_corners=False)
+        return interpolated(TYPICAL_SCALE * log_scale.clamp(-_LOG_LIMIT, _LOG_LIMIT).exp(), factor)

@@ -14,7 +14,6 @@ fine voxels of each cell. Its receptive field is finite, so it is trained on ran
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from scripts.blocks.residual import DepthToSpace, SpaceToDepth, Upsample, convolution, zeroed
@@ -25,6 +24,7 @@ from scripts.networks.lifting import Unexplained
 from scripts.networks.upon import SuperResolved
 from scripts.networks.upsampler import PlainBlock
 from scripts.physics.tensor_shapes import require_image
+from scripts.resolution import interpolated
 
 VOLUME_GAIN, DETECTOR_GAIN = 16.0, 64.0
 """Factors on the back-projected residual (network range) and on that in the radiographs (network units), whose standard
@@ -102,7 +102,7 @@ class Refined(SuperResolved):
     @torch.jit.export
     def start(self, coarse: Tensor) -> Tensor:
         """Return ``coarse [B, 1, U, V, W]`` interpolated to the fine grid."""
-        return F.interpolate(coarse, scale_factor=2.0, mode="trilinear", align_corners=False)
+        return interpolated(coarse, 2)
 
     @torch.jit.export
     def evidence(self, image: Tensor, volume: Tensor) -> Tensor:

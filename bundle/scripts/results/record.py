@@ -32,7 +32,7 @@ class Settings:
         truth_sha256: digest of the true CT; None if it is not known.
         options: the user's options for films.
         views: views that were used.
-        geometry: geometry of the network.
+        geometry: geometry of the result.
         std_temperature: factor on the standard deviation.
         interval: level of the interval that is saved; None if there is none.
         writers: sorted class names of the writers.

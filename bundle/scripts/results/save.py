@@ -32,7 +32,7 @@ from scripts.results.record import Record, Settings, read_record
 from scripts.results.writing import Writing
 
 logger = logging.getLogger(__name__)
-MAX_MISFIT = 0.1
+MAX_MISFIT = 0.08
 """Relative L2 error of a re-projection above which readers are warned."""
 MAX_SPREAD_HU = 200.0
 """Mean standard deviation of the samples above which readers are warned."""
@@ -80,7 +80,7 @@ class Result:
         support: share of ``mean`` that the films support, 0 to 1, or None if it was not asked for.
         affine: RAS voxel-to-mm affine ``[4, 4]``.
         spacing_mm: voxel spacing.
-        measured: line integrals ``[2, N, N]`` that the network saw; 0 for a missing view.
+        measured: line integrals ``[2, N, N]`` that were used; 0 for a missing view.
         reprojected: line integrals of ``mean``.
         truth: the CT ``[U, V, W]`` in HU, or None if it is not known.
         exam: description of the inputs.
@@ -108,7 +108,7 @@ class SaveReconstructions:
 
     Args:
         output_dir: parent of the folders.
-        projector: projector of the network's geometry, for the re-projection.
+        projector: projector of the result's geometry, for the re-projection.
         provenance: provenance of the volumes; see :func:`~scripts.results.record.provenance`.
         writers: writers, called in turn as ``writer(folder, result)``; see :mod:`scripts.results.writers`.
         std_temperature: factor on the standard deviation of several samples, from a calibration.
@@ -288,7 +288,8 @@ def _require_interval(level: float, error: PredictsError | None) -> None:
 def warnings_of(spread: Tensor | None, misfit: Mapping[str, float]) -> list[str]:
     """Return warnings for readers about a poor re-projection and about samples that disagree."""
     found = [
-        f"the {view} re-projection differs from the input by {value:.1%} (relative L2; limit {MAX_MISFIT:.0%})"
+        f"the {view} re-projection differs from the input by {value:.1%} (relative L2; limit {MAX_MISFIT:.0%}), too "
+        "far to take detail from the film"
         for view, value in misfit.items()
         if value > MAX_MISFIT
     ]

@@ -70,9 +70,9 @@ class CorrectingTrainingInferer:
     """Inferer that evaluates a network with its own estimate twice per exam: at a sampler's first and a later step.
 
     First the network sees pure noise and the first estimate. Then it sees its own first prediction as the estimate,
-    without gradient, and noise at a random timestep on a volume: for some exams the truth, for the others that
-    prediction. A sampler adds noise to predictions, but only noise on the truth teaches what the radiographs leave
-    undetermined.
+    without gradient and changed to meet the radiographs as in a sampler, and noise at a random timestep on a volume:
+    for some exams the truth, for the others that prediction. A sampler adds noise to predictions, but only noise on the
+    truth teaches what the radiographs leave undetermined.
 
     Args:
         alphas_cumprod: the schedule, float64 ``[T]``.
@@ -90,7 +90,7 @@ class CorrectingTrainingInferer:
         last = torch.full((count,), steps - 1, device=device)
         with mixed_precision(device, self.amp):
             first = network(inputs, torch.randn_like(x0), last).float()
-        estimate = first.detach().clamp(-1.0, 1.0)
+        estimate = self._met(first.detach().clamp(-1.0, 1.0), inputs, network)
         t = (steps * torch.rand(count, device=device) ** self.power).long().clamp(max=steps - 1)
         truthful = (torch.rand(count, device=device) < self.from_truth).reshape(-1, 1, 1, 1, 1)
         x_t = q_sample(x0.where(truthful, estimate), torch.randn_like(x0), *marginal(self.alphas_cumprod, t, x0.ndim))
@@ -98,6 +98,11 @@ class CorrectingTrainingInferer:
             later = network(inputs, x_t, t, estimate).float()
         answers = torch.cat([first, later])
         return Prediction(answers, torch.cat([x0, x0]), answers)
+
+    @torch.no_grad()
+    def _met(self, estimate: Tensor, inputs: Tensor, network: DenoisingNetwork) -> Tensor:
+        bare = getattr(network, "module", network)  # not wrapped for several processes
+        return bare.meet(estimate, [inputs])
 
 
 class RefiningTrainingInferer:
