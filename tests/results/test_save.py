@@ -111,8 +111,8 @@ def test_nan_is_refused_before_anything_is_written(tmp_path):
 def test_a_poor_reprojection_and_disagreeing_samples_are_warned_of():
     spread = torch.stack([torch.zeros(2, 2, 2), torch.full((2, 2, 2), 500.0)])
     assert warnings_of(spread.std(dim=0), {"frontal": 0.05, "lateral": 0.2}) == [
-        "the lateral re-projection differs from the input by 20.0% (relative L2; limit 8%), too far to take detail from "
-        "the film",
+        "the lateral re-projection differs from the input by 20.0% (relative L2; limit 8%), too far to take detail "
+        "from the film",
         "the samples disagree by 354 HU on average",
     ]
     assert warnings_of(None, {"frontal": 0.05, "lateral": 0.05}) == []

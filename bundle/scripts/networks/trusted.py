@@ -17,9 +17,9 @@ BONE_ABOVE_HU, BONE_VARIANCE = 150.0, 0.3
 """Bone's share of the variance of other tissue. Bone that a network shows is seldom wrong, but much is missed: with the
 same variance everywhere, meeting the radiographs would dissolve bone into the tissue around it."""
 TRUSTED_MISFIT = 0.08
-"""Largest misfit (relative L2) of a volume to radiographs that it is made consistent with. With the shipped weights it
-is 0.03 to 0.071 for the simulated radiographs of the training and validation patients, and 0.1 to 0.4 for films that
-are cut off or processed for display, which no body fits exactly."""
+"""Largest misfit (relative L2) of a volume to radiographs that it is made consistent with. Earlier weights' first
+predictions missed the simulated radiographs of the training and validation patients by 0.03 to 0.071, and films that
+are cut off or processed for display, which no body fits exactly, by 0.1 to 0.4."""
 
 
 class TrustedConsistency(nn.Module):
