@@ -78,7 +78,7 @@ class Exam:
         affine: RAS voxel-to-mm ``[4, 4]`` of the volume to reconstruct.
         files: SHA-256 of every file by path.
         options: the user's options for films, see :class:`~scripts.exam.load.FilmOptions`; empty for a case.
-        inputs: processing by view; empty for line integrals taken in the network's geometry.
+        inputs: processing by view; empty for line integrals taken in the result's geometry.
         headers: DICOM headers by view, as kept in :class:`~scripts.io.radiograph.Radiograph`.
         is_lossy: whether a file has lossy compression.
         truth: path of the true CT; None if it is not known.

@@ -2,7 +2,7 @@
 
 The resampling maps the isocentre plane onto itself. Planes in front of and behind it keep the film's magnification
 relative to that plane, and the direction of the central ray does not change: :func:`deviations` quantifies both. Losses
-in dB are those of the shipped model, mean of two validation patients, measured by ``benchmarks/deviations.py``.
+in dB are those of an earlier model, mean of two validation patients, measured by ``benchmarks/deviations.py``.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def rectify(
         mask: bool mask of pixels that show the patient or the surrounding air.
         acquisition: acquisition of the film.
         view: ``"frontal"`` or ``"lateral"``.
-        geometry: geometry of the network.
+        geometry: geometry of the result.
 
     Returns:
         The image ``[N, N]`` float32 with axes (u, w) or (v, w), and the bool mask of pixels that the film shows.
@@ -86,7 +86,7 @@ def fade_to_air(image: np.ndarray, covered: np.ndarray, geometry: BiplanarGeomet
     Args:
         image: line integrals ``[N, N]``, axes (u, w) or (v, w).
         covered: bool ``[N, N]``, where the film shows them.
-        geometry: geometry of the network.
+        geometry: geometry of the result.
     """
     shown = np.flatnonzero(covered.any(axis=1))
     across = np.arange(len(image))

@@ -81,7 +81,7 @@ def mean_training_volume(dataset_dir: str | Path, geometry: BiplanarGeometry, pa
 
     Args:
         dataset_dir: prepared data set with the train split to average.
-        geometry: geometry of the network.
+        geometry: geometry of the cases.
         path: the NIfTI file.
 
     Returns:
