@@ -2,8 +2,8 @@
 
     PYTHONPATH=bundle python benchmarks/support.py --results OUT
 
-OUT holds results of prepared cases (`inference.json --support true --grid_factor 1`). Per case: the mean support and its
-rank correlation with the absolute error, in the body and in the true bone; for comparison that of the predicted
+OUT holds results of prepared cases (`inference.json --support true --grid_factor 1`). Per case: the mean support and
+its rank correlation with the absolute error, in the body and in the true bone; for comparison that of the predicted
 standard deviation (docs/uncertainty.md). The true CT is that of the case.
 """
 
