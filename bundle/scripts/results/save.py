@@ -33,7 +33,7 @@ from scripts.results.writing import Writing
 
 logger = logging.getLogger(__name__)
 MAX_MISFIT = 0.08
-"""Relative L2 error of a re-projection above which readers are warned."""
+"""Relative L2 error of a re-projection above which readers are warned; networks trust no films beyond it."""
 MAX_SPREAD_HU = 200.0
 """Mean standard deviation of the samples above which readers are warned."""
 
