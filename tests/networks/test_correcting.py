@@ -135,7 +135,7 @@ def test_a_consistent_volume_meets_its_radiographs_better_and_the_weights_are_th
     made = network(FACTORIES["consistent"])
     made.load_state_dict(network(FACTORIES["LiftedConditioner"]).state_dict())
     hu = 100 * normal(2, 1, 8, 16, 8).clamp(-2, 2)
-    image = radiograph_to_network(made.unexplained.spread.projector(hu_to_mu(hu).double()).float())
+    image = radiograph_to_network(made.unexplained.spread.projector(hu_to_mu(hu)))
     wrong, condition = hu_to_network(hu + 50 * normal(2, 1, 8, 16, 8, seed=1)), made.condition(image)
     made_consistent = made.meet(wrong, condition)
     misfit = [made.unexplained.rest(image, x0).norm().item() for x0 in (wrong, made_consistent)]
@@ -153,10 +153,8 @@ def test_the_change_is_that_of_a_typical_error_of_each_tissue_and_of_the_noise_o
     hu = network_to_hu(x0)
     variance = (100 * MU_WATER_PER_MM / 1000) ** 2 * (hu > -900) * torch.where(hu > 150, 0.3, 1.0)
     assert (hu > 150).any() and (hu < -900).any()
-    change = consistent_change(
-        hu_to_mu(hu).double(), network_to_radiograph(image).double(), variance.double(),
-        made.unexplained.spread.projector, sigma=0.02, steps=4,
-    )  # fmt: skip
+    projector = made.unexplained.spread.projector
+    change = consistent_change(hu_to_mu(hu), network_to_radiograph(image), variance, projector, sigma=0.02, steps=4)
     expected = hu_to_network(hu + 1000 * change / MU_WATER_PER_MM).float()
     torch.testing.assert_close(made.meet(x0, made.condition(image)), expected, atol=1e-4, rtol=1e-4)
 

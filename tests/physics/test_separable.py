@@ -75,3 +75,15 @@ def bilinear(plane, row, column):
         for r in range(plane.shape[0])
         for c in range(plane.shape[1])
     )
+
+
+@pytest.mark.parametrize("scripted", [False, True])
+def test_autocast_does_not_touch_the_projector(scripted: bool) -> None:
+    projector = SeparableProjector(preset("carm", (6, 7, 5), 40.0, 8))
+    mu = torch.rand(2, *projector.volume_shape, generator=torch.Generator().manual_seed(2))
+    films = projector(mu)
+    run = torch.jit.script(projector) if scripted else projector
+    with torch.autocast("cpu", torch.bfloat16):
+        seen, back = run(mu), run.adjoint(films)
+    torch.testing.assert_close(seen, films)
+    torch.testing.assert_close(back, projector.adjoint(films))

@@ -27,8 +27,8 @@ class Support:
 
     Attributes:
         mean: the mean training volume ``[U, V, W]`` in HU.
-        share: called as ``share(deviation, image, steps=..., width=...)`` with a deviation in 1/mm and a width in
-            voxels; see :func:`~scripts.physics.row_space.support`.
+        share: called as ``share(deviation, image, steps=..., width=...)`` with a deviation in 1/mm, in float64
+            because its steps magnify rounding, and a width in voxels; see :func:`~scripts.physics.row_space.support`.
         spacing_mm: voxel spacing of the mean.
         device: where it is computed.
     """
@@ -46,11 +46,11 @@ class Support:
         and their pixels, interpolated.
         """
         factor = len(hu) // len(self.mean)
-        mu = coarsened(hu_to_mu(hu).float()[None, None], factor)
-        deviation = (mu - hu_to_mu(self.mean).float()).to(self.device)
+        mu = coarsened(hu_to_mu(hu.double())[None, None], factor)
+        deviation = (mu - hu_to_mu(self.mean.double())).to(self.device)
         films = coarsened(image[None].to(deviation), factor)
         share = self.share(deviation, films, steps=STEPS, width=WIDTH_MM / self.spacing_mm)
-        return interpolated(share, factor)[0, 0].cpu().numpy()
+        return interpolated(share, factor)[0, 0].float().cpu().numpy()
 
 
 def load_support(

@@ -28,20 +28,21 @@ class StructureLoss(nn.Module):
 
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
         """Return the scalar loss of volumes ``[B, 1, U, V, W]`` of at least ``SSIM_WINDOW`` voxels along each axis."""
-        x, y = prediction, target
-        mean_x, mean_y, mean_xx, mean_yy, mean_xy = window_means(torch.cat([x, y, x * x, y * y, x * y], 1)).unbind(1)
-        var_x, var_y, cov = mean_xx - mean_x.square(), mean_yy - mean_y.square(), mean_xy - mean_x * mean_y
-        luminance = (2 * mean_x * mean_y + self.c1) / (mean_x.square() + mean_y.square() + self.c1)
-        structure = (2 * cov + self.c2) / (var_x + var_y + self.c2)
+        # With s = x + y and d = x - y: 4 xy = s^2 - d^2 and 2 (x^2 + y^2) = s^2 + d^2.
+        s, d = prediction + target, prediction - target
+        mean_s, mean_d, mean_ss, mean_dd = window_means(torch.cat([s, d, s * s, d * d], 1)).unbind(1)
+        square_s, square_d = mean_s.square(), mean_d.square()
+        var_s, var_d = mean_ss - square_s, mean_dd - square_d
+        luminance = (square_s - square_d + 2 * self.c1) / (square_s + square_d + 2 * self.c1)
+        structure = (var_s - var_d + 2 * self.c2) / (var_s + var_d + 2 * self.c2)
         return 1 - (luminance * structure).mean()
 
 
 def window_means(x: Tensor) -> Tensor:
     """Return Gaussian-weighted means of ``x [..., U, V, W]`` over all windows that lie inside."""
-    for axis in (-3, -2, -1):
-        window = _window_matrix_on(x.shape[axis], x.device, x.dtype)
-        x = torch.matmul(x.movedim(axis, -1), window.T).movedim(-1, axis)
-    return x
+    along_u, along_v, along_w = (_window_matrix_on(n, x.device, x.dtype) for n in x.shape[-3:])
+    x = torch.matmul(along_v, torch.matmul(x, along_w.T))
+    return torch.matmul(along_u, x.flatten(-2)).unflatten(-1, x.shape[-2:])
 
 
 @cache

@@ -81,8 +81,7 @@ class BackProjectedAttenuation(nn.Module):
     """Back-projection of each ray's mean attenuation by the projector's adjoint: A_i^T p_i / A_i^T A_i 1.
 
     Radiographs of a homogeneous volume yield its attenuation wherever a ray passes. This is the first iterate of SIRT,
-    view by view. It is computed in float64, which autocast does not touch, because bfloat16 would lose the small
-    differences between radiographs.
+    view by view.
 
     Args:
         geometry: the exam.
@@ -90,19 +89,19 @@ class BackProjectedAttenuation(nn.Module):
 
     def __init__(self, geometry: BiplanarGeometry) -> None:
         super().__init__()
-        self.projector = SeparableProjector(geometry, torch.float64)
-        ones = torch.ones(1, 1, *geometry.volume_shape, dtype=torch.float64)
+        self.projector = SeparableProjector(geometry)
+        ones = torch.ones(1, 1, *geometry.volume_shape)
         seen = self.projector.adjoint_by_view(self.projector(ones))
         self.seen = nn.Buffer(torch.where(seen > 0, seen, 1.0), persistent=False)
 
     def forward(self, image: Tensor) -> Tensor:
         """Map ``image [B, 2, N, N]`` in network units to ``[B, 2, U, V, W]`` in network units per mm."""
-        return (self.projector.adjoint_by_view(image.double()) / self.seen).to(image.dtype)
+        return self.projector.adjoint_by_view(image) / self.seen
 
     @torch.jit.export
     def project(self, volume: Tensor) -> Tensor:
         """Project ``[B, 1, U, V, W]`` per mm to ``[B, 2, N, N]``."""
-        return self.projector(volume.double()).to(volume.dtype)
+        return self.projector(volume)
 
 
 class AttenuationScale(nn.Module):

@@ -43,13 +43,12 @@ class TrustedConsistency(nn.Module):
 
     def forward(self, volume: Tensor, image: Tensor) -> Tensor:
         """Return ``volume [B, 1, U, V, W]``, in network range, made consistent with ``image [B, 2, N, N]``."""
-        measured = image.double()
-        rest = self.unexplained.rest(measured, volume.double())
-        spared = torch.where(volume > self.bone_above, self.bone_variance, 1.0).double()
-        variance = self.error_std**2 * (volume > self.air_below).double() * spared
-        present = views_present(measured).unsqueeze(2).unsqueeze(3)
-        change = self.consistency(rest, variance, present, self.noise_std, self.steps).to(volume.dtype)
-        trusted = rest.square().sum(dim=[1, 2, 3]) <= self.trusted_misfit**2 * measured.square().sum(dim=[1, 2, 3])
+        rest = self.unexplained.rest(image, volume)
+        spared = torch.where(volume > self.bone_above, self.bone_variance, 1.0)
+        variance = self.error_std**2 * (volume > self.air_below) * spared
+        present = views_present(image).unsqueeze(2).unsqueeze(3)
+        change = self.consistency(rest, variance, present, self.noise_std, self.steps)
+        trusted = rest.square().sum(dim=[1, 2, 3]) <= self.trusted_misfit**2 * image.square().sum(dim=[1, 2, 3])
         consistent = (volume + self.unexplained.scale.slope * change).clamp(-1.0, 1.0)
         return torch.where(trusted.reshape(-1, 1, 1, 1, 1), consistent, volume)
 

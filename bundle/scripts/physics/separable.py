@@ -39,9 +39,9 @@ def _ray_matrices(geometry: BiplanarGeometry, view_name: str, axis: int) -> Tens
 
 
 def _view_matrices(geometry: BiplanarGeometry, view_name: str, dtype: torch.dtype) -> tuple[nn.Buffer, nn.Buffer]:
-    """Return A_k and B_k of one view as non-persistent buffers."""
+    """Return A_k ``[K, N, C]`` and the transposed B_k as one matrix ``[K W, N]``, both as non-persistent buffers."""
     columns = _ray_matrices(geometry, view_name, geometry.view(view_name).column_axis)
-    rows = _ray_matrices(geometry, view_name, 2)
+    rows = _ray_matrices(geometry, view_name, 2).transpose(1, 2).flatten(0, 1)
     return nn.Buffer(columns.to(dtype), persistent=False), nn.Buffer(rows.to(dtype), persistent=False)
 
 
@@ -52,30 +52,43 @@ def path_length_mm(geometry: BiplanarGeometry) -> Tensor:
     return geometry.volume_spacing_mm * torch.sqrt(1 + slope[:, None] ** 2 + slope[None, :] ** 2)
 
 
+def exact_product(a: Tensor, b: Tensor) -> Tensor:
+    """Return a @ b in the operands' precision, also under autocast: bfloat16 would lose what two films differ in.
+
+    TorchScript cannot switch off its caller's autocast, but autocast leaves float64 alone.
+    """
+    if torch.jit.is_scripting():
+        return (a.double() @ b.double()).to(a.dtype)
+    with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
+        return a @ b
+
+
 def project_view(planes: Tensor, columns: Tensor, rows: Tensor) -> Tensor:
-    """Project planes ``[K, B, C, W]`` to ``[B, N, N]``: the sum over depths k of A_k plane_k B_k^T. TorchScript-able.
+    """Project planes ``[K, C, B, W]`` to ``[B, N, N]``: the sum over depths k of A_k plane_k B_k^T. TorchScript-able.
 
     A single matrix product computes the sum.
 
     Args:
-        planes: planes of the volume, one per depth.
+        planes: planes of the volumes, one per depth.
         columns: A_k, ``[K, N, C]``.
-        rows: B_k, ``[K, N, W]``.
+        rows: B_k^T, ``[K W, N]``.
     """
-    k, batch, _, w = planes.shape
-    seen = columns.unsqueeze(1) @ planes
-    return seen.permute(1, 2, 0, 3).reshape(batch, -1, k * w) @ rows.transpose(1, 2).reshape(k * w, -1)
+    k, _, batch, w = planes.shape
+    seen = exact_product(columns, planes.flatten(2)).reshape(k, -1, batch, w)
+    return exact_product(seen.permute(2, 1, 0, 3).flatten(2), rows)
 
 
 def backproject_view(image: Tensor, columns: Tensor, rows: Tensor) -> Tensor:
-    """Back-project images ``[B, N, N]`` to planes ``[K, B, C, W]``, one per depth: A_k^T image B_k. TorchScript-able.
+    """Back-project images ``[B, N, N]`` to planes ``[K, C, B, W]``, one per depth: A_k^T image B_k. TorchScript-able.
 
     Args:
         image: line integrals times path lengths.
         columns: A_k, ``[K, N, C]``.
-        rows: B_k, ``[K, N, W]``.
+        rows: B_k^T, ``[K W, N]``.
     """
-    return columns.transpose(1, 2).unsqueeze(1) @ (image.unsqueeze(0) @ rows.unsqueeze(1))
+    k, batch = columns.shape[0], image.shape[0]
+    lines = exact_product(image, rows.t()).reshape(batch, image.shape[1], k, -1).permute(2, 1, 0, 3)
+    return exact_product(columns.transpose(1, 2), lines.flatten(2)).reshape(k, columns.shape[2], batch, -1)
 
 
 class SeparableProjector(nn.Module):
@@ -104,8 +117,8 @@ class SeparableProjector(nn.Module):
             ValueError: the volume's shape does not match the geometry.
         """
         require_volume(mu, self.volume_shape)
-        frontal = project_view(mu[:, 0].movedim(2, 0), self.frontal_columns, self.frontal_rows)
-        lateral = project_view(mu[:, 0].movedim(1, 0), self.lateral_columns, self.lateral_rows)
+        frontal = project_view(mu[:, 0].permute(2, 1, 0, 3), self.frontal_columns, self.frontal_rows)
+        lateral = project_view(mu[:, 0].permute(1, 2, 0, 3), self.lateral_columns, self.lateral_rows)
         return torch.stack([frontal, lateral], dim=1) * self.path_mm
 
     @torch.jit.export
@@ -122,6 +135,6 @@ class SeparableProjector(nn.Module):
         """Return each view's part of :meth:`adjoint`, A_i^T p_i, as ``[B, 2, U, V, W]``."""
         require_image(image, self.image_shape)
         weighted = image * self.path_mm
-        frontal = backproject_view(weighted[:, 0], self.frontal_columns, self.frontal_rows).movedim(0, 2)
-        lateral = backproject_view(weighted[:, 1], self.lateral_columns, self.lateral_rows).movedim(0, 1)
+        frontal = backproject_view(weighted[:, 0], self.frontal_columns, self.frontal_rows).permute(2, 1, 0, 3)
+        lateral = backproject_view(weighted[:, 1], self.lateral_columns, self.lateral_rows).permute(2, 0, 1, 3)
         return torch.stack([frontal, lateral], dim=1)
