@@ -144,6 +144,11 @@ def test_intervals_do_not_hold_for_consistent_volumes(tmp_path):
     assert "no --consistency" in refused(tmp_path, steps=2, consistency=0.02, interval=0.9)
 
 
+@pytest.mark.parametrize("level", [0, 0.01, 0.999, 1.5, "wide"])
+def test_a_level_without_an_interval_is_refused(tmp_path, level):
+    assert str(level) in refused(tmp_path, interval=level)
+
+
 def test_one_pair_of_files_gives_the_volume_of_their_case_folder(tmp_path, demo_hu):
     files = {"frontal": "frontal.nii.gz", "lateral": "lateral.nii.gz", "geometry_file": "geometry.json"}
     from_pair = infer(tmp_path, input=None, **{option: str(DEMO / file) for option, file in files.items()})

@@ -35,14 +35,14 @@ def test_the_images_differ_from_radiographs_and_follow_the_seed(workflow):
 def test_the_share_of_films_is_that_asked_for_and_the_rest_stays_as_it_is():
     image, film = torch.zeros(1000, 2, 3, 3), torch.ones(1000, 2, 3, 3)
     torch.manual_seed(0)
-    made = SomeExams(lambda _: film, 0.3)(image)
+    made = SomeExams(torch.ones_like, 0.3)(image)
     is_film = made.flatten(1).mean(1)
     assert set(is_film.tolist()) == {0.0, 1.0} and 0.26 < is_film.mean() < 0.34
     for share, all_of in ((0, image), (1, film)):
-        assert torch.equal(SomeExams(lambda _: film, share)(image), all_of)
+        assert torch.equal(SomeExams(torch.ones_like, share)(image), all_of)
     for wrong in (-0.1, 1.1):
         with refused(ValueError, "share of films", str(wrong)):
-            SomeExams(lambda _: film, wrong)
+            SomeExams(torch.ones_like, wrong)
 
 
 def test_films_of_another_field_need_their_own_values_or_none(workflow, overlay):

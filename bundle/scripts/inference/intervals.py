@@ -42,6 +42,14 @@ PART = 0.95
 _TABLES = "scale_edges", "quantiles", "ends"
 
 
+def require_level(level: float) -> None:
+    """Raise a ValueError if no intervals of this level are fitted."""
+    if not LEVELS[0] <= level <= LEVELS[-1]:
+        raise ValueError(
+            f"--interval {level:g}: intervals are known from {LEVELS[0]:g} to {LEVELS[-1]:g}; ask for one of these"
+        )
+
+
 @dataclass(frozen=True, eq=False)
 class Intervals:
     """Quantiles of error / scale by group.
@@ -78,10 +86,7 @@ class Intervals:
         Raises:
             ValueError: the level is outside the fitted range.
         """
-        if not LEVELS[0] <= level <= LEVELS[-1]:
-            raise ValueError(
-                f"--interval {level:g}: intervals are known from {LEVELS[0]:g} to {LEVELS[-1]:g}; ask for one of these"
-            )
+        require_level(level)
         low, high = np.moveaxis(make_interp_spline(LEVELS, self.ends, k=1)(level), -1, 0)
         return self._at(hu, scale, low), self._at(hu, scale, high)
 

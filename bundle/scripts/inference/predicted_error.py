@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from scripts.inference.intervals import Intervals, read_intervals
+from scripts.inference.intervals import Intervals, read_intervals, require_level
 from scripts.inference.weights import load_weights
 from scripts.intensity import NETWORK_HU_RANGE, hu_to_network
 
@@ -55,6 +55,10 @@ class PredictedError:
 
     network: Any
     intervals: Intervals
+
+    def require_level(self, level: float) -> None:
+        """Raise a ValueError if there is no interval of this level."""
+        require_level(level)
 
     @torch.no_grad()
     def scale(self, image: Tensor, hu: Tensor) -> np.ndarray:

@@ -47,6 +47,9 @@ class PredictsError(Protocol):
         """Return the standard deviation and the ends of the interval of ``level``, all ``[U, V, W]`` in HU."""
         ...
 
+    def require_level(self, level: float) -> None:
+        """Raise a ValueError if there is no interval of this level."""
+
 
 class FindsSupport(Protocol):
     """Share of a volume that its films support; see :class:`~scripts.inference.support.Support`."""
@@ -283,6 +286,7 @@ def _require_interval(level: float, error: PredictsError | None) -> None:
     require_number(interval=level)
     if not 0 < level < 1:
         raise ValueError(f"--interval must be a probability between 0 and 1, got {level}; give 0.9, for instance")
+    error.require_level(level)
 
 
 def warnings_of(spread: Tensor | None, misfit: Mapping[str, float]) -> list[str]:

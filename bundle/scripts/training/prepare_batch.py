@@ -109,7 +109,7 @@ class SomeExams:
     """Step that applies another step to some of the exams.
 
     Args:
-        step: the other step.
+        step: the other step; it sees only the exams that it changes.
         share: probability that an exam is changed.
     """
 
@@ -122,8 +122,12 @@ class SomeExams:
 
     def __call__(self, image: Tensor) -> Tensor:
         """Return ``image`` with some exams changed."""
-        chosen = torch.rand(len(image), 1, 1, 1).to(image.device) < self.share
-        return torch.where(chosen, self.step(image), image)
+        chosen = torch.rand(len(image)) < self.share
+        if not chosen.any():
+            return image
+        changed = image.clone()
+        changed[chosen] = self.step(image[chosen])
+        return changed
 
 
 @dataclass(frozen=True)
