@@ -156,7 +156,7 @@ def test_a_term_of_an_objective_stays_there(term: nn.Module) -> None:
 def test_an_objective_stays_there(name: str, answers: int) -> None:
     several = name == "objective"
     x = volumes(2 * answers if several else 2).requires_grad_()
-    loss = OBJECTIVES[name].to(META)(Prediction(x, x.detach(), x), volumes())
+    loss = OBJECTIVES[name].to(META)(Prediction(x, x.detach(), x, x.detach()), volumes())
     assert loss.is_meta and loss.shape == ()
     assert_learns(loss, [x])
 

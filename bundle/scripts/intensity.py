@@ -14,6 +14,10 @@ AIR_BELOW_HU = -900.0
 """Voxels of a reconstruction below this are taken to be air, and to be right."""
 TYPICAL_ERROR_HU = 100.0
 """Standard deviation of all other voxels where no error is predicted."""
+TRUSTED_MISFIT = 0.08
+"""Largest misfit (relative L2 over both views) of a volume to radiographs that it is made consistent with. The first
+predictions of earlier weights missed the simulated radiographs of the training and validation patients by 0.03 to
+0.071, and films that are cut off or processed for display, which no body fits exactly, by 0.1 to 0.4."""
 NETWORK_HU_RANGE = (-1024.0, 1500.0)
 """Clipping range of the CT values a network sees (DiffuX2CT, section 4.1)."""
 MU_WATER_PER_MM = 0.02059

@@ -140,6 +140,11 @@ def test_a_grid_that_cannot_be_is_refused(tmp_path, factor):
     assert str(factor) in (message := refused(tmp_path, grid_factor=factor)) or "voxels" in message
 
 
+@pytest.mark.parametrize("temperature", [0, -2, "nan", "warm"])
+def test_a_temperature_that_is_no_factor_is_refused(tmp_path, temperature):
+    assert "--std_temperature" in refused(tmp_path, std_temperature=temperature)
+
+
 def test_intervals_do_not_hold_for_consistent_volumes(tmp_path):
     assert "no --consistency" in refused(tmp_path, steps=2, consistency=0.02, interval=0.9)
 

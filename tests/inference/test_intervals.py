@@ -34,7 +34,9 @@ def fitted(*cases):
 
 
 def shares(intervals, hu, scale, truth):
-    return [np.mean((low <= truth) & (truth <= high)) for low, high in (intervals.bounds(hu, scale, p) for p in SHOWN)]
+    return [
+        np.mean((low <= truth) & (truth <= high)) for low, high in (intervals.of(hu, scale).bounds(p) for p in SHOWN)
+    ]
 
 
 @pytest.mark.parametrize("factor, shift", [(1.0, 0.0), (6.0, 0.0), (0.2, 1.5)])
@@ -72,9 +74,9 @@ def test_bone_that_looks_like_soft_tissue_is_held_although_central_intervals_mis
     def held(low, high):
         return (low <= truth) & (truth <= high)
 
-    inside = held(*intervals.bounds(hu, scale, level))
+    inside = held(*intervals.of(hu, scale).bounds(level))
     assert inside.mean() > level - 0.01 and inside[bone].mean() > PART * level - 0.05
-    central = held(*(intervals.quantile(hu, scale, p) for p in ((1 - level) / 2, (1 + level) / 2)))
+    central = held(*(intervals.of(hu, scale).quantile(p) for p in ((1 - level) / 2, (1 + level) / 2)))
     assert central[bone].mean() < 0.75
 
 
@@ -98,14 +100,14 @@ def test_of_all_intervals_the_shortest_is_chosen():
     hu, scale = np.full(100_000, 50.0), np.full(100_000, 10.0)
     intervals = fitted((hu, scale, hu + scale * random.exponential(size=hu.size)))
     for level in SHOWN:
-        low, high = (end[0] for end in intervals.bounds(hu[:1], scale[:1], level))
+        low, high = (end[0] for end in intervals.of(hu[:1], scale[:1]).bounds(level))
         assert low == pytest.approx(50, abs=0.3)
         assert high == pytest.approx(50 - 10 * np.log(1 - level), rel=0.03)
 
 
 def test_sure_voxels_are_held_more_often_than_uncertain_ones_but_those_not_too_rarely():
     hu, scale, truth = voxels(1)
-    low, high = fitted(voxels(0)).bounds(hu, scale, 0.8)
+    low, high = fitted(voxels(0)).of(hu, scale).bounds(0.8)
     inside = (low <= truth) & (truth <= high)
     uncertain = scale > np.quantile(scale, 0.75)
     assert inside[~uncertain].mean() > inside[uncertain].mean() > 0.8 * PART - 0.02
@@ -115,13 +117,13 @@ def test_quantiles_match_the_laplace_distribution():
     intervals, b = fitted(voxels(0, 1_000_000)), np.full(1, 50.0)
     for p in (0.1, 0.5, 0.9):
         exact = -np.sign(p - 0.5) * 50 * np.log(1 - 2 * abs(p - 0.5))
-        assert intervals.quantile(np.full(1, -950.0), b, p)[0] + 950 == pytest.approx(exact, abs=4)
+        assert intervals.of(np.full(1, -950.0), b).quantile(p)[0] + 950 == pytest.approx(exact, abs=4)
 
 
 def test_intervals_are_nested():
     intervals = fitted(voxels(0))
     hu, scale, _ = voxels(1, 1000)
-    bounds = [intervals.bounds(hu, scale, level) for level in LEVELS]
+    bounds = [intervals.of(hu, scale).bounds(level) for level in LEVELS]
     ends = [low for low, _ in reversed(bounds)] + [high for _, high in bounds]
     assert all((low <= high + 1e-9).all() for low, high in zip(ends, ends[1:], strict=False))
 
@@ -139,16 +141,16 @@ def test_file_gives_the_same_bounds(tmp_path):
     again = read_intervals(tmp_path / "intervals.json")
     hu, scale, _ = voxels(1, 1000)
     assert again.valid_for == {"weights_sha256": "0"}
-    np.testing.assert_allclose(again.bounds(hu, scale, 0.9), intervals.bounds(hu, scale, 0.9), atol=0.1)
+    np.testing.assert_allclose(again.of(hu, scale).bounds(0.9), intervals.of(hu, scale).bounds(0.9), atol=0.1)
 
 
 def test_wrong_input_is_refused(tmp_path):
     with refused(ValueError, "500 voxels", "got 3"):
         fitted(voxels(0, 3))
     with refused(ValueError, "0.9999", "0.995"):
-        fitted(voxels(0)).quantile(np.zeros(1), np.ones(1), 0.9999)
+        fitted(voxels(0)).of(np.zeros(1), np.ones(1)).quantile(0.9999)
     with refused(ValueError, "0.995", "0.05", "0.99"):
-        fitted(voxels(0)).bounds(np.zeros(1), np.ones(1), 0.995)
+        fitted(voxels(0)).of(np.zeros(1), np.ones(1)).bounds(0.995)
     path = tmp_path / "intervals.json"
     for text, fragments in [
         ("{", ["not JSON"]),

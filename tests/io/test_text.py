@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from scripts.io.text import strict_json
+from scripts.io.text import strict_json, write_text
 
 
 def test_infinity_is_written_as_text_at_any_depth_and_all_else_as_it_is():
@@ -17,3 +17,8 @@ def test_infinity_is_written_as_text_at_any_depth_and_all_else_as_it_is():
 def test_nan_is_refused():
     with pytest.raises(ValueError, match="not JSON compliant"):
         strict_json({"a": math.nan})
+
+
+def test_a_name_that_is_no_text_does_not_stop_the_writing(tmp_path):
+    write_text(tmp_path / "a.csv", "M\udcfcller,\u2212\u00b3\n")
+    assert (tmp_path / "a.csv").read_bytes() == "M?ller,\u2212\u00b3\n".encode()

@@ -86,7 +86,8 @@ def test_an_objective_is_the_weighted_sum_of_its_terms_over_all_answers() -> Non
     expected = TERMS["absolute"](x, x0) + 0.5 * TERMS["differences"](x, x0)
     assert torch.allclose(objective(Prediction(x, x0, x), x0), expected)
     twice = torch.cat([x, x0])
-    assert torch.allclose(objective(Prediction(twice, torch.cat([x0, x0]), twice), x0), expected / 2)
+    truth = torch.cat([x0, x0])
+    assert torch.allclose(objective(Prediction(twice, truth, twice, truth), x0), expected / 2)
 
 
 @pytest.mark.parametrize("weights", [{"sharpness": 1.0}, {"absolute": -1.0}])

@@ -10,6 +10,7 @@ import torch
 from monai.data import MetaTensor
 from tests.refusal import refused
 
+from scripts import BUNDLE_ROOT
 from scripts.exam.acquisition import acquisitions_of
 from scripts.exam.exam import Exam, ViewInput, to_meta
 from scripts.geometry import VIEWS, preset
@@ -19,6 +20,7 @@ from scripts.io.errors import stated_cause
 from scripts.io.nifti import write_volume
 from scripts.io.text import strict_json
 from scripts.physics.separable import SeparableProjector
+from scripts.results.record import provenance
 from scripts.results.save import SaveReconstructions, warnings_of
 from scripts.results.writers import (
     DrawFigure,
@@ -111,8 +113,8 @@ def test_nan_is_refused_before_anything_is_written(tmp_path):
 def test_a_poor_reprojection_and_disagreeing_samples_are_warned_of():
     spread = torch.stack([torch.zeros(2, 2, 2), torch.full((2, 2, 2), 500.0)])
     assert warnings_of(spread.std(dim=0), {"frontal": 0.05, "lateral": 0.2}) == [
-        "the lateral re-projection differs from the input by 20.0% (relative L2; limit 8%), too far to take detail "
-        "from the film",
+        "the lateral re-projection differs from the input by 20.0% (relative L2; limit 8%); detail is not taken "
+        "from films that differ so much",
         "the samples disagree by 354 HU on average",
     ]
     assert warnings_of(None, {"frontal": 0.05, "lateral": 0.05}) == []
@@ -283,3 +285,10 @@ def test_the_stated_cause_is_our_error_between_a_librarys_and_monais_wrappers():
     assert stated_cause(outer) is ours
     assert stated_cause(ours) is ours
     assert stated_cause(library) is None
+
+
+def test_several_samples_of_a_network_without_a_sampler_are_refused(tmp_path):
+    (tmp_path / "model.pt").write_bytes(b"weights")
+    with refused(ValueError, "--samples 5", "single answer"):
+        provenance(BUNDLE_ROOT, tmp_path / "model.pt", sampler=None, samples=5)
+    assert provenance(BUNDLE_ROOT, tmp_path / "model.pt", sampler=None, samples=1)["samples"] == 1

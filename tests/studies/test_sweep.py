@@ -163,6 +163,14 @@ def test_a_method_that_is_not_trained_has_the_costs_of_the_one_that_was(tmp_path
     assert published["again"] == published["second"]
 
 
+def test_weights_of_an_unfinished_training_are_not_measured_under_another_name(tmp_path):
+    staged(tmp_path, Fake())()
+    record = tmp_path / "second" / "training" / "record.json"
+    record.write_text(json.dumps({"command": json.loads(record.read_text())["command"]}))
+    with refused(SomeFailed, "again", "second", "not finished"):
+        staged(tmp_path, Fake(), only=["again"])()
+
+
 def test_a_failing_method_is_reported_and_loses_no_other(tmp_path):
     published = []
     with refused(SomeFailed, "1 of 2 methods", "\none: status 1: no luck"):

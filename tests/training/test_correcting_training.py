@@ -20,14 +20,21 @@ class Stubborn(nn.Module):
 
     def __init__(self, answer: float) -> None:
         super().__init__()
-        self.answer, self.asked = nn.Parameter(torch.tensor(answer)), []
+        self.answer, self.asked, self.conditions = nn.Parameter(torch.tensor(answer)), [], []
 
-    def forward(self, image: Tensor, x: Tensor, timesteps: Tensor, estimate: Tensor | None = None) -> Tensor:
+    def condition(self, image: Tensor) -> list[Tensor]:
+        self.conditions.append([image, self.answer])
+        return self.conditions[-1]
+
+    def forward(
+        self, image: Tensor, x: Tensor, timesteps: Tensor, estimate: Tensor | None, condition: list[Tensor]
+    ) -> Tensor:
+        assert image is IMAGE and condition is self.conditions[0]
         self.asked.append((x, timesteps, estimate))
         return self.answer.expand_as(x)
 
     def meet(self, x0: Tensor, condition: list[Tensor]) -> Tensor:
-        assert condition[0] is IMAGE and not x0.requires_grad
+        assert condition is self.conditions[0] and not x0.requires_grad
         return x0 + self.met
 
 
@@ -60,6 +67,11 @@ def test_later_noise_lies_on_the_truth_for_the_share_asked_for_else_on_the_answe
     assert len(means) > 50 and nearest == expected
 
 
+def test_the_condition_is_computed_once() -> None:
+    network, _ = ask()
+    assert len(network.conditions) == 1 and len(network.asked) == 2
+
+
 def test_the_estimate_that_it_sees_meets_the_radiographs(monkeypatch) -> None:
     monkeypatch.setattr(Stubborn, "met", 0.125)
     network, prediction = ask(answer=-0.5)
@@ -76,7 +88,7 @@ def test_later_timesteps_follow_the_power_law(power) -> None:
 
 def test_both_answers_are_held_to_the_truth_and_both_teach() -> None:
     network, prediction = ask()
-    assert torch.equal(prediction.target, torch.cat([TRUTH, TRUTH]))
+    assert torch.equal(prediction.truth, torch.cat([TRUTH, TRUTH]))
     prediction.x0[:COUNT].sum().backward(retain_graph=True)
     first = network.answer.grad.clone()
     prediction.x0[COUNT:].sum().backward()

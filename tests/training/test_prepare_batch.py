@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from tests.refusal import refused
 
 from scripts.geometry import VIEWS, preset
 from scripts.inference.measured import KeepViews, prepare_measured
@@ -129,6 +130,12 @@ def test_views_are_lost_as_often_as_told_each_as_often_as_the_other_and_never_bo
     assert not lost.all(1).any()
     assert torch.equal(dropped[~lost], image[~lost])
     assert lost.float().mean(0).tolist() == pytest.approx([probability / 2] * 2, abs=0.03)
+
+
+@pytest.mark.parametrize("probability", [-0.1, 50])
+def test_a_share_of_views_that_cannot_be_is_refused(probability):
+    with refused(ValueError, "--view_dropout", str(probability)):
+        DropViews(probability)
 
 
 def test_a_network_for_two_views_is_trained_on_the_same_random_numbers_as_without_dropping():

@@ -10,6 +10,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from scripts.training.learning_rate import warm_cosine
+from scripts.training.seeding import start_from_seed
 
 CONFIGS = Path(__file__).parents[2] / "bundle" / "configs"
 DIE_IN_EPOCH_2 = """
@@ -105,6 +106,9 @@ def test_the_settings_for_one_gpu_train_with_phantoms_drawn_ahead(workflow):
     (*_, phantoms) = made.train_dataset.patients.sources
     assert phantoms.pool is not None and phantoms.reuse == 64
     phantoms.pool.terminate()
+    assert torch.backends.cudnn.benchmark and not torch.backends.cudnn.deterministic
+    start_from_seed(0)
+    assert torch.backends.cudnn.deterministic and not torch.backends.cudnn.benchmark
 
 
 @pytest.mark.slow

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,17 @@ _NUMBER_OFFSET = 3
 """Number of the series after that of the CT, its uncertainty and its captures."""
 
 
+def parametric_map_writer() -> Callable[..., Path]:
+    """Return :func:`write_parametric_map`.
+
+    Raises:
+        ValueError: highdicom is not installed.
+    """
+    if not has_highdicom:
+        raise ValueError("--outputs: parametric_map needs highdicom, which is not installed; pip install highdicom")
+    return write_parametric_map
+
+
 def write_parametric_map(
     folder: Path, std_hu: np.ndarray, affine: np.ndarray, ct: Sequence[Dataset], description: CtDescription
 ) -> Path:
@@ -36,10 +47,8 @@ def write_parametric_map(
         description: provenance of the volume.
 
     Raises:
-        ValueError: highdicom is not installed, or the affine is sheared.
+        ValueError: the affine is sheared.
     """
-    if not has_highdicom:
-        raise ValueError("--outputs: parametric_map needs highdicom, which is not installed; pip install highdicom")
     frames = slices_of(folder, std_hu, affine).astype(np.float32)
     series = uid("parametric map", ct[0].SeriesInstanceUID, hashlib.sha256(frames.tobytes()).hexdigest())
     parametric_map = highdicom.pm.ParametricMap(

@@ -14,7 +14,7 @@ class Prediction(NamedTuple):
         output: the network's raw output.
         target: the correct output under the parametrisation.
         x0: the clean data that the output implies.
-        truth: the clean data that ``x0`` should equal, if it is only a part of the batch's.
+        truth: the clean data that ``x0`` should equal, if it is not the batch's: a part of it, or repeated.
     """
 
     output: Tensor

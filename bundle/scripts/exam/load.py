@@ -24,6 +24,7 @@ from scripts.geometry import VIEWS, BiplanarGeometry
 from scripts.intensity import radiograph_to_network
 from scripts.io.case import CT_FILE, GEOMETRY_FILE, IMAGE_FILES, Case, read_case, read_exam
 from scripts.io.digest import sha256
+from scripts.io.options import require_number, require_whole
 from scripts.io.radiograph import SCALES, Radiograph
 from scripts.io.refusal import refusals
 from scripts.resolution import coarsened
@@ -59,6 +60,10 @@ class FilmOptions:
     def __post_init__(self) -> None:
         if self.intensity not in (None, *SCALES):
             raise ValueError(f"--intensity: choose one of {', '.join(SCALES)}; got {self.intensity!r}")
+        if self.air_value is not None:
+            require_number(air_value=self.air_value)
+        if self.frame is not None:
+            require_whole(frame=self.frame)
 
 
 class _View(NamedTuple):

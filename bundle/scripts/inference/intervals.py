@@ -66,8 +66,34 @@ class Intervals:
     ends: np.ndarray
     valid_for: Mapping[str, Any]
 
-    def quantile(self, hu: np.ndarray, scale: np.ndarray, probability: float) -> np.ndarray:
-        """Return the HU that the truth stays below with this probability, for predicted ``hu`` and ``scale`` in HU.
+    def of(self, hu: np.ndarray, scale: np.ndarray) -> VoxelIntervals:
+        """Return the intervals of voxels of any shape, by their predicted ``hu`` and ``scale`` in HU."""
+        looks_like = np.digitize(hu, HU_EDGES)
+        return VoxelIntervals(self, hu, scale, SCALE_BINS * looks_like + _bins(scale, looks_like, self.scale_edges))
+
+    def write(self, path: Path) -> None:
+        """Write a JSON file."""
+        rounded = {name: np.round(getattr(self, name), 4).tolist() for name in _TABLES}
+        write_text(path, strict_json({"valid_for": dict(self.valid_for), **rounded}) + "\n")
+
+
+@dataclass(frozen=True, eq=False)
+class VoxelIntervals:
+    """Intervals of voxels, which are grouped once.
+
+    Attributes:
+        intervals: the fitted ones.
+        hu, scale: prediction and its scale in HU.
+        group: number of each voxel's group, 0 to 23.
+    """
+
+    intervals: Intervals
+    hu: np.ndarray
+    scale: np.ndarray
+    group: np.ndarray
+
+    def quantile(self, probability: float) -> np.ndarray:
+        """Return the HU that the truth stays below with this probability.
 
         Raises:
             ValueError: the probability is outside the fitted range.
@@ -78,33 +104,24 @@ class Intervals:
                 f"probability {probability:g}: quantiles are known from {lowest:g} to {highest:g}; ask for an "
                 f"interval of at most {highest - lowest:g}"
             )
-        return self._at(hu, scale, np.full(self.quantiles.shape[:2], probability))
+        return self._at(np.full(self.intervals.quantiles.shape[:2], probability))
 
-    def bounds(self, hu: np.ndarray, scale: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
-        """Return the ends of the interval of ``level``, for predicted ``hu`` and ``scale`` in HU.
+    def bounds(self, level: float) -> tuple[np.ndarray, np.ndarray]:
+        """Return the ends of the interval of ``level``.
 
         Raises:
             ValueError: the level is outside the fitted range.
         """
         require_level(level)
-        low, high = np.moveaxis(make_interp_spline(LEVELS, self.ends, k=1)(level), -1, 0)
-        return self._at(hu, scale, low), self._at(hu, scale, high)
+        low, high = np.moveaxis(make_interp_spline(LEVELS, self.intervals.ends, k=1)(level), -1, 0)
+        return self._at(low), self._at(high)
 
-    def _at(self, hu: np.ndarray, scale: np.ndarray, probability: np.ndarray) -> np.ndarray:
+    def _at(self, probability: np.ndarray) -> np.ndarray:
         """Return the quantile at each group's ``probability [6, 4]``."""
-        ratio = np.array(
-            [
-                [np.interp(p, PROBABILITIES, row) for p, row in zip(*pairs, strict=True)]
-                for pairs in zip(probability, self.quantiles, strict=True)
-            ]
-        )
-        looks_like = np.digitize(hu, HU_EDGES)
-        return hu + scale * ratio[looks_like, _bins(scale, looks_like, self.scale_edges)]
-
-    def write(self, path: Path) -> None:
-        """Write a JSON file."""
-        rounded = {name: np.round(getattr(self, name), 4).tolist() for name in _TABLES}
-        write_text(path, strict_json({"valid_for": dict(self.valid_for), **rounded}) + "\n")
+        rows = self.intervals.quantiles.reshape(-1, len(PROBABILITIES))
+        pairs = zip(probability.flat, rows, strict=True)
+        ratio = np.array([np.interp(p, PROBABILITIES, row) for p, row in pairs])
+        return self.hu + self.scale * ratio[self.group]
 
 
 def read_intervals(path: str | Path) -> Intervals:
@@ -154,7 +171,7 @@ def fit_intervals(
 
 def _held(intervals: Intervals, hu: np.ndarray, scale: np.ndarray, truth: np.ndarray) -> list[float]:
     """Return the share of voxels inside the interval of each of :data:`LEVELS`."""
-    bounds = (intervals.bounds(hu, scale, level) for level in LEVELS)
+    bounds = map(intervals.of(hu, scale).bounds, LEVELS)
     return [float(((low <= truth) & (truth <= high)).mean()) for low, high in bounds]
 
 

@@ -18,8 +18,14 @@ class DirectNetwork(Protocol):
 class DenoisingNetwork(Protocol):
     """Diffusion network as called by a trainer."""
 
-    def __call__(self, image: Tensor, x: Tensor, timesteps: Tensor, estimate: Any = None, /) -> Tensor:
+    def __call__(
+        self, image: Tensor, x: Tensor, timesteps: Tensor, estimate: Any = None, condition: Any = None, /
+    ) -> Tensor:
         """Return the raw output for noisy volumes ``x [B, 1, U, V, W]`` at ``timesteps [B]``."""
+        ...
+
+    def condition(self, image: Tensor, /) -> list[Tensor]:
+        """Return everything the network needs from ``image [B, 2, N, N]``."""
         ...
 
     def meet(self, x0: Tensor, condition: list[Tensor], /) -> Tensor:

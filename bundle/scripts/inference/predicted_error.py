@@ -77,12 +77,12 @@ class PredictedError:
         Raises:
             ValueError: the level is outside the fitted range.
         """
-        volume, scale = hu.double().numpy(), self.scale(image, hu)
-        low, high = self.intervals.bounds(volume, scale, STANDARD_LEVEL)
+        intervals = self.intervals.of(hu.double().numpy(), self.scale(image, hu))
+        low, high = intervals.bounds(STANDARD_LEVEL)
         std = ((high - low) / 2).astype(np.float32)
         if level is None:
             return std, None
-        low, high = (np.clip(end, *NETWORK_HU_RANGE) for end in self.intervals.bounds(volume, scale, level))
+        low, high = (np.clip(end, *NETWORK_HU_RANGE) for end in intervals.bounds(level))
         return std, (low.astype(np.float32), high.astype(np.float32))
 
 

@@ -112,6 +112,7 @@ class SuperResolvingInferer(Sampling):
 
     def __init__(self, *, tile: int = 64, **sampling: Any) -> None:
         super().__init__(**sampling)
+        require_whole(tile=tile)
         self.tile = tile
 
     @torch.no_grad()

@@ -35,9 +35,9 @@ def strict_json(value: Any) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically."""
+    """Write a UTF-8 text file atomically; what UTF-8 cannot hold, such as bytes of a file name, becomes ``?``."""
     with whole_file(path) as partial:
-        partial.write_text(text)
+        partial.write_bytes(text.encode("utf-8", "replace"))
 
 
 def _without_infinity(value: Any) -> Any:

@@ -39,9 +39,7 @@ class Objective(nn.Module):
         self.terms = nn.ModuleDict({name: terms[name] for name in self.weights})
 
     def forward(self, prediction: Prediction, x0: Tensor) -> Tensor:
-        """Return the scalar loss of one or several predictions for each of B exams against ``x0 [B, 1, U, V, W]``."""
-        truth = prediction.truth
-        if truth is None:
-            truth = torch.cat([x0] * (len(prediction.x0) // len(x0)))
+        """Return the scalar loss of a prediction against its own truth, or against ``x0 [B, 1, U, V, W]``."""
+        truth = x0 if prediction.truth is None else prediction.truth
         losses = (weight * self.terms[name](prediction.x0, truth) for name, weight in self.weights.items())
         return reduce(torch.add, losses)

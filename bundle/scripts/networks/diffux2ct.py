@@ -64,15 +64,18 @@ class DiffuX2CT(GeometryBound):
         x: Tensor | None = None,
         timesteps: Tensor | None = None,
         estimate: Tensor | None = None,
+        condition: list[Tensor] | None = None,
     ) -> Tensor:
         """Reconstruct from ``image`` alone, or evaluate the denoising model at ``x`` and ``timesteps [B]``.
 
-        Without an ``estimate``, the evaluation uses the first one.
+        Without an ``estimate``, the evaluation uses the first one; without the ``condition`` that belongs to the image,
+        it is computed.
 
         Raises:
             ValueError: a shape does not match the geometry, or only one of x and timesteps is given.
         """
-        condition = self.condition(image, None)
+        if condition is None:
+            condition = self.condition(image, None)
         if x is None and timesteps is None:
             return self.reconstruct(condition)
         if x is None or timesteps is None:

@@ -6,7 +6,14 @@ import torch
 from torch import Tensor, nn
 
 from scripts.geometry import BiplanarGeometry
-from scripts.intensity import AIR_BELOW_HU, MU_WATER_PER_MM, RADIOGRAPH_SCALE, TYPICAL_ERROR_HU, hu_to_network
+from scripts.intensity import (
+    AIR_BELOW_HU,
+    MU_WATER_PER_MM,
+    RADIOGRAPH_SCALE,
+    TRUSTED_MISFIT,
+    TYPICAL_ERROR_HU,
+    hu_to_network,
+)
 from scripts.networks.lifting import Unexplained
 from scripts.physics.consistency import FILM_NOISE, Consistency
 from scripts.physics.tensor_shapes import views_present
@@ -16,16 +23,12 @@ STEPS = 4
 BONE_ABOVE_HU, BONE_VARIANCE = 150.0, 0.3
 """Bone's share of the variance of other tissue. Bone that a network shows is seldom wrong, but much is missed: with the
 same variance everywhere, meeting the radiographs would dissolve bone into the tissue around it."""
-TRUSTED_MISFIT = 0.08
-"""Largest misfit (relative L2) of a volume to radiographs that it is made consistent with. Earlier weights' first
-predictions missed the simulated radiographs of the training and validation patients by 0.03 to 0.071, and films that
-are cut off or processed for display, which no body fits exactly, by 0.1 to 0.4."""
 
 
 class TrustedConsistency(nn.Module):
     """Smallest change of a volume that meets its radiographs, where these are trusted.
 
-    A volume that misses its radiographs by more than :data:`TRUSTED_MISFIT` stays as it is, since they are then not
+    A volume that misses its radiographs by more than ``TRUSTED_MISFIT`` stays as it is, since they are then not
     what they are taken for. Air does not change, and bone changes less than other tissue. TorchScript-able.
 
     Args:

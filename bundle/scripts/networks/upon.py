@@ -24,6 +24,7 @@ class Upon(nn.Module):
     def __init__(self, base: GeometryBound, **inherited: Any) -> None:
         super().__init__(**inherited)
         self.base: Any = base.requires_grad_(False).eval()
+        self.checked = False
 
     def train(self, mode: bool = True) -> Upon:
         """Set the mode of everything except the base.
@@ -31,14 +32,19 @@ class Upon(nn.Module):
         Raises:
             ValueError: the base is still in its initial state, in which a denoiser outputs zeros.
         """
-        if mode and any(isinstance(module, Denoiser) and module.draws_nothing() for module in self.base.modules()):
+        if mode and not self.checked:  # once: a trainer sets the mode at every iteration, and a GPU would wait
+            self._require_trained()
+            self.checked = True
+        super().train(mode)
+        self.base.eval()
+        return self
+
+    def _require_trained(self) -> None:
+        if any(isinstance(module, Denoiser) and module.draws_nothing() for module in self.base.modules()):
             raise ValueError(
                 f"{type(self).__name__}: each stage is trained on top of the previous one, which is untrained; train "
                 "that first and give its weights by --stage1_weights or --stage2_weights"
             )
-        super().train(mode)
-        self.base.eval()
-        return self
 
 
 class SuperResolved(Upon, GeometryBound):

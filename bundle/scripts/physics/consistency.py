@@ -43,18 +43,19 @@ class Consistency(nn.Module):
         Raises:
             ValueError: a shape does not match the projector's geometry.
         """
-        y, direction = torch.zeros_like(residual), residual
+        change, direction = torch.zeros_like(variance), residual
         square = _dot(residual, residual)
         # What is solved to rounding stays, since further steps would follow the rounding.
         eps = 2.0**-52 if residual.dtype == torch.float64 else 2.0**-23
         solved = eps**2 * square
         for _ in range(steps):
-            image = present * self.projector(variance * self.projector.adjoint(direction)) + sigma**2 * direction
+            spread = variance * self.projector.adjoint(direction)  # V A^T y is the sum of these
+            image = present * self.projector(spread) + sigma**2 * direction
             length = torch.where(square > solved, _ratio(square, _dot(direction, image)), torch.zeros_like(square))
-            y, residual = y + length * direction, residual - length * image
+            change, residual = change + length.unsqueeze(4) * spread, residual - length * image
             before, square = square, _dot(residual, residual)
             direction = residual + _ratio(square, before) * direction
-        return variance * self.projector.adjoint(y)
+        return change
 
 
 def consistent_change(

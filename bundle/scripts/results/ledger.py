@@ -69,7 +69,7 @@ class Ledger:
             self.folder.mkdir(parents=True, exist_ok=True)
             write_text(self.path, to_csv([row]))
         else:
-            with self.path.open("a") as file:
+            with self.path.open("a", encoding="utf-8", errors="replace") as file:
                 file.write(to_csv([row], header=False))
         count = len(self.rows)
         if self.processes == 1 and count & (count - 1) == 0:  # a power of two

@@ -137,7 +137,14 @@ def provenance(bundle_root: str | Path, weights: str | Path, **choices: Any) -> 
         bundle_root: folder with ``configs/metadata.json``.
         weights: file of the loaded weights.
         choices: sampler, steps, seed and other settings that determine the result; None if not applicable.
+
+    Raises:
+        ValueError: several samples are wanted of a network without a sampler.
     """
+    if choices.get("sampler", True) is None and choices.get("samples", 1) != 1:
+        raise ValueError(
+            f"--samples {choices['samples']}: a network without diffusion has a single answer; leave the option out"
+        )
     metadata = json.loads((Path(bundle_root) / "configs" / "metadata.json").read_text())
     return {
         "bundle": {"name": metadata["name"], "version": metadata["version"]},

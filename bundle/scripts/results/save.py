@@ -19,7 +19,7 @@ from torch import Tensor
 
 from scripts.exam.exam import Exam, exam_of
 from scripts.geometry import VIEWS, BiplanarGeometry
-from scripts.intensity import hu_to_mu, hu_to_network, network_to_radiograph
+from scripts.intensity import TRUSTED_MISFIT, hu_to_mu, hu_to_network, network_to_radiograph
 from scripts.io.atomic import whole_folder
 from scripts.io.folders import RESULT_FILE, sizes
 from scripts.io.names import safe_name
@@ -32,8 +32,6 @@ from scripts.results.record import Record, Settings, read_record
 from scripts.results.writing import Writing
 
 logger = logging.getLogger(__name__)
-MAX_MISFIT = 0.08
-"""Relative L2 error of a re-projection above which readers are warned; networks trust no films beyond it."""
 MAX_SPREAD_HU = 200.0
 """Mean standard deviation of the samples above which readers are warned."""
 
@@ -121,7 +119,8 @@ class SaveReconstructions:
         support: finds the share of a volume that the films support, or None to leave it out.
 
     Raises:
-        ValueError: an interval is wanted, but no prediction of the error is known, or the level is not one.
+        ValueError: the temperature is not positive, or an interval is wanted, but no prediction of the error is known,
+            or the level is not one.
     """
 
     def __init__(
@@ -136,6 +135,9 @@ class SaveReconstructions:
         writing: Writing | None = None,
         support: FindsSupport | None = None,
     ) -> None:
+        require_number(std_temperature=std_temperature)
+        if not 0 < std_temperature < math.inf:
+            raise ValueError(f"--std_temperature must be positive and finite, got {std_temperature}; 1 changes nothing")
         if interval is not None:
             _require_interval(interval, error)
         self.output_dir, self.projector = Path(output_dir), projector
@@ -292,10 +294,10 @@ def _require_interval(level: float, error: PredictsError | None) -> None:
 def warnings_of(spread: Tensor | None, misfit: Mapping[str, float]) -> list[str]:
     """Return warnings for readers about a poor re-projection and about samples that disagree."""
     found = [
-        f"the {view} re-projection differs from the input by {value:.1%} (relative L2; limit {MAX_MISFIT:.0%}), too "
-        "far to take detail from the film"
+        f"the {view} re-projection differs from the input by {value:.1%} (relative L2; limit "
+        f"{TRUSTED_MISFIT:.0%}); detail is not taken from films that differ so much"
         for view, value in misfit.items()
-        if value > MAX_MISFIT
+        if value > TRUSTED_MISFIT
     ]
     if spread is not None and (mean := float(spread.mean())) > MAX_SPREAD_HU:
         found.append(f"the samples disagree by {mean:.0f} HU on average")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import ClassVar
 
@@ -174,4 +175,5 @@ def _description(result: Result) -> CtDescription:
         derivation=", ".join(f"{key} {value}" for key, value in how.items()),
         is_lossy=exam.is_lossy,
         source="2 X-rays" if len(views) > 1 else f"1 X-ray ({views[0]})",
+        created=datetime.fromisoformat(result.record.created),
     )

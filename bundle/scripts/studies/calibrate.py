@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from scripts.inference.measured import prepare_measured
 from scripts.intensity import NETWORK_HU_RANGE, hu_to_network, network_to_hu
+from scripts.io.atomic import require_writable
 from scripts.io.processes import gathered, is_first
 from scripts.metrics.calibration import (
     CURVE_LEVELS,
@@ -102,6 +103,7 @@ class CalibrationStudy:
         self.fit_split, self.fitting, self.split, self.measured = fit_split, fitting, split, measured
         self.account, self.settings = Account(failures), dict(settings)
         self.output_dir, self.draw, self.prepare = Path(output_dir), draw, prepare
+        require_writable(self.output_dir)
 
     def __call__(self) -> None:
         """Sample all cases, write the tables and the picture, and print the summary.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +14,7 @@ from scripts.inference.intervals import PROBABILITIES, fit_intervals
 from scripts.inference.measured import prepare_measured
 from scripts.inference.predicted_error import HU_PER_UNIT
 from scripts.intensity import NETWORK_HU_RANGE, network_to_hu
+from scripts.io.atomic import require_writable
 from scripts.metrics.calibration import CURVE_LEVELS
 from scripts.metrics.coverage import NOTES, coverage_curves, measure_intervals
 from scripts.metrics.tables import summarise, to_markdown
@@ -93,6 +93,7 @@ class IntervalStudy:
         self.network, self.inferer, self.device, self.body = network.eval(), inferer, device, body
         self.fit_split, self.fitting, self.split, self.measured = fit_split, fitting, split, measured
         self.account, self.output_dir = Account(failures), Path(output_dir)
+        require_writable(self.output_dir)
         self.valid_for, self.settings, self.draw = dict(valid_for), dict(settings), draw
 
     def __call__(self) -> None:
@@ -102,20 +103,19 @@ class IntervalStudy:
             ValueError: no case could be fitted, or none measured.
             SomeFailed: some cases failed.
         """
-        known = [voxels for _, voxels in self._reconstruct(self.fit_split, self.fitting)]
-        self.account.require(known, f"no case of split {self.fit_split!r} could be used")
-        hu, scale, truth = zip(*known, strict=True)
+        fitting = [voxels for _, voxels in self._reconstruct(self.fit_split, self.fitting)]
+        self.account.require(fitting, f"no case of split {self.fit_split!r} could be used")
+        hu, scale, truth = zip(*fitting, strict=True)
         intervals = fit_intervals(hu, scale, truth, self.valid_for)
         self.output_dir.mkdir(parents=True, exist_ok=True)
         intervals.write(self.output_dir / "intervals.json")
         curves: dict[str, list[list[float]]] = {}
         for name, voxels in self._reconstruct(self.split, self.measured):
-            bounds = partial(intervals.bounds, voxels.hu, voxels.scale)
-            quantile = partial(intervals.quantile, voxels.hu, voxels.scale)
-            measures = measure_intervals(bounds, quantile, voxels.hu, voxels.truth, PROBABILITIES)
+            known = intervals.of(voxels.hu, voxels.scale)
+            measures = measure_intervals(known.bounds, known.quantile, voxels.hu, voxels.truth, PROBABILITIES)
             self.account.rows.append({"case": name, "method": "intervals", "estimate": "body"} | measures)
             regions = {region: mask for region, mask in voxels.regions.items() if mask.any()}
-            for region, curve in coverage_curves(bounds, voxels.truth, regions, CURVE_LEVELS).items():
+            for region, curve in coverage_curves(known.bounds, voxels.truth, regions, CURVE_LEVELS).items():
                 curves.setdefault(region, []).append(curve)
         self.account.require(self.account.rows, f"no case of split {self.split!r} could be used")
         summary = summarise(self.account.rows)

@@ -28,6 +28,7 @@ from scripts.exam.familiarity import (
 )
 from scripts.geometry import VIEWS, BiplanarGeometry
 from scripts.intensity import hu_to_mu
+from scripts.io.atomic import require_writable
 
 SAMPLES = 3
 """Pixels along each side of a cell that represent its distribution."""
@@ -85,6 +86,7 @@ def write_reference(output: str | Path, **options: Any) -> None:
         ValueError: as for :func:`make_reference`.
     """
     output = Path(output)
+    require_writable(output.parent)
     reference = make_reference(**options)
     output.parent.mkdir(parents=True, exist_ok=True)
     reference.write(output)

@@ -13,6 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from scripts.intensity import NETWORK_HU_RANGE
+from scripts.io.atomic import require_writable
 from scripts.io.case import CT_FILE, LABELS_FILE, Case
 from scripts.io.names import safe_name
 from scripts.io.nifti import read_volume
@@ -80,6 +81,7 @@ class SegmentationStudy:
                 raise ValueError(f"{folder}: no such folder; correct the entry for {method!r} in --volumes")
         self.folders, self.segmenter = list(folders), segmenter
         self.output_dir, self.settings = Path(output_dir), dict(settings)
+        require_writable(self.output_dir)
         self.account = Account()
 
     def __call__(self) -> None:

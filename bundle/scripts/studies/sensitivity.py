@@ -15,6 +15,7 @@ from tqdm import tqdm
 from scripts.geometry import VIEWS, BiplanarGeometry
 from scripts.inference.measured import KeepViews
 from scripts.intensity import hu_to_network
+from scripts.io.atomic import require_writable
 from scripts.metrics.protocol import DATA_RANGE
 from scripts.metrics.tables import SINGLE, Summary, summarise
 from scripts.metrics.volume import psnr, ssim3d
@@ -111,6 +112,7 @@ class SensitivityStudy:
         self.prepare = {name: KeepViews(views, PrepareSimulated(seen)) for name, seen in perturbations.items()}
         self.cases, self.account, self.settings = cases, Account(failures), dict(settings)
         self.output_dir = Path(output_dir)
+        require_writable(self.output_dir)
 
     def __call__(self) -> None:
         """Reconstruct, write the tables and print the summary.

@@ -156,6 +156,10 @@ class Sweep:
         tracking = self.tracking and {**self.tracking, "run_name": name}
         if method.trained_as is None:
             self._train(label, name, tracking and {**tracking, "close_run": False})
+        elif "seconds" not in _record(self._weights(method.trained_as).parent):
+            raise RuntimeError(
+                f"needs the weights of {method.trained_as}, whose training is not finished; run it first"
+            )
         options = {"weights": self._weights(method.trained_as or name), "method": name, **self.evaluation}
         overlays = [*method.overlays, *self.common, *method.evaluation]
         evaluate = self._command(["inference", "evaluate"], overlays, evaluation, options)

@@ -8,10 +8,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
-from ignite.engine import Engine, Events
+from ignite.engine import Events
 from monai.engines import Evaluator
 from torch import nn
 
+from scripts.io.atomic import require_writable
 from scripts.training.checkpoints import save_atomically
 
 logger = logging.getLogger(__name__)
@@ -43,7 +44,13 @@ class BestWeights:
         self.best: float | None = None
 
     def attach(self, engine: Evaluator) -> None:
-        """Compare after every run of the validator ``engine``."""
+        """Compare after every run of the validator ``engine``.
+
+        Raises:
+            ValueError: the folder of the weights is not writable.
+        """
+        if self.is_writer:
+            require_writable(self.path.parent)
         engine.add_event_handler(Events.COMPLETED, self)
 
     def __call__(self, engine: Evaluator) -> None:
@@ -63,27 +70,6 @@ class BestWeights:
     def load_state_dict(self, state: Mapping[str, float | None]) -> None:
         """Restore the best value of an earlier run."""
         self.best = state["best"]
-
-
-class ValidateStart:
-    """Handler that validates the initial weights of a training, so that worse ones are never saved.
-
-    Attach it after the handler that resumes: a resumed training has already validated them.
-    """
-
-    def __init__(self, validator: Evaluator) -> None:
-        self.validator = validator
-
-    def attach(self, engine: Engine) -> None:
-        """Validate when ``engine`` starts from scratch."""
-        engine.add_event_handler(Events.STARTED, self)
-
-    def __call__(self, engine: Engine) -> None:
-        """Run the validator if ``engine`` has not trained yet."""
-        if engine.state.epoch == 0:
-            self.validator.run()
-            name, metrics = self.validator.state.key_metric_name, self.validator.state.metrics
-            logger.info("before training: %s %.4f", name, metrics[name])
 
 
 def save_weights(network: nn.Module, path: Path, dtype: torch.dtype = torch.float32) -> None:

@@ -17,6 +17,11 @@ from scripts.inference.network import DenoisingNetwork, DirectNetwork, RefiningN
 from scripts.inference.precision import mixed_precision
 
 
+def _unwrapped(network: Any) -> Any:
+    """Return the network without its wrapper for several processes."""
+    return getattr(network, "module", network)
+
+
 class DiffusionTrainingInferer:
     """Inferer that evaluates the network on targets with noise at random timesteps, eq (1).
 
@@ -61,9 +66,8 @@ class DiffusionTrainingInferer:
 
     @torch.no_grad()
     def _own_estimate(self, inputs: Tensor, network: DenoisingNetwork, like: Tensor) -> Tensor:
-        bare = getattr(network, "module", network)  # nothing to synchronise between processes
         last = torch.full((len(like),), len(self.alphas_cumprod) - 1, device=like.device)
-        return self._evaluate(inputs, bare, torch.randn_like(like), last)[1].clamp(-1.0, 1.0)
+        return self._evaluate(inputs, _unwrapped(network), torch.randn_like(like), last)[1].clamp(-1.0, 1.0)
 
 
 class CorrectingTrainingInferer:
@@ -88,21 +92,19 @@ class CorrectingTrainingInferer:
         """Return both predictions for volumes ``x0 [B, 1, U, V, W]``; the first B of 2 B are the first ones."""
         count, device, steps = len(x0), x0.device, len(self.alphas_cumprod)
         last = torch.full((count,), steps - 1, device=device)
+        bare = _unwrapped(network)
         with mixed_precision(device, self.amp):
-            first = network(inputs, torch.randn_like(x0), last).float()
-        estimate = self._met(first.detach().clamp(-1.0, 1.0), inputs, network)
+            condition = bare.condition(inputs)
+            first = network(inputs, torch.randn_like(x0), last, None, condition).float()
+        with torch.no_grad():
+            estimate = bare.meet(first.clamp(-1.0, 1.0), condition)
         t = (steps * torch.rand(count, device=device) ** self.power).long().clamp(max=steps - 1)
         truthful = (torch.rand(count, device=device) < self.from_truth).reshape(-1, 1, 1, 1, 1)
         x_t = q_sample(x0.where(truthful, estimate), torch.randn_like(x0), *marginal(self.alphas_cumprod, t, x0.ndim))
         with mixed_precision(device, self.amp):
-            later = network(inputs, x_t, t, estimate).float()
-        answers = torch.cat([first, later])
-        return Prediction(answers, torch.cat([x0, x0]), answers)
-
-    @torch.no_grad()
-    def _met(self, estimate: Tensor, inputs: Tensor, network: DenoisingNetwork) -> Tensor:
-        bare = getattr(network, "module", network)  # not wrapped for several processes
-        return bare.meet(estimate, [inputs])
+            later = network(inputs, x_t, t, estimate, condition).float()
+        answers, truth = torch.cat([first, later]), torch.cat([x0, x0])
+        return Prediction(answers, truth, answers, truth)
 
 
 class RefiningTrainingInferer:
@@ -124,7 +126,7 @@ class RefiningTrainingInferer:
         """Compute tiles ``[K B, 1, 2 side, 2 side, 2 side]`` of exams with volumes ``x0 [B, 1, 2U, 2V, 2W]``."""
         cells = torch.tensor(x0.shape[2:]) // 2
         corners = 2 * torch.floor(torch.rand(self.tiles, 3) * ((cells - self.side) // 2 + 1)).long()
-        bare = getattr(network, "module", network)  # not wrapped for several processes
+        bare = _unwrapped(network)
         with mixed_precision(inputs.device, self.amp):
             volume = self._volume(inputs, bare)
             answer = network(inputs, volume, corners, self.side)

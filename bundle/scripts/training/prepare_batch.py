@@ -142,6 +142,10 @@ class DropViews:
 
     probability: float = 0.0
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.probability <= 1:
+            raise ValueError(f"--view_dropout must be a probability between 0 and 1, got {self.probability!r}")
+
     def __call__(self, image: Tensor) -> Tensor:
         """Return ``image`` with a channel of zeros for each removed view."""
         if not self.probability:

@@ -9,14 +9,15 @@ from monai.utils import set_determinism
 from scripts.io.options import require_seed
 
 
-def start_from_seed(seed: int) -> None:
-    """Seed all global generators and choose deterministic algorithms.
+def start_from_seed(seed: int, fastest: bool = False) -> None:
+    """Seed all global generators, and let cuDNN use deterministic kernels, or the fastest ones.
 
     Raises:
         ValueError: the seed is not valid.
     """
     require_seed(seed=seed)
     set_determinism(seed)
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = not fastest, fastest
 
 
 class SeedIterations:
