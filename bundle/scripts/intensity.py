@@ -22,6 +22,10 @@ NETWORK_HU_RANGE = (-1024.0, 1500.0)
 """Clipping range of the CT values a network sees (DiffuX2CT, section 4.1)."""
 MU_WATER_PER_MM = 0.02059
 """Linear attenuation of water in 1/mm at 60 keV (NIST XCOM: 0.2059 cm^2/g at 1 g/cm^3)."""
+HU_PER_UNIT = (NETWORK_HU_RANGE[1] - NETWORK_HU_RANGE[0]) / 2
+"""HU per unit of the networks' range."""
+MU_PER_HU = MU_WATER_PER_MM / 1000
+"""1/mm per HU."""
 RADIOGRAPH_SCALE = 0.25
 """Network units per unit of line integral: a thick chest (about 8) lands near 2."""
 

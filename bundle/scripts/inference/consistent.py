@@ -11,19 +11,16 @@ import torch
 from monai.utils import convert_to_tensor
 from torch import Tensor, nn
 
-from scripts.inference.predicted_error import HU_PER_UNIT
 from scripts.intensity import (
     AIR_BELOW_HU,
-    MU_WATER_PER_MM,
+    HU_PER_UNIT,
+    MU_PER_HU,
     TYPICAL_ERROR_HU,
     hu_to_mu,
     network_to_hu,
     network_to_radiograph,
 )
 from scripts.io.options import require_number, require_whole
-
-MU_PER_HU = MU_WATER_PER_MM / 1000
-"""1/mm per HU."""
 
 
 class ConsistentInferer:

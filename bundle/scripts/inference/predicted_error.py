@@ -14,12 +14,10 @@ from torch import Tensor, nn
 
 from scripts.inference.intervals import Intervals, read_intervals, require_level
 from scripts.inference.weights import load_weights
-from scripts.intensity import NETWORK_HU_RANGE, hu_to_network
+from scripts.intensity import HU_PER_UNIT, NETWORK_HU_RANGE, hu_to_network
 
 Bounds = tuple[np.ndarray, np.ndarray]
 logger = logging.getLogger(__name__)
-HU_PER_UNIT = (NETWORK_HU_RANGE[1] - NETWORK_HU_RANGE[0]) / 2
-"""HU per unit of the network's range."""
 STANDARD_LEVEL = 0.682689
 """Level of the interval of one standard deviation to either side."""
 

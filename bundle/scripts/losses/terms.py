@@ -9,7 +9,7 @@ from monai.losses import DiceLoss
 from torch import Tensor, nn
 
 from scripts.geometry import BiplanarGeometry
-from scripts.intensity import MU_WATER_PER_MM, RADIOGRAPH_SCALE, hu_to_network, network_to_hu
+from scripts.intensity import HU_PER_UNIT, MU_PER_HU, RADIOGRAPH_SCALE, hu_to_network, network_to_hu
 from scripts.metrics.volume import TISSUES_HU
 from scripts.physics.separable import SeparableProjector
 
@@ -37,9 +37,7 @@ def reprojection_error(x: Tensor, x0: Tensor, projector: Callable[[Tensor], Tens
 
     This compares x with noise-free radiographs of the truth, not with the measured ones.
     """
-    low, high = network_to_hu(torch.tensor([-1.0, 1.0])).tolist()
-    mu_per_unit = (high - low) / 2 / 1000 * MU_WATER_PER_MM
-    return RADIOGRAPH_SCALE * projector((x - x0) * mu_per_unit).abs().mean()
+    return RADIOGRAPH_SCALE * projector((x - x0) * HU_PER_UNIT * MU_PER_HU).abs().mean()
 
 
 def tissue_shares(x: Tensor, width_hu: float) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from scripts.geometry import BiplanarGeometry
 from scripts.intensity import (
     AIR_BELOW_HU,
-    MU_WATER_PER_MM,
+    MU_PER_HU,
     RADIOGRAPH_SCALE,
     TRUSTED_MISFIT,
     TYPICAL_ERROR_HU,
@@ -40,7 +40,7 @@ class TrustedConsistency(nn.Module):
         self.unexplained, self.steps = unexplained, STEPS
         self.consistency = Consistency(unexplained.spread.projector)
         self.noise_std, self.trusted_misfit = RADIOGRAPH_SCALE * FILM_NOISE, TRUSTED_MISFIT
-        self.error_std = RADIOGRAPH_SCALE * MU_WATER_PER_MM / 1000 * TYPICAL_ERROR_HU
+        self.error_std = RADIOGRAPH_SCALE * MU_PER_HU * TYPICAL_ERROR_HU
         self.air_below, self.bone_above = hu_to_network(torch.tensor([AIR_BELOW_HU, BONE_ABOVE_HU])).tolist()
         self.bone_variance = BONE_VARIANCE
 

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from scripts.inference.intervals import PROBABILITIES, fit_intervals
 from scripts.inference.measured import prepare_measured
-from scripts.inference.predicted_error import HU_PER_UNIT
-from scripts.intensity import NETWORK_HU_RANGE, network_to_hu
+from scripts.intensity import HU_PER_UNIT, NETWORK_HU_RANGE, network_to_hu
 from scripts.io.atomic import require_writable
 from scripts.metrics.calibration import CURVE_LEVELS
 from scripts.metrics.coverage import NOTES, coverage_curves, measure_intervals
