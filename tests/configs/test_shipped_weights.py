@@ -48,8 +48,8 @@ def reached(film: Callable[[Tensor], Tensor]) -> dict[str, float]:
 @pytest.mark.slow
 def test_the_shipped_weights_reach_on_fresh_phantoms_what_they_are_known_to_reach() -> None:
     means = reached(lambda line_integrals: line_integrals)
-    assert means["psnr3d"] > 25.7 and means["ssim3d"] > 0.70
-    assert means["bone_dice"] > 0.38 and means["gradient_ratio"] > 0.8 and means["reprojection"] < 0.015
+    assert means["psnr3d"] > 26.2 and means["ssim3d"] > 0.72
+    assert means["bone_dice"] > 0.38 and means["gradient_ratio"] > 0.8 and means["reprojection"] < 0.01
 
 
 @pytest.mark.slow
@@ -58,4 +58,4 @@ def test_the_shipped_weights_reach_on_cut_off_films_for_display_what_they_are_kn
     films = RandomFilms(reference.geometry, displayed=1.0, reference=reference, collimated=1.0, shutter=0.2)
     generator = torch.Generator().manual_seed(0)
     means = reached(lambda line_integrals: films.draw(1, generator)(line_integrals))
-    assert means["psnr3d"] > 21.7 and means["bone_dice"] > 0.35
+    assert means["psnr3d"] > 22.5 and means["bone_dice"] > 0.35
