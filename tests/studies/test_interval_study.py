@@ -53,7 +53,7 @@ def test_the_study_fits_and_measures(trained):
         "cases.csv", "intervals.json", "reliability.png", "summary.csv", "summary.json", "summary.md",
     ]  # fmt: skip
     valid_for = json.loads((folder / "fit" / "intervals.json").read_text())["valid_for"]
-    assert valid_for["steps"] == 2 and valid_for["samples"] == 1
+    assert valid_for["steps"] == 3 and valid_for["samples"] == 1
     assert len(valid_for["weights_sha256"]) == len(valid_for["scale_weights_sha256"]) == 64
     record = json.loads((folder / "fit" / "summary.json").read_text())
     assert record["fit_split"] == "train" and record["split"] == "val"
