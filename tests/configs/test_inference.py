@@ -140,6 +140,12 @@ def test_a_grid_that_cannot_be_is_refused(tmp_path, factor):
     assert str(factor) in (message := refused(tmp_path, grid_factor=factor)) or "voxels" in message
 
 
+def test_highdicom_is_needed_only_for_the_map_that_it_writes(tmp_path, monkeypatch):
+    monkeypatch.setattr("scripts.dicom.write_parametric_map.has_highdicom", False)
+    assert "pip install highdicom" in refused(tmp_path, outputs="dicom,parametric_map")
+    infer(tmp_path, outputs="nifti,dicom")
+
+
 @pytest.mark.parametrize("temperature", [0, -2, "nan", "warm"])
 def test_a_temperature_that_is_no_factor_is_refused(tmp_path, temperature):
     assert "--std_temperature" in refused(tmp_path, std_temperature=temperature)

@@ -68,4 +68,4 @@ def test_the_validators_have_nothing_to_say_about_a_map(tmp_path, sources):
 def test_without_highdicom_the_option_is_named(monkeypatch):
     monkeypatch.setattr(scripts.dicom.write_parametric_map, "has_highdicom", False)
     with refused(ValueError, "--outputs: parametric_map", "pip install highdicom"):
-        scripts.dicom.write_parametric_map.parametric_map_writer()
+        scripts.dicom.write_parametric_map.require_highdicom()

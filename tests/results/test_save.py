@@ -263,7 +263,7 @@ def test_writers_are_chosen_by_name():
 
 
 def test_writers_come_in_an_order_in_which_each_finds_the_files_that_it_needs():
-    writers = {"dicom": WriteDicom(), "parametric_map": WriteParametricMap(lambda *_: None)}
+    writers = {"dicom": WriteDicom(), "parametric_map": WriteParametricMap(lambda *_: None, lambda: None)}
     assert chosen(writers, "parametric_map,dicom") == list(writers.values())
     with refused(ValueError, "--outputs: parametric_map", "add dicom"):
         chosen(writers, "parametric_map")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +21,10 @@ _NUMBER_OFFSET = 3
 """Number of the series after that of the CT, its uncertainty and its captures."""
 
 
-def parametric_map_writer() -> Callable[..., Path]:
-    """Return :func:`write_parametric_map`.
-
-    Raises:
-        ValueError: highdicom is not installed.
-    """
+def require_highdicom() -> None:
+    """Raise a ValueError if highdicom is not installed."""
     if not has_highdicom:
         raise ValueError("--outputs: parametric_map needs highdicom, which is not installed; pip install highdicom")
-    return write_parametric_map
 
 
 def write_parametric_map(

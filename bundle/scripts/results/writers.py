@@ -124,11 +124,16 @@ class WriteParametricMap:
 
     Attributes:
         write: :func:`~scripts.dicom.write_parametric_map.write_parametric_map`.
+        require: raises an error if it cannot be used.
         needs: name of the writer of the series that the map refers to.
     """
 
     write: Callable[..., Path]
+    require: Callable[[], None]
     needs: ClassVar[str] = "dicom"
+
+    def __post_init__(self) -> None:
+        self.require()
 
     def __call__(self, folder: Path, result: Result) -> None:
         """Write the file."""
