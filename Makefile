@@ -16,7 +16,7 @@ demo: $(VENV)/.installed  ## reconstruct the embedded demo case
 app: $(VENV)/.installed-app  ## open a page on this machine: drop two X-rays, look at the CT
 	$(RUN) bundle/integrations/app
 
-test: $(VENV)/.installed-dev  ## run the tests in two processes: about nine minutes on two cores
+test: $(VENV)/.installed-dev  ## run the tests in two processes: three to nine minutes on two cores
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist worksteal
 
 test-slow: $(VENV)/.installed-dev  ## run the slow tests
