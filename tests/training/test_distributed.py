@@ -23,6 +23,8 @@ SAME_DRAWS = {
         "amp": "@amp",
     },
     "train#inferer": {"_target_": "per_sample.PerSample", "inferer": "@noisy_inferer"},
+}
+LEAVES = {
     "left": {"weights": "$@network_def.state_dict()", "items": "$list(@train#sampler)"},
     "+run": ["$torch.save(@left, @output_dir + '/rank' + str(@rank) + '.pt')"],
 }
@@ -35,7 +37,7 @@ FINDABLE = f"import sys; sys.path.insert(1, {str(TESTS)!r})"
 def one(start, overlay, tmp_path_factory) -> Path:
     """Output of one process of batch size 2."""
     folder = tmp_path_factory.mktemp("one")
-    run = start(overlay(SAME_DRAWS), prelude=FINDABLE, output_dir=folder, batch_size=2, **RUN)
+    run = start(overlay(SAME_DRAWS | LEAVES), prelude=FINDABLE, output_dir=folder, batch_size=2, **RUN)
     assert run.wait() == 0, run.output
     return folder
 
@@ -43,7 +45,7 @@ def one(start, overlay, tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def torchrun(tiny, overlay, dataset_dir):
     """Trains in two processes of batch size 1, started by torchrun."""
-    files = [CONFIGS / "train.json", tiny, overlay(SAME_DRAWS), CONFIGS / "multi_gpu_train.json"]
+    files = [CONFIGS / "train.json", tiny, overlay(SAME_DRAWS | LEAVES), CONFIGS / "multi_gpu_train.json"]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(TESTS), "CUDA_VISIBLE_DEVICES": ""}
 
     def run(folder: Path, **overrides) -> Path:
@@ -62,7 +64,7 @@ def torchrun(tiny, overlay, dataset_dir):
 def two(start, overlay, tmp_path_factory) -> Path:
     """Output of two processes of batch size 1."""
     folder = tmp_path_factory.mktemp("two")
-    files = overlay(SAME_DRAWS), CONFIGS / "multi_gpu_train.json"
+    files = overlay(SAME_DRAWS | LEAVES), CONFIGS / "multi_gpu_train.json"
     prelude = FINDABLE + as_torchrun(2)
     run = start(*files, prelude=prelude, output_dir=folder, batch_size=1, **RUN)
     assert run.wait() == 0, run.output
@@ -123,3 +125,12 @@ def test_overlay_has_every_required_property(workflow, tmp_path):
     finally:
         made.finalize()
     assert not torch.distributed.is_initialized()
+
+
+def test_processes_stay_alike_when_the_condition_is_computed_outside_the_wrapped_network(start, overlay, tmp_path):
+    files = overlay(LEAVES), CONFIGS / "multi_gpu_train.json"
+    run = start(*files, prelude=as_torchrun(2), output_dir=tmp_path, batch_size=1, **RUN)
+    assert run.wait() == 0, run.output
+    first, second = (load(tmp_path / f"rank{rank}.pt") for rank in (0, 1))
+    assert first["items"] != second["items"]
+    assert all(torch.equal(first["weights"][name], second["weights"][name]) for name in first["weights"])
