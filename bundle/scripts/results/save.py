@@ -47,6 +47,7 @@ class PredictsError(Protocol):
 
     def require_level(self, level: float) -> None:
         """Raise a ValueError if there is no interval of this level."""
+        ...
 
 
 class FindsSupport(Protocol):

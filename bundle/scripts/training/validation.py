@@ -19,10 +19,11 @@ class ValidateEpochs(ValidationHandler):
 
     def attach(self, engine: Engine) -> None:
         """Validate after these epochs of ``engine``."""
-        engine.add_event_handler(Events.EPOCH_COMPLETED(event_filter=self._is_due), self)
+        super().attach(engine)
+        engine.add_event_handler(Events.EPOCH_COMPLETED(event_filter=self._is_left_over), self)
 
-    def _is_due(self, engine: Engine, epoch: int) -> bool:
-        return epoch % self.interval == 0 or epoch == engine.state.max_epochs
+    def _is_left_over(self, engine: Engine, epoch: int) -> bool:
+        return epoch == engine.state.max_epochs and epoch % self.interval != 0
 
 
 class ValidateStart:
