@@ -26,6 +26,7 @@ CONTENT = (
     "models/radiographs.json",
     "models/auxiliary/orientation.pt",
     "models/auxiliary/error_scale.pt",
+    "models/auxiliary/refining.pt",
     "models/auxiliary/mean_volume.nii.gz",
     "models/intervals.json",
     "models/intervals_fine.json",

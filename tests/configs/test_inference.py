@@ -11,6 +11,7 @@ import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
+import torch
 from monai.bundle import ConfigWorkflow
 
 from scripts.dicom.read_ct import read_series
@@ -133,6 +134,26 @@ def test_the_grid_is_the_network_s_or_finer_and_the_finer_one_meets_the_films(tm
     assert (with_network["grid_factor"], finer["grid_factor"]) == (1, 2)
     assert finer["geometry"]["volume_shape"] == [128, 128, 128]
     assert all(finer["reprojection_error"][view] < 0.02 for view in VIEWS)
+
+
+@pytest.mark.parametrize("factor", [2, 4])
+def test_the_finer_grid_is_refined_by_the_shipped_stage_which_is_recorded(tmp_path, factor):
+    refined = infer(tmp_path / "refined", grid_factor=factor)
+    interpolated = infer(tmp_path / "interpolated", grid_factor=factor, refining_weights="")
+    assert refined.shape == interpolated.shape == (64 * factor,) * 3
+    assert 5 < np.abs(refined - interpolated).mean() < 50
+    stage = sha256(BUNDLE / "models" / "auxiliary" / "refining.pt")
+    folders = tmp_path / "refined", tmp_path / "interpolated"
+    records = [json.loads((folder / "demo" / "result.json").read_text()) for folder in folders]
+    assert records[0]["refining_sha256"] == stage and "refining_sha256" not in records[1]
+
+
+def test_other_weights_are_not_refined_by_the_shipped_stage(tmp_path):
+    state = torch.load(BUNDLE / "models" / "model.pt", weights_only=True)
+    learnt = {name: 1.01 * value for name, value in state.items() if value.dtype == torch.float16}
+    torch.save(state | learnt, tmp_path / "other.pt")
+    infer(tmp_path, grid_factor=2, weights=str(tmp_path / "other.pt"), reference="", film_check="")
+    assert "refining_sha256" not in json.loads((tmp_path / "demo" / "result.json").read_text())
 
 
 @pytest.mark.parametrize("factor", [0, -2, 1.5, "two", 50])
@@ -389,3 +410,17 @@ def test_on_the_command_line_bad_input_is_one_message_and_not_a_traceback(comman
     assert f"error: {tmp_path / 'nothing'}: no such folder" in done.output
     assert "Traceback" not in done.output
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("view", "axis"), [("frontal", -2), ("lateral", -2), ("lateral", -1)])
+def test_a_film_the_wrong_way_round_is_named_since_it_does_not_fit_the_other_one(tmp_path, view, axis):
+    case = shutil.copytree(DEMO, tmp_path / "demo")
+    image = nib.load(case / f"{view}.nii.gz")
+    data = np.asarray(image.dataobj)
+    flat = data.reshape(data.shape[0], data.shape[1])
+    turned = np.flip(flat, axis).reshape(data.shape)
+    nib.save(nib.Nifti1Image(turned, image.affine, image.header), case / f"{view}.nii.gz")
+    infer(tmp_path / "out", input=str(case), reference="")
+    warnings = json.loads((tmp_path / "out" / "demo" / "result.json").read_text())["warnings"]
+    words = "mirrored" if axis == -2 else "upside down and mirrored"
+    assert any(f"{view} film: looks {words}" in warning for warning in warnings)

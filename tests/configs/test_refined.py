@@ -18,7 +18,7 @@ SMALL = {
     "stage2_def#plane_channels": [8, 8],
     "stage2_def#lifted_channels": 4,
     "stage2_def#stem_stride": 1,
-    "training_inferer#side": 4,
+    "training_inferer#side": 8,
     "max_epochs": 1,
 }
 

@@ -14,6 +14,7 @@ from scripts.intensity import hu_to_mu, hu_to_network, network_to_hu, radiograph
 from scripts.metrics.skeleton import bone_dice
 from scripts.metrics.volume import gradient_ratio, psnr, reprojection_error, ssim3d
 from scripts.phantom.torso import torso
+from scripts.physics.separable import SeparableProjector
 
 BUNDLE = Path(__file__).resolve().parents[2] / "bundle"
 SEEDS = range(7000, 7006)  # prepare.json counts from 0, training from 2**31
@@ -59,3 +60,27 @@ def test_the_shipped_weights_reach_on_cut_off_films_for_display_what_they_are_kn
     generator = torch.Generator().manual_seed(0)
     means = reached(lambda line_integrals: films.draw(1, generator)(line_integrals))
     assert means["psnr3d"] > 22.5 and means["bone_dice"] > 0.35
+
+
+@pytest.mark.slow
+@torch.no_grad()
+def test_the_refining_stage_gains_on_fresh_phantoms_what_it_is_known_to_gain() -> None:
+    parser = ConfigParser()
+    parser.read_config(str(BUNDLE / "configs" / "inference.json"))
+    parser["amp"], parser["grid_factor"] = False, 2
+    network, inferer, geometry = (parser.get_parsed_content(n) for n in ("network", "inferer", "result_geometry"))
+    parser["refining_weights"] = ""
+    parser.parse(True)
+    unrefined, project = parser.get_parsed_content("inferer"), SeparableProjector(geometry)
+    found: dict[str, list[float]] = {}
+    for seed in SEEDS:
+        hu = torso(seed, geometry.volume_shape, geometry.volume_spacing_mm).hu[None, None]
+        image, truth = radiograph_to_network(project(hu_to_mu(hu))), hu_to_network(hu)
+        for name, made in (("refined", inferer(image, network)), ("interpolated", unrefined(image, network))):
+            found.setdefault(f"{name} psnr3d", []).append(psnr(made, truth, 2.0).item())
+            dice = bone_dice(network_to_hu(made), network_to_hu(truth), 200.0)
+            found.setdefault(f"{name} bone_dice", []).append(dice.item())
+    means = {name: sum(values) / len(values) for name, values in found.items()}
+    print({name: round(value, 3) for name, value in means.items()})
+    assert means["refined psnr3d"] > means["interpolated psnr3d"] + 0.2
+    assert means["refined bone_dice"] > means["interpolated bone_dice"]

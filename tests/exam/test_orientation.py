@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 
 from scripts.exam.acquisition import acquisitions_of
-from scripts.exam.exam import FilmFile, ViewInput, exam_of
+from scripts.exam.exam import FilmFile, ViewInput
+from scripts.exam.film_check import CheckFilms
 from scripts.exam.load import LoadExamd
 from scripts.exam.orientation import HYPOTHESES, SIDE, FilmCheck, ranked
 from scripts.exam.rectify import rectify
@@ -135,6 +136,55 @@ def test_a_single_view_is_checked_alone(shipped, demo):
     assert warning.startswith("frontal film: looks turned by 90") and "turn the image in its file" in warning
 
 
-def test_warnings_reach_the_exam(shipped, tmp_path):
-    load = LoadExamd("image", GEOMETRY, film_check=shipped, factor=2)
-    assert exam_of(load({"image": str(DEMO)})["image"]).warnings == ()
+@pytest.mark.parametrize("factor", [1, 2])
+def test_the_films_of_a_loaded_exam_are_checked_at_the_network_s_resolution(shipped, factor):
+    image = LoadExamd("image", GEOMETRY, factor=factor)({"image": str(DEMO)})["image"]
+    check = CheckFilms(shipped, GEOMETRY)
+    assert check(image) == []
+    turned = image.clone()
+    turned[0] = image[0].mT
+    (warning,) = check(turned)
+    assert warning.startswith("frontal film: looks turned by 90")
+
+
+def test_of_two_likely_orientations_the_film_lies_as_it_fits_the_other_one(shipped, demo):
+    """A film that looks upright is named if the films fit far better with it mirrored, and only then."""
+    inputs, mirror = as_films(demo), HYPOTHESES[2]
+    pairs = []
+
+    def misfit(films):
+        """A hundredth where the frontal film is mirrored and the lateral one as it is."""
+        pairs.append(films)
+        return torch.tensor([0.01 if torch.equal(pair, fitting) else 1.0 for pair in films])
+
+    fitting = demo.clone()
+    assert shipped.warnings(demo.numpy(), GEOMETRY, inputs, misfit=misfit) == []
+    fitting[0] = mirror.undo(demo[0])
+    (warning,) = shipped.warnings(demo.numpy(), GEOMETRY, inputs, misfit=misfit)
+    assert warning.startswith("frontal film: looks mirrored")
+    assert pairs[0].shape == (8, 2, 128, 128) and torch.equal(pairs[0][0], demo)
+    assert all(len({pair[number].numpy().tobytes() for pair in pairs[0]}) == 5 for number in (0, 1))
+    turned = demo.clone()
+    turned[1] = demo[1].mT
+    (warning,) = shipped.warnings(turned.numpy(), GEOMETRY, inputs, misfit=lambda films: torch.ones(len(films)))
+    assert warning.startswith("lateral film: looks turned by 90")
+
+
+def test_the_film_that_looks_wrong_explains_why_the_films_do_not_fit(shipped, demo):
+    """One film upside down: with the other one upside down too they would fit as well, but only that one looks it."""
+    films = demo.clone()
+    films[1] = HYPOTHESES[3].undo(demo[1])
+
+    def misfit(pairs):
+        lies = [[torch.equal(pair[number], demo[number]) for number in (0, 1)] for pair in pairs]
+        return torch.tensor([0.01 if frontal == lateral else 1.0 for frontal, lateral in lies])
+
+    (warning,) = shipped.warnings(films.numpy(), GEOMETRY, as_films(demo), misfit=misfit)
+    assert warning.startswith("lateral film: looks upside down;")
+
+
+def test_one_film_has_no_other_one_to_fit(shipped, demo):
+    def misfit(films):
+        raise AssertionError
+
+    assert shipped.warnings(demo.numpy(), GEOMETRY, {}, ["frontal"], misfit=misfit) == []

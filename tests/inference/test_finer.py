@@ -1,5 +1,7 @@
 """Volumes carried over to a finer grid: what the network sees, interpolation, and films met at full resolution."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from monai.metrics import PSNRMetric
@@ -8,7 +10,7 @@ from tests.refusal import refused
 from scripts.geometry import preset
 from scripts.inference.finer import FinerInferer
 from scripts.intensity import hu_to_mu, hu_to_network, network_to_hu, radiograph_to_network
-from scripts.networks.trusted import trusted_consistency
+from scripts.networks.trusted import WhereTrusted, trusted_consistency
 from scripts.physics.separable import SeparableProjector
 
 COARSE = preset("carm", (16, 16, 16), 20.0, 16)
@@ -37,18 +39,18 @@ def films(volume):
     return radiograph_to_network(SeparableProjector(FINE)(hu_to_mu(network_to_hu(volume))))
 
 
-def test_the_network_sees_means_of_pixels_and_each_sample_is_interpolated_and_then_met():
+def test_the_network_sees_means_of_pixels_and_each_sample_is_interpolated_and_then_changed():
     image, volumes, seen = normal(2, 2, 32, 32), normal(2, 3, 16, 16, 16, seed=1), []
 
     def reconstruct(shown, network):
         seen.append((shown, network))
         return volumes
 
-    def meet(volume, films):
+    def change(volume, films):
         assert films is image
         return 2 * volume
 
-    found = FinerInferer(reconstruct, 2, meet)(image, NETWORK)
+    found = FinerInferer(reconstruct, 2, change)(image, NETWORK)
     (shown, network), *others = seen
     assert not others and network is NETWORK
     torch.testing.assert_close(shown, image.reshape(2, 2, 16, 2, 16, 2).mean((3, 5)))
@@ -79,6 +81,23 @@ def test_films_that_are_not_trusted_leave_the_interpolation():
     interpolated = FinerInferer(lambda shown, network: halved(truth), 2, lambda volume, shown: volume)
     found, without = (made(image, NETWORK) for made in (inferer, interpolated))
     assert not torch.equal(found[0], without[0]) and torch.equal(found[1], without[1])
+
+
+@torch.no_grad()
+def test_volumes_change_only_where_their_films_are_trusted():
+    truth = patients()
+    image = films(truth) * torch.tensor([1.0, 1.3]).reshape(2, 1, 1, 1)
+    unexplained = trusted_consistency(FINE, torch.device("cpu")).unexplained
+    seen = []
+
+    def change(volume, image):
+        seen.append(image)
+        return volume + 1
+
+    where_trusted = WhereTrusted(change, SimpleNamespace(unexplained=unexplained))
+    first, second = where_trusted(truth, image)
+    assert torch.equal(first, truth[0] + 1) and torch.equal(second, truth[1])
+    assert torch.equal(where_trusted(truth[1:], image[1:]), truth[1:]) and len(seen) == 1
 
 
 @pytest.mark.parametrize("factor", [1, 2, 3])

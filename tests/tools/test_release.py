@@ -181,7 +181,7 @@ def test_large_files_are_named_and_monai_fetches_them_back(copy, released):
 
 
 def test_weights_above_the_limit_are_released_by_their_address_alone(released, tmp_path, monkeypatch):
-    monkeypatch.setattr(zoo_rules, "MAX_BYTES", 1_000_000)
+    monkeypatch.setattr(zoo_rules, "MAX_BYTES", 10_000_000)
     with refused(ValueError, "1 rules", "file sizes: models/model.pt", "--large_file_url"):
         release(BUNDLE, tmp_path / "refused", NAME, RULES)
     folder = release(BUNDLE, tmp_path, NAME, RULES, large_file_url="https://example.org/model.pt")
@@ -193,11 +193,11 @@ def test_weights_above_the_limit_are_released_by_their_address_alone(released, t
 
 
 def test_another_file_above_the_limit_is_refused_beside_named_weights(copy, monkeypatch):
-    monkeypatch.setattr(zoo_rules, "MAX_BYTES", 1_000_000)
+    monkeypatch.setattr(zoo_rules, "MAX_BYTES", 10_000_000)
     name_large_file(copy, "https://example.org/model.pt")
-    append("docs/big.bin", "0" * 1_000_001)(copy)
+    append("docs/big.bin", "0" * 10_000_001)(copy)
     (problem,) = zoo_rules.file_sizes(copy)
-    assert problem.startswith("docs/big.bin has 1000001 bytes")
+    assert problem.startswith("docs/big.bin has 10000001 bytes")
 
 
 LARGE = 'large_files:\n- {{path: {path}, url: {url}, hash_val: "{digest}", hash_type: {kind}}}\n'

@@ -17,7 +17,6 @@ from scripts.exam.exam import Exam, FilmFile, ViewInput, to_meta
 from scripts.exam.familiarity import Reference
 from scripts.exam.film_values import linearise, useful_area
 from scripts.exam.find import Source, exam_name
-from scripts.exam.orientation import FilmCheck
 from scripts.exam.rectify import deviations, fade_to_air, rectify
 from scripts.exam.views import BOTH, ViewChoice, disagreements, find_exam
 from scripts.geometry import VIEWS, BiplanarGeometry
@@ -98,7 +97,6 @@ class LoadExamd(MapTransform):
         options: the user's options for films.
         reference: statistics of the training radiographs; None if unknown.
         choice: views to use.
-        film_check: check that the films show what is stated; None for no check.
         factor: voxels and pixels per side of the result's geometry for each of the network's.
 
     Raises:
@@ -113,13 +111,12 @@ class LoadExamd(MapTransform):
         options: FilmOptions | None = None,
         reference: Reference | None = None,
         choice: ViewChoice = BOTH,
-        film_check: FilmCheck | None = None,
         factor: int = 1,
     ) -> None:
         super().__init__(keys)
         self.network_geometry, self.geometry, self.factor = geometry, geometry.finer(factor), int(factor)
         self.options, self.reference = options or FilmOptions(), reference
-        self.choice, self.film_check = choice, film_check
+        self.choice = choice
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Replace the sources by images."""
@@ -138,8 +135,6 @@ class LoadExamd(MapTransform):
         warnings = (*self._of_one_view(), *exam.warnings, *compared)
         if self.reference is not None:
             warnings += tuple(self.reference.warnings(seen, self.choice.used))
-        if self.film_check is not None:
-            warnings += tuple(self.film_check.warnings(seen, self.network_geometry, exam.inputs, self.choice.used))
         meta = to_meta(replace(exam, warnings=warnings))
         return MetaTensor(radiograph_to_network(torch.from_numpy(line_integrals)), meta=meta)
 

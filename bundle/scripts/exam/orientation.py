@@ -3,11 +3,14 @@
 A small network scores how much an image looks like an upright frontal and an upright lateral radiograph. The score of a
 hypothesis is that of the film after undoing it, so a softmax over all hypotheses gives their probabilities, and no
 orientation is preferred by construction. Grey values enter by rank only, whatever scale they have.
+
+If there are two films, they also tell about each other: a body explains both of them, even its perspective, but seldom
+one of them and the mirror image of the other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 from typing import NamedTuple
 
@@ -27,6 +30,12 @@ CHANNELS = (16, 32, 48)
 """Channels of the scoring network's convolutions, each of which halves the image."""
 HIDDEN = 64
 DROPOUT = 0.3
+FIT_EXPONENT = 10.0
+"""Two films are as likely as their misfit to the power of minus this, as if it were noise of unknown variance in as
+many independent values. Chosen on the validation patients."""
+FIT_LIMIT = 0.1
+"""Probability that two films are as stated below which readers are warned of a mistake whose fit is known. Chosen on
+the validation patients."""
 
 
 class Hypothesis(NamedTuple):
@@ -70,6 +79,12 @@ class Hypothesis(NamedTuple):
 
 HYPOTHESES = tuple(Hypothesis(*flags) for flags in product((False, True), repeat=4))
 """All of them; the first leaves the image as it is."""
+FLIPS = range(1, 4)
+"""Numbers of the hypotheses that only flip the image."""
+Seen = tuple[str, Hypothesis]
+"""What a film seems to show: a view, and how it lies."""
+Misfit = Callable[[Tensor], Tensor]
+"""Misfits ``[B]`` of pairs of radiographs ``[B, 2, N, N]`` to a body that explains both, as well as one can."""
 
 
 class Scores(nn.Sequential):
@@ -138,6 +153,7 @@ class FilmCheck(nn.Module):
         geometry: BiplanarGeometry,
         inputs: Mapping[str, ViewInput],
         views: Sequence[str] = VIEWS,
+        misfit: Misfit | None = None,
     ) -> list[str]:
         """Return warnings about films that hardly show what is stated, each with the remedy.
 
@@ -146,22 +162,76 @@ class FilmCheck(nn.Module):
             geometry: geometry of the network.
             inputs: processing by view, for the stated orientation; empty for line integrals in a stated geometry.
             views: views that are present.
+            misfit: finds how well two films fit each other; None if unknown.
         """
         if not torch.allclose(self.field.cpu(), field_of(geometry), rtol=1e-3):  # a file holds half precision
             return [
                 "the films are not checked for being the wrong way round: the check was trained for another geometry; "
                 "give --film_check one for this geometry (orientation.json), or '' for none"
             ]
-        found = {}
-        for view in views:
-            number = VIEWS.index(view)
-            (probabilities,) = self.probabilities(images[number][None])
-            if probabilities[number, 0] < self.limit:
-                seen, most = np.unravel_index(probabilities.argmax(), probabilities.shape)
-                found[view] = (VIEWS[seen], HYPOTHESES[most])
+        alone = self.probabilities(images)
+        if misfit is None or len(views) < len(VIEWS):
+            found = {view: _likeliest(alone[VIEWS.index(view)]) for view in views if self._is_doubtful(alone, view)}
+        else:
+            found = self._of_both(alone, fit_of(torch.from_numpy(images), misfit))
         if len(found) == len(VIEWS) and all(seen != view for view, (seen, _) in found.items()):
             return ["the two films look exchanged; if they are, exchange --frontal and --lateral"]
         return [_advice(view, *what, geometry, inputs.get(view)) for view, what in found.items()]
+
+    def _is_doubtful(self, alone: np.ndarray, view: str) -> bool:
+        number = VIEWS.index(view)
+        return alone[number, number, 0] < float(self.limit)
+
+    def _of_both(self, alone: np.ndarray, fit: np.ndarray) -> dict[str, Seen]:
+        """Return the likeliest mistake in two films, by view, if it is likely enough.
+
+        The film alone decides about mistakes whose fit is not known, by its own limit.
+
+        Args:
+            alone: probabilities ``[2, 2, H]`` from each film alone.
+            fit: see :func:`fit_of`.
+        """
+        frontal, lateral = np.log(np.maximum(alone.astype(np.float64), 1e-30)).reshape(len(VIEWS), -1)
+        logarithms = frontal[:, None] + lateral + np.nan_to_num(fit)
+        likeliest = np.unravel_index(logarithms.argmax(), fit.shape)
+        stated = np.exp(logarithms[_STATED] - np.logaddexp.reduce(logarithms, axis=None))
+        if stated >= (float(self.limit) if np.isnan(fit[likeliest]) else FIT_LIMIT):
+            return {}
+        return {
+            view: (VIEWS[number // len(HYPOTHESES)], HYPOTHESES[number % len(HYPOTHESES)])
+            for view, number, upright in zip(VIEWS, likeliest, _STATED, strict=True)
+            if number != upright
+        }
+
+
+def fit_of(images: Tensor, misfit: Misfit) -> np.ndarray:
+    """Return how well two films ``[2, N, N]`` fit each other under what is supposed of each, ``[2 H, 2 H]``.
+
+    This is a log-likelihood ratio to the films as they are. It is found if a single one is flipped, or if they are
+    exchanged; NaN elsewhere.
+    """
+    suppositions, pairs = [_STATED], [images]
+    for flip in FLIPS:
+        for number, supposed in enumerate(((flip, _STATED[1]), (_STATED[0], _STATED[1] + flip))):
+            undone = images.clone()
+            undone[number] = HYPOTHESES[flip].undo(images[number])
+            suppositions.append(supposed)
+            pairs.append(undone)
+    suppositions.append(_STATED[::-1])
+    pairs.append(images.flip(0))
+    logarithms = misfit(torch.stack(pairs)).double().log()
+    fit = np.full((len(VIEWS) * len(HYPOTHESES),) * 2, np.nan)
+    fit[tuple(np.transpose(suppositions))] = (FIT_EXPONENT * (logarithms[0] - logarithms)).numpy()
+    return fit
+
+
+_STATED = 0, len(HYPOTHESES)
+"""Numbers, among views and hypotheses, of an upright frontal and an upright lateral film."""
+
+
+def _likeliest(probabilities: np.ndarray) -> Seen:
+    seen, most = np.unravel_index(probabilities.argmax(), (len(VIEWS), len(HYPOTHESES)))
+    return VIEWS[seen], HYPOTHESES[most]
 
 
 def _advice(view: str, seen: str, hypothesis: Hypothesis, geometry: BiplanarGeometry, given: ViewInput | None) -> str:

@@ -18,7 +18,7 @@ from scripts.diffusion.samplers import Sampler, draw_noise
 from scripts.diffusion.schedules import respaced_timesteps
 from scripts.inference.network import DiffusionNetwork, DirectNetwork, SuperResolvingNetwork
 from scripts.inference.precision import mixed_precision
-from scripts.inference.tiles import in_tiles
+from scripts.inference.refine import Refine
 from scripts.io.options import require_number, require_seed, require_whole
 
 
@@ -124,17 +124,8 @@ class SuperResolvingInferer(Sampling):
         if not isinstance(network, SuperResolvingNetwork):
             return self.sample(image, network)
         coarse = self._volumes(network.coarse_image(image), network.base)
-        return torch.cat([self._finer(image, network, sample) for sample in coarse.split(1, dim=1)], dim=1)
-
-    def _finer(self, image: Tensor, network: SuperResolvingNetwork, coarse: Tensor) -> Tensor:
-        volume, upsampler = network.start(coarse), network.upsampler
-        for _ in range(network.passes):
-            with mixed_precision(image.device, self.amp):
-                evidence = network.evidence(image, volume)
-                volume = in_tiles(
-                    upsampler, evidence, self.tile, upsampler.halo, upsampler.factor, upsampler.stride
-                ).float()
-        return volume.clamp(-1.0, 1.0)
+        refine = Refine(network, self.tile, self.amp)
+        return torch.cat([refine(network.start(sample), image) for sample in coarse.split(1, dim=1)], dim=1)
 
 
 def choose(options: Mapping[str, Sampler], name: str) -> Sampler:

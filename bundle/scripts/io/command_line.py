@@ -41,6 +41,7 @@ _PATHS = frozenset(
         "intervals",
         "mean_volume",
         "scale_weights",
+        "refining_weights",
         "labels",
         "weights",
         "initial_weights",

@@ -87,6 +87,7 @@ COMMON = {
     "precision": "precision of the engine: fp32, tf32, fp16 or bf16",
     "projection_weight": "weight of the projection term, lambda of eq (10)",
     "reference": "distribution of grey values that films are adapted to; '' works without",
+    "refining_weights": "weights of the stage that refines the grid; '' interpolates instead",
     "report": "full, or light without the library that turns the volume",
     "retries": "how often a scan is repeated that failed because of its worker or the file system",
     "rollout": "share of batches made from the network's own estimates",

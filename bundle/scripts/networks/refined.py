@@ -50,7 +50,7 @@ class Refiner(nn.Module):
     """
 
     def __init__(
-        self, in_channels: int, channels: tuple[int, int] = (32, 64), blocks: tuple[int, int] = (1, 3)
+        self, in_channels: int, channels: tuple[int, int] = (32, 128), blocks: tuple[int, int] = (1, 3)
     ) -> None:
         super().__init__()
         fine, wide = channels
@@ -149,7 +149,7 @@ class Refined(SuperResolved):
 def refined(
     geometry: BiplanarGeometry,
     base: GeometryBound,
-    channels: tuple[int, int] = (32, 64),
+    channels: tuple[int, int] = (32, 128),
     blocks: tuple[int, int] = (1, 3),
     plane_channels: tuple[int, ...] = (16, 32, 64),
     lifted_channels: int = 16,

@@ -1,6 +1,9 @@
-"""Consistency of volumes with those radiographs that they nearly meet already."""
+"""Changes of volumes by those radiographs that they nearly meet already."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +26,12 @@ STEPS = 4
 BONE_ABOVE_HU, BONE_VARIANCE = 150.0, 0.3
 """Bone's share of the variance of other tissue. Bone that a network shows is seldom wrong, but much is missed: with the
 same variance everywhere, meeting the radiographs would dissolve bone into the tissue around it."""
+
+
+def trusted(rest: Tensor, image: Tensor, misfit: float) -> Tensor:
+    """Return whether ``rest`` is at most a share ``misfit`` of ``image [B, 2, N, N]``, as ``[B, 1, 1, 1, 1]``."""
+    small = rest.square().sum(dim=[1, 2, 3]) <= misfit**2 * image.square().sum(dim=[1, 2, 3])
+    return small.reshape(-1, 1, 1, 1, 1)
 
 
 class TrustedConsistency(nn.Module):
@@ -51,9 +60,26 @@ class TrustedConsistency(nn.Module):
         variance = self.error_std**2 * (volume > self.air_below) * spared
         present = views_present(image).unsqueeze(2).unsqueeze(3)
         change = self.consistency(rest, variance, present, self.noise_std, self.steps)
-        trusted = rest.square().sum(dim=[1, 2, 3]) <= self.trusted_misfit**2 * image.square().sum(dim=[1, 2, 3])
         consistent = (volume + self.unexplained.scale.slope * change).clamp(-1.0, 1.0)
-        return torch.where(trusted.reshape(-1, 1, 1, 1, 1), consistent, volume)
+        return torch.where(trusted(rest, image, self.trusted_misfit), consistent, volume)
+
+
+class WhereTrusted:
+    """Change of volumes by radiographs where these are trusted, as by :class:`TrustedConsistency`.
+
+    Args:
+        change: called as ``change(volume, image)``, for instance :class:`~scripts.inference.refine.Refine`.
+        network: network that computes the residual of the radiographs by its ``unexplained``.
+    """
+
+    def __init__(self, change: Callable[[Tensor, Tensor], Tensor], network: Any) -> None:
+        self.change, self.network = change, network
+
+    @torch.no_grad()
+    def __call__(self, volume: Tensor, image: Tensor) -> Tensor:
+        """Return ``volume [B, 1, U, V, W]``, in network range, changed by ``image [B, 2, N, N]``."""
+        is_trusted = trusted(self.network.unexplained.rest(image, volume), image, TRUSTED_MISFIT)
+        return torch.where(is_trusted, self.change(volume, image), volume) if is_trusted.any() else volume
 
 
 def trusted_consistency(geometry: BiplanarGeometry, device: torch.device) -> TrustedConsistency:

@@ -163,6 +163,7 @@ def made_by(provenance: Mapping[str, Any], scale_weights: str | Path) -> dict[st
         "power",
         "samples",
         "grid_factor",
+        "refining_sha256",
         "consistency",
         "consistency_steps",
     )

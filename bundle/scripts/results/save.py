@@ -118,6 +118,7 @@ class SaveReconstructions:
         interval: level of the interval to save, or None.
         writing: where an engine's results are written; None for this process.
         support: finds the share of a volume that the films support, or None to leave it out.
+        film_check: finds warnings about an exam's films, or None; see :class:`~scripts.exam.film_check.CheckFilms`.
 
     Raises:
         ValueError: the temperature is not positive, or an interval is wanted, but no prediction of the error is known,
@@ -135,6 +136,7 @@ class SaveReconstructions:
         interval: float | None = None,
         writing: Writing | None = None,
         support: FindsSupport | None = None,
+        film_check: Callable[[MetaTensor], Sequence[str]] | None = None,
     ) -> None:
         require_number(std_temperature=std_temperature)
         if not 0 < std_temperature < math.inf:
@@ -145,7 +147,7 @@ class SaveReconstructions:
         self.provenance, self.writers = dict(provenance), list(writers)
         self.std_temperature, self.error, self.interval = std_temperature, error, interval
         self.writing = writing or Writing()
-        self.support = support
+        self.support, self.film_check = support, film_check
         self.started = time.perf_counter()
 
     def attach(self, engine: Engine) -> None:
@@ -213,7 +215,7 @@ class SaveReconstructions:
             seconds=round(seconds, 3),
             reprojection_error=misfit,
             metrics={} if truth is None else self._metrics(mean, truth, measured),
-            warnings=(*exam.warnings, *warnings_of(spread, misfit)),
+            warnings=(*exam.warnings, *self._of_films(image), *warnings_of(spread, misfit)),
             created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         )
         return folder, Result(
@@ -230,6 +232,9 @@ class SaveReconstructions:
             exam=exam,
             record=record,
         )
+
+    def _of_films(self, image: MetaTensor) -> Sequence[str]:
+        return () if self.film_check is None else self.film_check(image)
 
     def _uncertainty(
         self, image: MetaTensor, hu: Tensor, spread: Tensor | None
