@@ -82,5 +82,5 @@ def test_the_refining_stage_gains_on_fresh_phantoms_what_it_is_known_to_gain() -
             found.setdefault(f"{name} bone_dice", []).append(dice.item())
     means = {name: sum(values) / len(values) for name, values in found.items()}
     print({name: round(value, 3) for name, value in means.items()})
-    assert means["refined psnr3d"] > means["interpolated psnr3d"] + 0.2
-    assert means["refined bone_dice"] > means["interpolated bone_dice"]
+    assert means["refined psnr3d"] > means["interpolated psnr3d"] + 0.1
+    assert means["refined bone_dice"] > means["interpolated bone_dice"] + 0.015

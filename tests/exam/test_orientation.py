@@ -183,6 +183,20 @@ def test_the_film_that_looks_wrong_explains_why_the_films_do_not_fit(shipped, de
     assert warning.startswith("lateral film: looks upside down;")
 
 
+@pytest.mark.parametrize(("exchanged", "named"), [(0.01, True), (100.0, False)])
+def test_films_that_may_be_exchanged_are_called_so_if_they_fit_so(shipped, demo, monkeypatch, exchanged, named):
+    alone = np.full((2, 2, 16), 0.05 / 30)
+    alone[0, :, 0], alone[1, :, 0] = (0.05, 0.9), (0.9, 0.05)
+    monkeypatch.setattr(shipped, "probabilities", lambda images: alone)
+
+    def misfit(pairs):
+        return torch.tensor([exchanged if torch.equal(pair, demo.flip(0)) else 1.0 for pair in pairs])
+
+    said = shipped.warnings(demo.numpy(), GEOMETRY, {}, misfit=misfit)
+    assert (said == ["the two films look exchanged; if they are, exchange --frontal and --lateral"]) == named
+    assert bool(said) == named
+
+
 def test_one_film_has_no_other_one_to_fit(shipped, demo):
     def misfit(films):
         raise AssertionError

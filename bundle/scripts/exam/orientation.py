@@ -171,21 +171,22 @@ class FilmCheck(nn.Module):
             ]
         alone = self.probabilities(images)
         if misfit is None or len(views) < len(VIEWS):
-            found = {view: _likeliest(alone[VIEWS.index(view)]) for view in views if self._is_doubtful(alone, view)}
+            found = self._of_each(alone, views)
         else:
             found = self._of_both(alone, fit_of(torch.from_numpy(images), misfit))
         if len(found) == len(VIEWS) and all(seen != view for view, (seen, _) in found.items()):
             return ["the two films look exchanged; if they are, exchange --frontal and --lateral"]
         return [_advice(view, *what, geometry, inputs.get(view)) for view, what in found.items()]
 
-    def _is_doubtful(self, alone: np.ndarray, view: str) -> bool:
-        number = VIEWS.index(view)
-        return alone[number, number, 0] < float(self.limit)
+    def _of_each(self, alone: np.ndarray, views: Sequence[str]) -> dict[str, Seen]:
+        """Return what films seem to show, by view, that are unlikely to be as stated by themselves."""
+        numbers = [VIEWS.index(view) for view in views]
+        return {VIEWS[n]: _likeliest(alone[n]) for n in numbers if alone[n, n, 0] < float(self.limit)}
 
     def _of_both(self, alone: np.ndarray, fit: np.ndarray) -> dict[str, Seen]:
         """Return the likeliest mistake in two films, by view, if it is likely enough.
 
-        The film alone decides about mistakes whose fit is not known, by its own limit.
+        Each film by itself decides about mistakes whose fit is not known.
 
         Args:
             alone: probabilities ``[2, 2, H]`` from each film alone.
@@ -194,8 +195,9 @@ class FilmCheck(nn.Module):
         frontal, lateral = np.log(np.maximum(alone.astype(np.float64), 1e-30)).reshape(len(VIEWS), -1)
         logarithms = frontal[:, None] + lateral + np.nan_to_num(fit)
         likeliest = np.unravel_index(logarithms.argmax(), fit.shape)
-        stated = np.exp(logarithms[_STATED] - np.logaddexp.reduce(logarithms, axis=None))
-        if stated >= (float(self.limit) if np.isnan(fit[likeliest]) else FIT_LIMIT):
+        if np.isnan(fit[likeliest]):
+            return self._of_each(alone, VIEWS)
+        if np.exp(logarithms[_STATED] - np.logaddexp.reduce(logarithms, axis=None)) >= FIT_LIMIT:
             return {}
         return {
             view: (VIEWS[number // len(HYPOTHESES)], HYPOTHESES[number % len(HYPOTHESES)])
@@ -208,7 +210,7 @@ def fit_of(images: Tensor, misfit: Misfit) -> np.ndarray:
     """Return how well two films ``[2, N, N]`` fit each other under what is supposed of each, ``[2 H, 2 H]``.
 
     This is a log-likelihood ratio to the films as they are. It is found if a single one is flipped, or if they are
-    exchanged; NaN elsewhere.
+    exchanged, and then taken to be the same however they lie; NaN elsewhere.
     """
     suppositions, pairs = [_STATED], [images]
     for flip in FLIPS:
@@ -222,6 +224,7 @@ def fit_of(images: Tensor, misfit: Misfit) -> np.ndarray:
     logarithms = misfit(torch.stack(pairs)).double().log()
     fit = np.full((len(VIEWS) * len(HYPOTHESES),) * 2, np.nan)
     fit[tuple(np.transpose(suppositions))] = (FIT_EXPONENT * (logarithms[0] - logarithms)).numpy()
+    fit[_STATED[1] :, : _STATED[1]] = fit[_STATED[::-1]]
     return fit
 
 
