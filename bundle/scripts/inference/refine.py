@@ -61,6 +61,11 @@ def load_stage(build: Callable[..., nn.Module], base: nn.Module, path: str | Pat
     """
     path = Path(path)
     state = read_state(base, path, "--refining_weights")
+    if not any(name.startswith(BASE) for name in state):
+        raise ValueError(
+            f"{path}: no weights of a stage, since it holds none named {BASE}*; give those of a "
+            "refining stage with --refining_weights, or '' to interpolate"
+        )
     ours = {BASE + name: value for name, value in base.state_dict().items()}
     if not _agree(state, ours):
         logger.info("%s: trained on top of another network; the volume is interpolated instead", path)
