@@ -1,11 +1,11 @@
-"""Which films the wrong way round the shipped check names (docs/radiographs.md).
+"""How often the shipped check notices films that are the wrong way round (docs/radiographs.md).
 
     PYTHONPATH=bundle python benchmarks/film_check.py --dataset_dir DATA --split test
 
 DATA is the output of `prepare.json`. The films of random views of the split's patients are simulated four times: as the
 network's own radiographs; with random errors of pose; with the effects of real films as well; and processed for
 display. Each pair is checked as it is, and with one of its films flipped, by `inference.json`'s own check. The table
-counts the pairs with a warning about the flipped film, with the right one, and with one about the other film.
+gives the share of pairs with a warning about the flipped film, with the right warning, and with one about the other.
 """
 
 from __future__ import annotations
