@@ -48,6 +48,7 @@ COMMON = {
     "frozen": "parts of the network that stay exactly as they are, separated by commas; '' for none",
     "gains": "factors on all line integrals, as from another beam energy",
     "grid_factor": "voxels of the result per side for each of the network's: 1, 2 or 4",
+    "measured_factor": "voxels of the result per side that are averaged before measuring",
     "geometry_file": "geometry.json of a prepared case, for --frontal and --lateral files of line integrals",
     "geometry_preset": "the exam: carm, x2ct, chest or parallel",
     "initial_weights": "model.pt to start from",

@@ -19,6 +19,7 @@ from scripts.metrics.perceptual import NOTES as PERCEPTUAL_NOTES
 from scripts.metrics.perceptual import Perceptual, SliceFeatures
 from scripts.metrics.protocol import NOTES, measure
 from scripts.metrics.tables import SINGLE, Statistic, Summary, summarise, to_markdown
+from scripts.resolution import coarsened
 from scripts.studies.account import Account, named
 from scripts.studies.summary import Text
 
@@ -54,13 +55,14 @@ class CompareMethods:
 
     Args:
         output_dir: output folder, created if needed.
-        projector: maps attenuation in 1/mm to line integrals, in the geometry of the cases.
+        projector: maps attenuation in 1/mm to line integrals, in the geometry of the cases; ``factor`` times as coarse.
         method: name of the evaluator's network in the tables.
         baselines: further networks by name, called as ``network(image)`` for volumes ``[B, 1, U, V, W]``.
         failures: errors of cases that have already failed, by name.
         settings: JSON-ready facts about the run, for the summaries.
         lpips: measure of every case; by default nothing is measured, and its columns stay empty.
         fid: measure of all cases together, only in the summaries; by default nothing is measured.
+        factor: voxels and pixels per side that are averaged before measuring.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class CompareMethods:
         settings: Mapping[str, Any],
         lpips: Perceptual | None = None,
         fid: SliceFeatures | None = None,
+        factor: int = 1,
     ) -> None:
         if method in baselines:
             raise ValueError(f"method {method!r} is also the name of a baseline; choose another with --method")
@@ -80,6 +83,7 @@ class CompareMethods:
         self.method, self.baselines = method, {name: network.eval() for name, network in baselines.items()}
         self.account, self.settings = Account(failures), dict(settings)
         self.lpips, self.fid = lpips or Perceptual(), fid or SliceFeatures()
+        self.factor = factor
         self.started = self.seconds = 0.0
 
     def attach(self, engine: Engine) -> None:
@@ -94,7 +98,8 @@ class CompareMethods:
         """Measure every case of the batch that ``engine`` has just reconstructed."""
         state: Any = engine.state  # MONAI's evaluator adds attributes
         image, target, samples = (state.output[key].float() for key in ("image", "label", "pred"))
-        estimates = self._estimates(image, samples)
+        estimates = [e._replace(volumes=coarsened(e.volumes, self.factor)) for e in self._estimates(image, samples)]
+        target, image = coarsened(target, self.factor), coarsened(image, self.factor)
         projector, line_integrals = self.projector.to(image.device), network_to_radiograph(image)
         for i, case in enumerate(state.batch["name"]):
             one = slice(i, i + 1)
