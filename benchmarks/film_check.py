@@ -4,8 +4,9 @@
 
 DATA is the output of `prepare.json`. The films of random views of the split's patients are simulated four times: as the
 network's own radiographs; with random errors of pose; with the effects of real films as well; and processed for
-display. Each pair is checked as it is, and with one of its films flipped, by `inference.json`'s own check. The table
-gives the share of pairs with a warning about the flipped film, with the right warning, and with one about the other.
+display. Each pair is checked as it is, and with one of its films flipped or turned, by `inference.json`'s own check.
+The table gives the share of pairs with a warning about the changed film, with the right warning, and with one about the
+other.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from scripts.data.datasets import RandomViews
 from scripts.data.film_effects import RandomFilms
 from scripts.exam.familiarity import read_reference
 from scripts.exam.film_check import CheckFilms
-from scripts.exam.orientation import FLIPS, HYPOTHESES
+from scripts.exam.orientation import FLIPS, HYPOTHESES, TURNS
 from scripts.geometry import VIEWS
 from scripts.intensity import hu_to_mu
 
@@ -56,7 +57,7 @@ def pairs_of(options: argparse.Namespace) -> Iterator[tuple[str, Tensor]]:
 
 
 class Remembered:
-    """Misfits that are found once for each pair of films; pairs with one or two flipped films come back often."""
+    """Misfits that are found once for each pair of films; pairs with one or two changed films come back often."""
 
     def __init__(self, misfit: Callable[[Tensor], Tensor]) -> None:
         self.misfit = misfit
@@ -87,15 +88,15 @@ def main() -> None:
     for name, pair in pairs_of(options):
         misfit = Remembered(checker.misfit)
         for mistaken in range(len(VIEWS)):
-            for flip in (0, *FLIPS):
+            for number in (0, *FLIPS, *TURNS):
                 films = pair.clone()
-                films[mistaken] = HYPOTHESES[flip].undo(pair[mistaken])
+                films[mistaken] = HYPOTHESES[number].undo(pair[mistaken])
                 said = checker.check.warnings(films.numpy(), checker.geometry, {}, VIEWS, misfit)
                 own = [text for text in said if text.startswith(VIEWS[mistaken])]
-                row = name, VIEWS[mistaken], HYPOTHESES[flip].words or "none"
+                row = name, VIEWS[mistaken], HYPOTHESES[number].words or "none"
                 counts[(*row, "pairs")] += 1
                 counts[(*row, "warned")] += bool(own) or any("exchanged" in text for text in said)
-                counts[(*row, "named")] += any(f"looks {HYPOTHESES[flip].words};" in text for text in own)
+                counts[(*row, "named")] += any(f"looks {HYPOTHESES[number].words};" in text for text in own)
                 counts[(*row, "other")] += len(said) > len(own)
     print("films, view, mistake, pairs, warned, named, warned of the other film")
     for row in dict.fromkeys(key[:3] for key in counts):

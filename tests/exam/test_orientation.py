@@ -197,6 +197,28 @@ def test_films_that_may_be_exchanged_are_called_so_if_they_fit_so(shipped, demo,
     assert bool(said) == named
 
 
+@pytest.mark.parametrize(("fitting", "named"), [(0.5, True), (1.0, True), (2.0, False)])
+def test_a_film_that_may_be_turned_is_called_so_unless_it_fits_better_as_it_is(
+    shipped, demo, monkeypatch, fitting, named
+):
+    turned = 5
+    alone = np.full((2, 2, 16), 0.05 / 30)
+    alone[0, 0, 0], alone[0, 0, turned], alone[1, 1, 0] = 0.04, 0.9, 0.9
+    assert alone[0, 0, 0] > shipped.limit
+    monkeypatch.setattr(shipped, "probabilities", lambda images: alone)
+    pairs = []
+
+    def misfit(films):
+        pairs.extend(films)
+        return torch.tensor(
+            [fitting if torch.equal(pair[0], HYPOTHESES[turned].undo(demo[0])) else 1 for pair in films]
+        )
+
+    said = shipped.warnings(demo.numpy(), GEOMETRY, {}, misfit=misfit)
+    assert len(pairs) == 9
+    assert [text.partition(";")[0] for text in said] == ["frontal film: looks turned by 90 degrees"] * named
+
+
 def test_one_film_has_no_other_one_to_fit(shipped, demo):
     def misfit(films):
         raise AssertionError

@@ -36,6 +36,8 @@ many independent values. Chosen on the validation patients."""
 FIT_LIMIT = 0.1
 """Probability that two films are as stated below which readers are warned of a mistake whose fit is known. Chosen on
 the validation patients."""
+SUSPECTED = 0.01
+"""Probability, from a film alone, of being turned by 90 degrees above which the fit of such a film is found."""
 
 
 class Hypothesis(NamedTuple):
@@ -81,6 +83,8 @@ HYPOTHESES = tuple(Hypothesis(*flags) for flags in product((False, True), repeat
 """All of them; the first leaves the image as it is."""
 FLIPS = range(1, 4)
 """Numbers of the hypotheses that only flip the image."""
+TURNS = range(4, 8)
+"""Numbers of those that turn it by 90 degrees, and may flip it."""
 Seen = tuple[str, Hypothesis]
 """What a film seems to show: a view, and how it lies."""
 Misfit = Callable[[Tensor], Tensor]
@@ -173,7 +177,7 @@ class FilmCheck(nn.Module):
         if misfit is None or len(views) < len(VIEWS):
             found = self._of_each(alone, views)
         else:
-            found = self._of_both(alone, fit_of(torch.from_numpy(images), misfit))
+            found = self._of_both(alone, fit_of(torch.from_numpy(images), misfit, _suspected(alone)))
         if len(found) == len(VIEWS) and all(seen != view for view, (seen, _) in found.items()):
             return ["the two films look exchanged; if they are, exchange --frontal and --lateral"]
         return [_advice(view, *what, geometry, inputs.get(view)) for view, what in found.items()]
@@ -206,19 +210,24 @@ class FilmCheck(nn.Module):
         }
 
 
-def fit_of(images: Tensor, misfit: Misfit) -> np.ndarray:
-    """Return how well two films ``[2, N, N]`` fit each other under what is supposed of each, ``[2 H, 2 H]``.
+def fit_of(images: Tensor, misfit: Misfit, suspected: Sequence[tuple[int, int]] = ()) -> np.ndarray:
+    """Return how well two films fit each other under what is supposed of each, ``[2 H, 2 H]``.
 
-    This is a log-likelihood ratio to the films as they are. It is found if a single one is flipped, or if they are
-    exchanged, and then taken to be the same however they lie; NaN elsewhere.
+    This is a log-likelihood ratio to the films as they are. It is found if a single one is flipped or lies as
+    suspected, or if they are exchanged, and then taken to be the same however they lie; NaN elsewhere.
+
+    Args:
+        images: the films, ``[2, N, N]``.
+        misfit: finds the misfits of pairs.
+        suspected: numbers of a view and of a hypothesis.
     """
     suppositions, pairs = [_STATED], [images]
-    for flip in FLIPS:
-        for number, supposed in enumerate(((flip, _STATED[1]), (_STATED[0], _STATED[1] + flip))):
-            undone = images.clone()
-            undone[number] = HYPOTHESES[flip].undo(images[number])
-            suppositions.append(supposed)
-            pairs.append(undone)
+    for number, supposed in [*product(range(len(VIEWS)), FLIPS), *suspected]:
+        undone = images.clone()
+        undone[number] = HYPOTHESES[supposed].undo(images[number])
+        frontal, lateral = _STATED
+        suppositions.append((frontal, lateral + supposed) if number else (frontal + supposed, lateral))
+        pairs.append(undone)
     suppositions.append(_STATED[::-1])
     pairs.append(images.flip(0))
     logarithms = misfit(torch.stack(pairs)).double().log()
@@ -230,6 +239,11 @@ def fit_of(images: Tensor, misfit: Misfit) -> np.ndarray:
 
 _STATED = 0, len(HYPOTHESES)
 """Numbers, among views and hypotheses, of an upright frontal and an upright lateral film."""
+
+
+def _suspected(alone: np.ndarray) -> list[tuple[int, int]]:
+    """Return a view's and a hypothesis' number for films that may be turned, by :data:`SUSPECTED`."""
+    return [(view, turn) for view, turn in product(range(len(VIEWS)), TURNS) if alone[view, view, turn] >= SUSPECTED]
 
 
 def _likeliest(probabilities: np.ndarray) -> Seen:
