@@ -26,6 +26,7 @@ CONTENT = (
     "models/radiographs.json",
     "models/auxiliary/orientation.pt",
     "models/auxiliary/error_scale.pt",
+    "models/auxiliary/error_scale_fine.pt",
     "models/auxiliary/refining.pt",
     "models/auxiliary/mean_volume.nii.gz",
     "models/intervals.json",

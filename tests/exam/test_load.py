@@ -175,6 +175,20 @@ def test_pictures_need_their_geometry_and_then_give_the_same_as_dicom(tmp_path):
     assert found.options["acquisition"]["pixel_spacing_mm"] == GEOMETRY.detector_spacing_mm
 
 
+def test_a_dental_film_is_refused_for_its_size(tmp_path):
+    """31 mm x 41 mm of jaw, stated as a frontal film."""
+    film = np.tile(np.linspace(0, 255, 620, dtype=np.uint8), (820, 1))
+    for view in VIEWS:
+        Image.fromarray(film.T if view == "lateral" else film).save(tmp_path / f"{view}.png")
+    told = {"source_to_isocentre_mm": 785.0, "source_to_detector_mm": 1200.0, "pixel_spacing_mm": 0.05}
+    sides = {
+        "orientation": {"frontal": "LF", "lateral": "PF"},
+        "source_side": {"frontal": "anterior", "lateral": "right"},
+    }
+    with refused(ValueError, "frontal.png", "mm square", "40%"):
+        load(str(tmp_path), DemoReference(), acquisition=told | sides)
+
+
 def test_an_option_wins_over_the_file_beside_the_films(exam):
     (exam / "acquisition.json").write_text('{"source_to_isocentre_mm": 800, "rotation_deg": 1}')
     _, found = load(str(exam), acquisition={"source_to_isocentre_mm": 790, "rotation_deg": None})

@@ -1,6 +1,7 @@
 """Intervals from quantiles of error / scale: nominal coverage where the assumptions hold, shortest ends, and files."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -43,6 +44,14 @@ def shares(intervals, hu, scale, truth):
 def test_wrong_scales_are_corrected(factor, shift):
     intervals = fitted(voxels(0, factor=factor, shift=shift), voxels(1, factor=factor, shift=shift))
     np.testing.assert_allclose(shares(intervals, *voxels(2, factor=factor, shift=shift)), SHOWN, atol=0.01)
+
+
+@pytest.mark.parametrize("factor", [0.2, 1.0, 6.0])
+def test_the_standard_deviation_holds_68_percent_of_the_errors_and_keeps_the_order_of_the_scales(factor):
+    hu, scale, truth = voxels(1, factor=factor)
+    std = fitted(voxels(0, factor=factor)).of(hu, scale).std
+    assert np.mean(np.abs(truth - hu) <= std) == pytest.approx(0.683, abs=0.01)
+    assert (np.argsort(std) == np.argsort(scale)).all()
 
 
 def test_each_group_has_its_own_quantiles():
@@ -156,7 +165,7 @@ def test_wrong_input_is_refused(tmp_path):
         ("{", ["not JSON"]),
         ("{}", ["scale_edges", "intervals.json"]),
         (
-            json.dumps({"valid_for": {}, "scale_edges": [[1]], "quantiles": [[[1]]], "ends": [[1]]}),
+            json.dumps({"valid_for": {}, "std_ratio": 1, "scale_edges": [[1]], "quantiles": [[[1]]], "ends": [[1]]}),
             ["(1, 1)", "shapes"],
         ),
     ]:
@@ -168,8 +177,12 @@ def test_wrong_input_is_refused(tmp_path):
         np.zeros((shape[0], SCALE_BINS - 1)),
         np.full((*shape, len(PROBABILITIES)), np.inf),
         np.zeros((len(LEVELS), *shape, 2)),
+        1.0,
         {},
     )
     broken.write(path)
     with refused(ValueError, str(path)):
+        read_intervals(path)
+    replace(broken, quantiles=np.zeros((*shape, len(PROBABILITIES))), std_ratio=-1.0).write(path)
+    with refused(ValueError, str(path), "std_ratio", "-1"):
         read_intervals(path)

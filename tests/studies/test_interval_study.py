@@ -34,12 +34,11 @@ def trained(dataset_dir, tiny, tmp_path_factory) -> tuple[Path, dict]:
             nn.init.normal_(parameter, std=0.02)
     torch.save(network.state_dict(), folder / "model.pt")
     weights = str(folder / "model.pt")
-    options = {"scale_def#channels": [8, 8, 16]}
+    options = {"scale_def#hidden": 8, "weights": weights, "scale_weights": str(folder / "scale" / "model.pt")}
     run(
-        "train", ["train.json", "error_scale.json"], tiny, dataset_dir=str(dataset_dir), output_dir=str(folder / "run"),
-        stage1_weights=weights, max_epochs=1, **{"network_def#channels": [8, 8, 16]},
+        "inference", ["inference.json", "error_scale.json"], tiny, dataset_dir=str(dataset_dir), learning_steps=20,
+        voxels=500, **options,
     )  # fmt: skip
-    options |= {"weights": weights, "scale_weights": str(folder / "run" / "model.pt")}
     run(
         "inference", ["inference.json", "intervals.json"], tiny, dataset_dir=str(dataset_dir), fit_split="train",
         split="val", output_dir=str(folder / "fit"), **options,
@@ -102,7 +101,8 @@ def test_measures_of_exact_quantiles():
         return quantile((1 - level) / 2), quantile((1 + level) / 2)
 
     grid = (np.arange(200) + 0.5) / 200
-    row = measure_intervals(bounds, quantile, hu, truth, grid)
+    row = measure_intervals(bounds, quantile, np.abs(truth - hu), hu, truth, grid)
+    assert row["rank_correlation"] == pytest.approx(1)
     assert [row[f"coverage_{p}"] for p in (50, 80, 90, 95)] == pytest.approx([0.5, 0.8, 0.9, 0.95], abs=0.01)
     assert row["width_90_hu"] == pytest.approx(2 * 1.6449 * sigma, rel=1e-3)
     assert quantile_crps(quantile, truth, grid) == pytest.approx(sigma / np.sqrt(np.pi), rel=0.01)

@@ -14,6 +14,7 @@ Voxels of one patient are not exchangeable with those of another, so coverage is
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -39,6 +40,8 @@ TISSUE_EDGES = (-500.0, 200.0)
 """True HU between lung (and air), soft tissue and bone."""
 PART = 0.95
 """Intervals of level l hold l of all voxels, and at least this part of l of each tissue and of each group."""
+STANDARD_LEVEL = 0.682689
+"""Share of the errors that are at most one standard deviation."""
 _TABLES = "scale_edges", "quantiles", "ends"
 
 
@@ -52,18 +55,20 @@ def require_level(level: float) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Intervals:
-    """Quantiles of error / scale by group.
+    """Quantiles of error / scale, by group and of all voxels.
 
     Attributes:
         scale_edges: predicted scales in HU between the groups of each range of HU, ``[6, 3]``.
         quantiles: ``[6, 4, 199]``, at :data:`PROBABILITIES`.
         ends: probabilities of the lower and the upper end for each of :data:`LEVELS`, ``[20, 6, 4, 2]``.
+        std_ratio: standard deviation / scale; it keeps the order of the scales, as the widths of the groups do not.
         valid_for: what made the reconstructions that they were fitted to.
     """
 
     scale_edges: np.ndarray
     quantiles: np.ndarray
     ends: np.ndarray
+    std_ratio: float
     valid_for: Mapping[str, Any]
 
     def of(self, hu: np.ndarray, scale: np.ndarray) -> VoxelIntervals:
@@ -74,7 +79,8 @@ class Intervals:
     def write(self, path: Path) -> None:
         """Write a JSON file."""
         rounded = {name: np.round(getattr(self, name), 4).tolist() for name in _TABLES}
-        write_text(path, strict_json({"valid_for": dict(self.valid_for), **rounded}) + "\n")
+        facts = {"valid_for": dict(self.valid_for), "std_ratio": round(self.std_ratio, 4)}
+        write_text(path, strict_json(facts | rounded) + "\n")
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +97,11 @@ class VoxelIntervals:
     hu: np.ndarray
     scale: np.ndarray
     group: np.ndarray
+
+    @property
+    def std(self) -> np.ndarray:
+        """Standard deviation of the error in HU: 68 % of all errors are at most as large."""
+        return self.intervals.std_ratio * self.scale
 
     def quantile(self, probability: float) -> np.ndarray:
         """Return the HU that the truth stays below with this probability.
@@ -133,20 +144,21 @@ def read_intervals(path: str | Path) -> Intervals:
     stated = read_json(Path(path))
     try:
         tables = [np.array(stated[name], dtype=np.float64) for name in _TABLES]
-        valid_for = dict(stated["valid_for"])
+        std_ratio, valid_for = float(stated["std_ratio"]), dict(stated["valid_for"])
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: not a file of error intervals ({error}); make one with intervals.json") from error
     ranges = len(HU_EDGES) + 1
     groups = ranges, SCALE_BINS
     expected = [(ranges, SCALE_BINS - 1), (*groups, len(PROBABILITIES)), (len(LEVELS), *groups, 2)]
     shapes = [table.shape for table in tables]
-    if shapes != expected or not all(np.isfinite(table).all() for table in tables):
+    finite = all(np.isfinite(table).all() for table in tables) and math.isfinite(std_ratio)
+    if shapes != expected or not finite or std_ratio <= 0:
         raise ValueError(
-            f"{path}: error intervals must be finite tables of shapes {expected}, got {shapes}; make the file again "
-            "with intervals.json"
+            f"{path}: error intervals must be finite tables of shapes {expected} and a positive std_ratio, got "
+            f"{shapes} and {std_ratio:g}; make the file again with intervals.json"
         )
     edges, quantiles, ends = tables
-    return Intervals(edges, quantiles, ends, valid_for)
+    return Intervals(edges, quantiles, ends, std_ratio, valid_for)
 
 
 def fit_intervals(
@@ -190,7 +202,8 @@ def _fit(cases: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], valid_for: 
     quantiles = np.array([np.quantile(ratios, PROBABILITIES) for ratios in chosen])
     ends = _fit_ends(quantiles, group, ratio, b, np.digitize(true, TISSUE_EDGES))
     grid = len(ranges), SCALE_BINS
-    return Intervals(edges, quantiles.reshape(*grid, -1), ends.reshape(-1, *grid, 2), valid_for)
+    std_ratio = float(np.quantile(np.abs(ratio), STANDARD_LEVEL))
+    return Intervals(edges, quantiles.reshape(*grid, -1), ends.reshape(-1, *grid, 2), std_ratio, valid_for)
 
 
 def _fit_ends(

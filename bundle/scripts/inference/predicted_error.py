@@ -18,12 +18,10 @@ from scripts.intensity import HU_PER_UNIT, NETWORK_HU_RANGE, hu_to_network
 
 Bounds = tuple[np.ndarray, np.ndarray]
 logger = logging.getLogger(__name__)
-STANDARD_LEVEL = 0.682689
-"""Level of the interval of one standard deviation to either side."""
 
 
 class ErrorScaleInferer:
-    """Inferer that reconstructs by a frozen network and evaluates another one on the result, for training it.
+    """Inferer that reconstructs by a frozen network and evaluates another one on the result.
 
     Args:
         reconstruct: inferer of the frozen network.
@@ -47,7 +45,7 @@ class PredictedError:
     """Error of a reconstruction as predicted by a network and calibrated by :class:`Intervals`.
 
     Attributes:
-        network: predicts the scale of the error; its geometry is that of the reconstruction, or coarser by a factor.
+        network: predicts the scale of the error, in the geometry of the reconstruction.
         intervals: the calibration.
     """
 
@@ -69,15 +67,13 @@ class PredictedError:
         """Predict the error of a volume ``hu [U, V, W]`` from ``image [2, N, N]`` in network units.
 
         Returns:
-            The standard deviation in HU, half the width of the 68 % interval, and the ends of the central interval of
-            ``level``, clipped to the network's range.
+            The standard deviation in HU, and the ends of the interval of ``level``, clipped to the network's range.
 
         Raises:
             ValueError: the level is outside the fitted range.
         """
         intervals = self.intervals.of(hu.double().numpy(), self.scale(image, hu))
-        low, high = intervals.bounds(STANDARD_LEVEL)
-        std = ((high - low) / 2).astype(np.float32)
+        std = intervals.std.astype(np.float32)
         if level is None:
             return std, None
         low, high = (np.clip(end, *NETWORK_HU_RANGE) for end in intervals.bounds(level))

@@ -59,7 +59,9 @@ COMMON = {
     "kept_cts": "CTs kept in memory, the others being read when drawn; all if not stated",
     "labels": "JSON file that describes the segmenter; its own name with .json if not stated",
     "lateral": "file of the lateral radiograph",
+    "learning_batch": "voxels per iteration",
     "learning_rate": "learning rate of AdamW",
+    "learning_steps": "training iterations",
     "log_dir": "folder of the TensorBoard logs",
     "loss_weights": "weights of the objective's terms by name; a missing term has weight 0",
     "lpips_backbone": "TorchScript feature network for LPIPS",
@@ -130,6 +132,7 @@ COMMON = {
     "val_power": "spacing of the timesteps in validation",
     "val_steps": "network evaluations per volume in validation",
     "view_dropout": "share of exams that lose one of their views in training",
+    "voxels": "voxels of each case",
     "views": "views to reconstruct from: frontal,lateral or, if the network accepts it, one of them",
     "views_per_patient": "random views drawn per patient",
     "volume_shape": "voxels of the standard volume",
@@ -160,9 +163,13 @@ OF_CONFIG: Mapping[str, Mapping[str, str]] = {
 DEFAULTS = {
     "@dataset_dir": "that of --dataset_dir",
     "@input": "that of --input",
+    "@scale_weights": "that of --scale_weights",
     "$@bundle_root + '/eval/' + @split": "bundle/eval/SPLIT",
     "$@bundle_root + ('/models/intervals.json' if @grid_factor == 1 else '/models/intervals_fine.json')": (
         "bundle/models/intervals_fine.json, or intervals.json beside it for the network's grid"
+    ),
+    "$@bundle_root + '/models/auxiliary/error_scale' + ('.pt' if @grid_factor == 1 else '_fine.pt')": (
+        "bundle/models/auxiliary/error_scale_fine.pt, or error_scale.pt beside it for the network's grid"
     ),
     "$dict([(@dataset_dir, 1.0)])": "that of --dataset_dir alone",
     "$[1.2, 1 / 1.2]": "[1.2, 1/1.2]",

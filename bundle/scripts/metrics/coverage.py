@@ -17,19 +17,18 @@ NOTES = (
     "`calibration_error`: mean absolute difference between these shares and their levels.",
     "`width_90_hu`: mean width of the 90 % interval; `crps_hu`: continuous ranked probability score of the predicted "
     "quantiles; `mae_hu`: mean absolute error of the volume. Smaller is better.",
-    "`rank_correlation`: Spearman's, of absolute error and half the width of the 68 % interval.",
+    "`rank_correlation`: Spearman's, of absolute error and predicted standard deviation.",
     "By tissue, chosen by the true HU: "
     + "; ".join(f"{name} [{low:g}, {high:g})" for name, (low, high) in TISSUES_HU.items())
     + ". Nominal coverage can be expected only for all voxels together, or for voxels selected by the reconstruction.",
 )
 """Explanations of the columns, for readers of a table."""
-STANDARD_LEVEL = 0.682689
-"""Level of the interval of one standard deviation to either side."""
 
 
 def measure_intervals(
     bounds: Callable[[float], tuple[np.ndarray, np.ndarray]],
     quantile: Callable[[float], np.ndarray],
+    std: np.ndarray,
     hu: np.ndarray,
     truth: np.ndarray,
     probabilities: Sequence[float],
@@ -39,6 +38,7 @@ def measure_intervals(
     Args:
         bounds: returns both ends of every voxel's interval for a level.
         quantile: returns the predicted quantile of every voxel for a probability.
+        std: predicted standard deviation of the error.
         hu: the reconstruction.
         truth: true HU.
         probabilities: where the CRPS is integrated, evenly spaced.
@@ -55,12 +55,11 @@ def measure_intervals(
             row |= {f"coverage_90_{name}": _mean(inside[mask]) for name, mask in tissues.items()}
             row |= {f"width_90_{name}_hu": _mean((high - low)[mask]) for name, mask in tissues.items()}
     error = np.abs(truth - hu)
-    low, high = bounds(STANDARD_LEVEL)
     return row | {
         "calibration_error": calibration_error(shares),
         "mae_hu": float(error.mean()),
         "crps_hu": quantile_crps(quantile, truth, probabilities),
-        "rank_correlation": float(spearmanr(error, (high - low) / 2).statistic),
+        "rank_correlation": float(spearmanr(error, std).statistic),
     }
 
 

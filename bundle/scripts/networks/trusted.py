@@ -24,8 +24,8 @@ from scripts.physics.tensor_shapes import views_present
 STEPS = 4
 """Steps of conjugate gradients."""
 BONE_ABOVE_HU, BONE_VARIANCE = 150.0, 0.3
-"""Bone's share of the variance of other tissue. Bone that a network shows is seldom wrong, but much is missed: with the
-same variance everywhere, meeting the radiographs would dissolve bone into the tissue around it."""
+"""Bone, and its share of the variance of other tissue. Bone that a network shows is seldom wrong, but much is missed:
+with the same variance everywhere, meeting the radiographs would dissolve bone into the tissue around it."""
 
 
 def trusted(rest: Tensor, image: Tensor, misfit: float) -> Tensor:
@@ -42,16 +42,17 @@ class TrustedConsistency(nn.Module):
 
     Args:
         unexplained: computes the residual of the radiographs, in the exam's geometry.
+        bone_variance: bone's share of the variance of other tissue.
     """
 
-    def __init__(self, unexplained: Unexplained) -> None:
+    def __init__(self, unexplained: Unexplained, bone_variance: float = BONE_VARIANCE) -> None:
         super().__init__()
         self.unexplained, self.steps = unexplained, STEPS
         self.consistency = Consistency(unexplained.spread.projector)
         self.noise_std, self.trusted_misfit = RADIOGRAPH_SCALE * FILM_NOISE, TRUSTED_MISFIT
         self.error_std = RADIOGRAPH_SCALE * MU_PER_HU * TYPICAL_ERROR_HU
         self.air_below, self.bone_above = hu_to_network(torch.tensor([AIR_BELOW_HU, BONE_ABOVE_HU])).tolist()
-        self.bone_variance = BONE_VARIANCE
+        self.bone_variance = bone_variance
 
     def forward(self, volume: Tensor, image: Tensor) -> Tensor:
         """Return ``volume [B, 1, U, V, W]``, in network range, made consistent with ``image [B, 2, N, N]``."""
@@ -82,6 +83,8 @@ class WhereTrusted:
         return torch.where(is_trusted, self.change(volume, image), volume) if is_trusted.any() else volume
 
 
-def trusted_consistency(geometry: BiplanarGeometry, device: torch.device) -> TrustedConsistency:
+def trusted_consistency(
+    geometry: BiplanarGeometry, device: torch.device, bone_variance: float = BONE_VARIANCE
+) -> TrustedConsistency:
     """Build :class:`TrustedConsistency` for an exam, on a device."""
-    return TrustedConsistency(Unexplained(geometry)).to(device)
+    return TrustedConsistency(Unexplained(geometry), bone_variance).to(device)

@@ -111,7 +111,9 @@ class IntervalStudy:
         curves: dict[str, list[list[float]]] = {}
         for name, voxels in self._reconstruct(self.split, self.measured):
             known = intervals.of(voxels.hu, voxels.scale)
-            measures = measure_intervals(known.bounds, known.quantile, voxels.hu, voxels.truth, PROBABILITIES)
+            measures = measure_intervals(
+                known.bounds, known.quantile, known.std, voxels.hu, voxels.truth, PROBABILITIES
+            )
             self.account.rows.append({"case": name, "method": "intervals", "estimate": "body"} | measures)
             regions = {region: mask for region, mask in voxels.regions.items() if mask.any()}
             for region, curve in coverage_curves(known.bounds, voxels.truth, regions, CURVE_LEVELS).items():
