@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,10 +18,13 @@ from scripts.io.atomic import require_replaceable, require_writable, whole_file,
 BUNDLE = Path(__file__).parents[2] / "bundle"
 WRITER = """
 import sys
+from itertools import count
 from pathlib import Path
 from scripts.io.atomic import whole_file, whole_folder
-path, word, times = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
-for number in range(times):
+path, word, enough = Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
+for number in count():
+    if enough.exists():
+        break
     text = f"{word} {number}"
     with whole_folder(path / "exam", "c/result.json") as partial:
         for name in "abc":
@@ -33,9 +37,9 @@ print("done")
 """
 
 
-def writer(folder: Path, word: str, times: int) -> subprocess.Popen:
-    """A process that publishes a folder of three equal files and a file, again and again."""
-    command = [sys.executable, "-c", WRITER, folder, word, str(times)]
+def writer(folder: Path, word: str, enough: Path) -> subprocess.Popen:
+    """A process that publishes a folder of three equal files and a file, again and again until a file says enough."""
+    command = [sys.executable, "-c", WRITER, folder, word, enough]
     return subprocess.Popen(command, cwd=BUNDLE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -88,21 +92,24 @@ def test_a_folder_is_replaced_whole_and_a_failed_block_keeps_the_old_one(tmp_pat
 
 @pytest.mark.parametrize("words", [("one", "two"), ("same", "same")])
 def test_of_two_processes_that_write_at_once_nothing_half_written_ever_shows(tmp_path, words):
-    processes = [writer(tmp_path, word, 200) for word in words]
-    seen = 0
+    enough = tmp_path.with_name(f"{tmp_path.name}-enough")
+    processes = [writer(tmp_path, word, enough) for word in words]
+    seen = Counter()
     while any(process.poll() is None for process in processes):
+        if all(seen[word] > 50 for word in words):
+            enough.touch()
         if (found := contents(tmp_path / "exam")) is not None:
             assert len(found) == 3 and len(set(found)) == 1 and found[0].split()[0] in words, found
-            seen += 1
+            seen[found[0].split()[0]] += 1
         with suppress(FileNotFoundError):
             assert len((tmp_path / "summary.csv").read_text().split()) == 2
     assert [process.communicate() for process in processes] == [("done\n", "")] * 2
-    assert seen > 20 and len(set(contents(tmp_path / "exam"))) == 1
+    assert len(set(contents(tmp_path / "exam"))) == 1
     assert sorted(os.listdir(tmp_path)) == ["exam", "summary.csv"]
 
 
 def test_what_a_killed_process_left_is_neither_taken_over_nor_kept(tmp_path):
-    process = writer(tmp_path, "killed", 10**6)
+    process = writer(tmp_path, "killed", tmp_path / "never")
     while not list(tmp_path.glob(".partial-*-exam")):  # it runs until it is killed
         assert process.poll() is None
     os.kill(process.pid, signal.SIGKILL)
