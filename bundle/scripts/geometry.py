@@ -209,8 +209,9 @@ class BiplanarGeometry:
         """The same exam with voxels and pixels that are ``factor`` times as wide, over the same fields.
 
         Raises:
-            ValueError: they do not divide.
+            ValueError: the factor is not a whole number from 1, or they do not divide.
         """
+        factor = _count("factor", factor)
         if any(n % factor for n in (*self.volume_shape, self.detector_pixels)):
             raise ValueError(
                 f"geometry: {self.volume_shape} voxels and {self.detector_pixels} pixels do not divide by {factor}; "

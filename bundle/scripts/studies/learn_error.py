@@ -22,8 +22,6 @@ from scripts.studies.cases import ReadableCases
 logger = logging.getLogger(__name__)
 FLOOR = 5 / HU_PER_UNIT
 """Error, in network range, below which errors count as alike."""
-
-
 OUTSIDE = 0.25
 """Voxels of the air around a body, relative to those of the body."""
 
