@@ -4,8 +4,8 @@ Samples of a network that was trained to give one good answer differ far less th
 therefore learns the size of the error itself, from finished reconstructions (Kendall and Gal 2017, arXiv:1703.04977,
 learn it together with the mean). It never changes a reconstruction.
 
-Errors are large where a volume changes, in lung and near bone. Local statistics show this, so that a network without
-any spatial context of its own orders errors better than a U-Net that would have to learn them.
+Errors are large where a volume changes, and near bone. Local statistics show this, so a network needs no spatial context
+of its own to order errors.
 """
 
 from __future__ import annotations
