@@ -4,8 +4,8 @@ Samples of a network that was trained to give one good answer differ far less th
 therefore learns the size of the error itself, from finished reconstructions (Kendall and Gal 2017, arXiv:1703.04977,
 learn it together with the mean). It never changes a reconstruction.
 
-Errors are large where a volume changes, and near bone. Local statistics show this, so a network needs no spatial context
-of its own to order errors.
+Errors are large where a volume changes, and near bone. Local statistics show this, so a network needs no spatial
+context of its own to order errors.
 """
 
 from __future__ import annotations
