@@ -12,7 +12,7 @@ import numpy as np
 import pydicom
 import pytest
 import torch
-from monai.bundle import ConfigWorkflow
+from monai.bundle import ConfigParser, ConfigWorkflow
 
 from scripts.dicom.read_ct import read_series
 from scripts.dicom.write_radiograph import FORMS, simulated_header, write_dx
@@ -146,6 +146,15 @@ def test_the_finer_grid_is_refined_by_the_shipped_stage_which_is_recorded(tmp_pa
     folders = tmp_path / "refined", tmp_path / "interpolated"
     records = [json.loads((folder / "demo" / "result.json").read_text()) for folder in folders]
     assert records[0]["refining_sha256"] == stage and "refining_sha256" not in records[1]
+    assert records[0]["passes"] == 2 and "passes" not in records[1]
+
+
+@pytest.mark.parametrize(("passes", "fitted"), [(2, True), (3, False)])
+def test_errors_are_predicted_only_for_the_passes_that_they_were_fitted_for(passes, fitted):
+    config = ConfigParser()
+    config.read_config(CONFIG)
+    config.update({"passes": passes, "device": torch.device("cpu")})
+    assert (config.get_parsed_content("predicted_error") is not None) == fitted
 
 
 def test_other_weights_are_not_refined_by_the_shipped_stage(tmp_path):

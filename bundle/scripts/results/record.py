@@ -164,6 +164,7 @@ def made_by(provenance: Mapping[str, Any], scale_weights: str | Path) -> dict[st
         "samples",
         "grid_factor",
         "refining_sha256",
+        "passes",
         "consistency",
         "consistency_steps",
     )
