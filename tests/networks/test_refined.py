@@ -123,6 +123,12 @@ def test_the_tiles_of_a_training_pass_are_cut_from_the_whole_pass(exam) -> None:
     assert torch.equal(made.crop(x0, 2 * corners, 8)[1], x0[0, :, 4:12, 8:16, 0:8])
 
 
+def test_a_tile_that_is_larger_than_the_volume_is_the_whole_volume(exam) -> None:
+    image, x0 = exam
+    answer = RefiningTrainingInferer(tiles=1, side=100)(image, speaking(), x0=x0)
+    assert torch.equal(answer.target, x0) and answer.output.shape == x0.shape
+
+
 def test_the_coarse_network_is_frozen_and_everything_else_learns(exam) -> None:
     image, x0 = exam
     made = speaking().train()

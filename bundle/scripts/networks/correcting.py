@@ -21,6 +21,7 @@ from torch import Tensor
 from scripts.diffusion.parametrisation import X0
 from scripts.networks.diffux2ct import DiffuX2CT
 from scripts.networks.lifting import Unexplained
+from scripts.networks.tissue_prior import TissueVariance
 from scripts.networks.trusted import TrustedConsistency
 
 REST_GAIN = 4.0
@@ -73,7 +74,7 @@ class SelfConsistent(SelfCorrecting):
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
-        self.consistency = TrustedConsistency(self.unexplained)
+        self.consistency = TrustedConsistency(self.unexplained, TissueVariance())
 
     @torch.jit.export
     def meet(self, x0: Tensor, condition: list[Tensor]) -> Tensor:

@@ -4,7 +4,8 @@ Cascades of diffusion models (Ho et al. 2021, arXiv:2106.15282) usually refine w
 radiographs contain detail that the coarse stage never saw. On the fine grid, each pass therefore reads
 
 - the current volume, at first the interpolated coarse one,
-- the back-projected residual of each view, as :mod:`~scripts.networks.correcting` does on the coarse grid, and
+- the back-projected residual of each view, as :mod:`~scripts.networks.correcting` does on the coarse grid,
+- what would change the volume so that it meets the radiographs (:mod:`~scripts.networks.trusted`), and
 - 2D features of the radiographs and of their residuals, lifted along the rays.
 
 The input is folded onto the cells of the coarse grid, where a small 3D U-Net without normalisation computes the eight
@@ -21,14 +22,16 @@ from scripts.geometry import BiplanarGeometry
 from scripts.networks.contract import GeometryBound
 from scripts.networks.lifted import LiftedConditioner
 from scripts.networks.lifting import Unexplained
+from scripts.networks.tissue_prior import TissueCovariance
+from scripts.networks.trusted import TrustedConsistency
 from scripts.networks.upon import SuperResolved
 from scripts.networks.upsampler import PlainBlock
 from scripts.physics.tensor_shapes import require_image
 from scripts.resolution import interpolated
 
 VOLUME_GAIN, DETECTOR_GAIN = 16.0, 64.0
-"""Factors on the back-projected residual (network range) and on that in the radiographs (network units), whose standard
-deviations are about 0.01 and 0.02."""
+"""Factors on the back-projected residual and the change (network range) and on the residual in the radiographs (network
+units), whose standard deviations are about 0.01 and 0.02."""
 _VOXELS = 8
 
 
@@ -49,9 +52,7 @@ class Refiner(nn.Module):
         halo: distance in cells up to which the input affects an output voxel.
     """
 
-    def __init__(
-        self, in_channels: int, channels: tuple[int, int] = (32, 128), blocks: tuple[int, int] = (1, 3)
-    ) -> None:
+    def __init__(self, in_channels: int, channels: tuple[int, int], blocks: tuple[int, int] = (1, 3)) -> None:
         super().__init__()
         fine, wide = channels
         self.stem = convolution(3, in_channels, fine)
@@ -97,6 +98,7 @@ class Refined(SuperResolved):
         super().__init__(base, refiner, geometry, passes)
         self.lifting = lifting
         self.unexplained, self.fold = Unexplained(geometry), SpaceToDepth(2)
+        self.meet = TrustedConsistency(self.unexplained, TissueCovariance(geometry))
         self.volume_gain, self.detector_gain = VOLUME_GAIN, DETECTOR_GAIN
 
     @torch.jit.export
@@ -110,8 +112,10 @@ class Refined(SuperResolved):
         volume = volume.clamp(-1.0, 1.0)
         rest = self.unexplained.rest(image, volume)
         back_projected = self.volume_gain * self.unexplained.back_project(rest)
+        change = self.volume_gain * (self.meet(volume, image) - volume)
         seen = torch.stack([image, self.detector_gain * rest], dim=2).flatten(1, 2)
-        return torch.cat([self.fold(torch.cat([volume, back_projected], dim=1)), self.lifting(seen)[0]], dim=1)
+        voxels = self.fold(torch.cat([volume, back_projected, change], dim=1))
+        return torch.cat([voxels, self.lifting(seen)[0]], dim=1)
 
     def forward(
         self, image: Tensor, volume: Tensor | None = None, corners: Tensor | None = None, side: int = 0
@@ -149,10 +153,10 @@ class Refined(SuperResolved):
 def refined(
     geometry: BiplanarGeometry,
     base: GeometryBound,
-    channels: tuple[int, int] = (32, 128),
+    channels: tuple[int, int] = (64, 128),
     blocks: tuple[int, int] = (1, 3),
-    plane_channels: tuple[int, ...] = (16, 32, 64),
-    lifted_channels: int = 16,
+    plane_channels: tuple[int, ...] = (32, 64, 128),
+    lifted_channels: int = 32,
     stem_stride: int = 2,
     passes: int = 1,
 ) -> Refined:
@@ -165,5 +169,5 @@ def refined(
     lifting = LiftedConditioner(
         geometry, [(u // 2, v // 2, w // 2)], plane_channels, (lifted_channels,), stem_stride, blocks=1, per_view=2
     )
-    refiner = Refiner(3 * _VOXELS + lifted_channels, channels, blocks)
+    refiner = Refiner(4 * _VOXELS + lifted_channels, channels, blocks)
     return Refined(base, refiner, lifting, geometry, passes)

@@ -9,23 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from scripts.geometry import BiplanarGeometry
-from scripts.intensity import (
-    AIR_BELOW_HU,
-    MU_PER_HU,
-    RADIOGRAPH_SCALE,
-    TRUSTED_MISFIT,
-    TYPICAL_ERROR_HU,
-    hu_to_network,
-)
+from scripts.intensity import RADIOGRAPH_SCALE, TRUSTED_MISFIT
 from scripts.networks.lifting import Unexplained
+from scripts.networks.tissue_prior import TissueCovariance
 from scripts.physics.consistency import FILM_NOISE, Consistency
 from scripts.physics.tensor_shapes import views_present
 
 STEPS = 4
 """Steps of conjugate gradients."""
-BONE_ABOVE_HU, BONE_VARIANCE = 150.0, 0.3
-"""Bone, and its share of the variance of other tissue. Bone that a network shows is seldom wrong, but much is missed:
-with the same variance everywhere, meeting the radiographs would dissolve bone into the tissue around it."""
 
 
 def trusted(rest: Tensor, image: Tensor, misfit: float) -> Tensor:
@@ -38,29 +29,25 @@ class TrustedConsistency(nn.Module):
     """Smallest change of a volume that meets its radiographs, where these are trusted.
 
     A volume that misses its radiographs by more than ``TRUSTED_MISFIT`` stays as it is, since they are then not
-    what they are taken for. Air does not change, and bone changes less than other tissue. TorchScript-able.
+    what they are taken for. TorchScript-able.
 
     Args:
         unexplained: computes the residual of the radiographs, in the exam's geometry.
-        bone_variance: bone's share of the variance of other tissue.
+        prior: covariance of the volume's error, such as :class:`~scripts.networks.tissue_prior.TissueVariance`.
     """
 
-    def __init__(self, unexplained: Unexplained, bone_variance: float = BONE_VARIANCE) -> None:
+    def __init__(self, unexplained: Unexplained, prior: nn.Module) -> None:
         super().__init__()
         self.unexplained, self.steps = unexplained, STEPS
-        self.consistency = Consistency(unexplained.spread.projector)
+        self.consistency = Consistency(unexplained.spread.projector, prior)
         self.noise_std, self.trusted_misfit = RADIOGRAPH_SCALE * FILM_NOISE, TRUSTED_MISFIT
-        self.error_std = RADIOGRAPH_SCALE * MU_PER_HU * TYPICAL_ERROR_HU
-        self.air_below, self.bone_above = hu_to_network(torch.tensor([AIR_BELOW_HU, BONE_ABOVE_HU])).tolist()
-        self.bone_variance = bone_variance
 
     def forward(self, volume: Tensor, image: Tensor) -> Tensor:
         """Return ``volume [B, 1, U, V, W]``, in network range, made consistent with ``image [B, 2, N, N]``."""
         rest = self.unexplained.rest(image, volume)
-        spared = torch.where(volume > self.bone_above, self.bone_variance, 1.0)
-        variance = self.error_std**2 * (volume > self.air_below) * spared
         present = views_present(image).unsqueeze(2).unsqueeze(3)
-        change = self.consistency(rest, variance, present, self.noise_std, self.steps)
+        weights = self.consistency.covariance.weights(volume)
+        change = self.consistency(rest, weights, present, self.noise_std, self.steps)
         consistent = (volume + self.unexplained.scale.slope * change).clamp(-1.0, 1.0)
         return torch.where(trusted(rest, image, self.trusted_misfit), consistent, volume)
 
@@ -83,8 +70,6 @@ class WhereTrusted:
         return torch.where(is_trusted, self.change(volume, image), volume) if is_trusted.any() else volume
 
 
-def trusted_consistency(
-    geometry: BiplanarGeometry, device: torch.device, bone_variance: float = BONE_VARIANCE
-) -> TrustedConsistency:
-    """Build :class:`TrustedConsistency` for an exam, on a device."""
-    return TrustedConsistency(Unexplained(geometry), bone_variance).to(device)
+def trusted_consistency(geometry: BiplanarGeometry, device: torch.device) -> TrustedConsistency:
+    """Build :class:`TrustedConsistency` for an exam on a fine grid, on a device."""
+    return TrustedConsistency(Unexplained(geometry), TissueCovariance(geometry)).to(device)

@@ -115,22 +115,23 @@ class RefiningTrainingInferer:
 
     Args:
         tiles: tiles per exam.
-        side: side of the tiles, in cells of the coarse grid.
+        side: side of the tiles, in cells of the coarse grid; at most the whole volume.
         amp: whether to evaluate the networks in bfloat16.
     """
 
-    def __init__(self, tiles: int = 4, side: int = 32, amp: bool = False) -> None:
+    def __init__(self, tiles: int = 1, side: int = 48, amp: bool = False) -> None:
         self.tiles, self.side, self.amp = tiles, side, amp
 
     def __call__(self, inputs: Tensor, network: RefiningNetwork, *args: Any, x0: Tensor, **kwargs: Any) -> Prediction:
         """Compute tiles ``[K B, 1, 2 side, 2 side, 2 side]`` of exams with volumes ``x0 [B, 1, 2U, 2V, 2W]``."""
         cells = torch.tensor(x0.shape[2:]) // 2
-        corners = 2 * torch.floor(torch.rand(self.tiles, 3) * ((cells - self.side) // 2 + 1)).long()
+        side = min(self.side, int(cells.min()))
+        corners = 2 * torch.floor(torch.rand(self.tiles, 3) * ((cells - side) // 2 + 1)).long()
         bare = _unwrapped(network)
         with mixed_precision(inputs.device, self.amp):
             volume = self._volume(inputs, bare)
-            answer = network(inputs, volume, corners, self.side)
-        answer, truth = answer.float(), bare.crop(x0, 2 * corners, 2 * self.side)
+            answer = network(inputs, volume, corners, side)
+        answer, truth = answer.float(), bare.crop(x0, 2 * corners, 2 * side)
         return Prediction(answer, truth, answer, truth)
 
     @torch.no_grad()
