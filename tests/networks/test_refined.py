@@ -129,6 +129,12 @@ def test_a_tile_that_is_larger_than_the_volume_is_the_whole_volume(exam) -> None
     assert torch.equal(answer.target, x0) and answer.output.shape == x0.shape
 
 
+@pytest.mark.parametrize("sizes", [{"tiles": 0}, {"tiles": 1.5}, {"side": 0}, {"side": 47}, {"side": "wide"}])
+def test_tiles_that_cannot_be_are_refused(sizes) -> None:
+    with pytest.raises(ValueError, match=str(*sizes.values())):
+        RefiningTrainingInferer(**sizes)
+
+
 def test_the_coarse_network_is_frozen_and_everything_else_learns(exam) -> None:
     image, x0 = exam
     made = speaking().train()

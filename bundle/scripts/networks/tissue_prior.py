@@ -22,9 +22,12 @@ ERROR_STD = RADIOGRAPH_SCALE * MU_PER_HU * TYPICAL_ERROR_HU
 BONE_ABOVE_HU, BONE_VARIANCE = 150.0, 0.3
 """Bone, and its share of the variance of other tissue. Bone that a network shows is seldom wrong, but much is missed:
 with the same variance everywhere, meeting the radiographs would dissolve bone into the tissue around it."""
-SMOOTH_MM, DETAIL_MM = 10.0, 10.0
+SMOOTH_MM, INDEPENDENT = 10.0, 0.2
+"""Width of the Gaussian in soft tissue, and the part of the variance there that is independent."""
+DETAIL_MM = 10.0
+"""Width of the Gaussian along the body's axis, beside which bone has detail."""
 BONE_HU, BONE_WIDTH_HU = 100.0, 50.0
-INDEPENDENT = 0.2
+"""Where soft tissue becomes bone, and the width of the logistic function between them."""
 
 
 class TissueVariance(Independent):
@@ -46,7 +49,7 @@ class TissueCovariance(nn.Module):
     """Errors that are smooth in soft tissue, and details along the body's axis in bone. TorchScript-able.
 
     A radiograph shows single vertebrae, but not at which depth. Independent errors would spread them as stripes over
-    all tissue along each ray. Soft tissue, however, hardly changes from one vertebra to the next, so they are bone:
+    all tissue along each ray. But soft tissue hardly changes from vertebra to vertebra, so the stripes must be bone:
 
         C = S (G + c) S + B H H B,
 

@@ -117,9 +117,16 @@ class RefiningTrainingInferer:
         tiles: tiles per exam.
         side: side of the tiles, in cells of the coarse grid; at most the whole volume.
         amp: whether to evaluate the networks in bfloat16.
+
+    Raises:
+        ValueError: there is no tile, or its side is not a positive even number.
     """
 
     def __init__(self, tiles: int = 1, side: int = 48, amp: bool = False) -> None:
+        if not (isinstance(tiles, int) and tiles >= 1):
+            raise ValueError(f"--tiles must be a whole number of at least 1, got {tiles!r}")
+        if not (isinstance(side, int) and side >= 2 and side % 2 == 0):
+            raise ValueError(f"--training_tile must be an even whole number of at least 2, got {side!r}")
         self.tiles, self.side, self.amp = tiles, side, amp
 
     def __call__(self, inputs: Tensor, network: RefiningNetwork, *args: Any, x0: Tensor, **kwargs: Any) -> Prediction:
