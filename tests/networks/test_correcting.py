@@ -149,7 +149,7 @@ def test_a_consistent_volume_meets_its_radiographs_better_and_the_weights_are_th
 @torch.no_grad()
 def test_the_change_is_that_of_a_typical_error_of_each_tissue_and_of_the_noise_of_films() -> None:
     made, image, x0 = network(FACTORIES["consistent"]), 0.2 * normal(2, 2, 16, 16).abs(), 0.3 * normal(2, 1, 8, 16, 8)
-    made.consistency.trusted_misfit = 100.0
+    made.consistency.trusted_misfit = made.consistency.explained_misfit = 100.0
     hu = network_to_hu(x0)
     variance = (100 * MU_WATER_PER_MM / 1000) ** 2 * (hu > -900) * torch.where(hu > 150, 0.3, 1.0)
     assert (hu > 150).any() and (hu < -900).any()
@@ -164,7 +164,7 @@ def test_every_prediction_is_made_consistent() -> None:
     made, plain = network(FACTORIES["consistent"]), network(FACTORIES["LiftedConditioner"])
     plain.load_state_dict(made.state_dict())
     image, x, estimate = normal(1, 2, 16, 16).abs(), normal(1, 1, 8, 16, 8), 0.3 * normal(1, 1, 8, 16, 8, seed=1)
-    made.consistency.trusted_misfit = 100.0
+    made.consistency.trusted_misfit = made.consistency.explained_misfit = 100.0
     found, raw = (each.predict_x0(x, torch.tensor([900]), each.condition(image), estimate) for each in (made, plain))
     assert torch.equal(found, made.meet(raw, made.condition(image))) and not torch.allclose(found, raw, atol=1e-3)
 

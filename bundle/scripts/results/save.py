@@ -19,7 +19,7 @@ from torch import Tensor
 
 from scripts.exam.exam import Exam, exam_of
 from scripts.geometry import VIEWS, BiplanarGeometry
-from scripts.intensity import TRUSTED_MISFIT, hu_to_mu, hu_to_network, network_to_radiograph
+from scripts.intensity import EXPLAINED_MISFIT, hu_to_mu, hu_to_network, network_to_radiograph
 from scripts.io.atomic import whole_folder
 from scripts.io.folders import RESULT_FILE, sizes
 from scripts.io.names import safe_name
@@ -32,6 +32,8 @@ from scripts.results.record import Record, Settings, read_record
 from scripts.results.writing import Writing
 
 logger = logging.getLogger(__name__)
+MAX_MISFIT = 2 * EXPLAINED_MISFIT
+"""Largest misfit of one view without a warning; radiographs that are trusted are met more closely."""
 MAX_SPREAD_HU = 200.0
 """Mean standard deviation of the samples above which readers are warned."""
 
@@ -300,10 +302,10 @@ def _require_interval(level: float, error: PredictsError | None) -> None:
 def warnings_of(spread: Tensor | None, misfit: Mapping[str, float]) -> list[str]:
     """Return warnings for readers about a poor re-projection and about samples that disagree."""
     found = [
-        f"the {view} re-projection differs from the input by {value:.1%} (relative L2; limit "
-        f"{TRUSTED_MISFIT:.0%}); detail is not taken from films that differ so much"
+        f"the {view} re-projection differs from the input by {value:.1%} (relative L2; limit {MAX_MISFIT:.0%}); "
+        "detail is not taken from films that no body explains: check their geometry, and what they leave out"
         for view, value in misfit.items()
-        if value > TRUSTED_MISFIT
+        if value > MAX_MISFIT
     ]
     if spread is not None and (mean := float(spread.mean())) > MAX_SPREAD_HU:
         found.append(f"the samples disagree by {mean:.0f} HU on average")
