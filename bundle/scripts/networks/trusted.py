@@ -40,24 +40,33 @@ class TrustedConsistency(nn.Module):
 
     def forward(self, volume: Tensor, image: Tensor) -> Tensor:
         """Return ``volume [B, 1, U, V, W]``, in network range, made consistent with ``image [B, 2, N, N]``."""
-        consistent, trusted = self._consistent(volume, image)
-        return torch.where(trusted, consistent, volume)
+        consistent = self.consistent(volume, image)
+        return torch.where(self._explained(volume, consistent, image), consistent, volume)
 
     @torch.jit.export
     def trusts(self, volume: Tensor, image: Tensor) -> Tensor:
         """Return whether radiographs ``image [B, 2, N, N]`` are trusted to change ``volume``: ``[B, 1, 1, 1, 1]``."""
-        return self._consistent(volume, image)[1]
+        return self._explained(volume, self.consistent(volume, image), image)
 
-    def _consistent(self, volume: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the changed volume, and whether the radiographs are trusted."""
+    @torch.jit.export
+    def consistent(self, volume: Tensor, image: Tensor) -> Tensor:
+        """Return ``volume`` made consistent with ``image``, trusted or not."""
         rest = self.unexplained.rest(image, volume)
         present = views_present(image).unsqueeze(2).unsqueeze(3)
         weights = self.consistency.covariance.weights(volume)
         change = self.consistency(rest, weights, present, self.noise_std, self.steps)
-        consistent = (volume + self.unexplained.scale.slope * change).clamp(-1.0, 1.0)
-        left = self.unexplained.rest(image, consistent)
-        trusted = _at_most(rest, self.trusted_misfit, image) & _at_most(left, self.explained_misfit, image)
-        return consistent, trusted.reshape(-1, 1, 1, 1, 1)
+        return (volume + self.unexplained.scale.slope * change).clamp(-1.0, 1.0)
+
+    @torch.jit.export
+    def misfit(self, volume: Tensor, image: Tensor) -> Tensor:
+        """Return by how much ``volume`` misses ``image``, relative L2 over both views, as ``[B]``."""
+        rest = self.unexplained.rest(image, volume)
+        return torch.linalg.vector_norm(rest, dim=[1, 2, 3]) / torch.linalg.vector_norm(image, dim=[1, 2, 3])
+
+    def _explained(self, volume: Tensor, consistent: Tensor, image: Tensor) -> Tensor:
+        before, after = self.misfit(volume, image), self.misfit(consistent, image)
+        trusted = (before <= self.trusted_misfit) & (after <= self.explained_misfit)
+        return trusted.reshape(-1, 1, 1, 1, 1)
 
 
 class WhereTrusted:
@@ -81,11 +90,6 @@ class WhereTrusted:
         """Return ``volume [B, 1, U, V, W]``, in network range, changed by ``image [B, 2, N, N]``."""
         trusted = self.consistency.trusts(coarsened(volume, self.factor), coarsened(image, self.factor))
         return torch.where(trusted, self.change(volume, image), volume) if trusted.any() else volume
-
-
-def _at_most(rest: Tensor, share: float, image: Tensor) -> Tensor:
-    """Return for each exam whether ``rest`` is at most a share of ``image``, in the L2 norm: ``[B]``."""
-    return rest.square().sum(dim=[1, 2, 3]) <= share**2 * image.square().sum(dim=[1, 2, 3])
 
 
 def trusted_consistency(geometry: BiplanarGeometry, device: torch.device) -> TrustedConsistency:
