@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from scripts.intensity import radiograph_to_network
-from scripts.networks.trusted import TrustedConsistency
+from scripts.networks.trusted import TrustedConsistency, misfit
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,5 +42,6 @@ class FilmMisfit:
     def _of(self, line_integrals: Tensor) -> Tensor:
         image = radiograph_to_network(line_integrals)
         volume = self.reconstruct(image, self.network)
-        consistent = self.consistency.consistent(volume, image)
-        return (self.consistency.misfit(volume, image) * self.consistency.misfit(consistent, image)).sqrt()
+        rest = self.consistency.unexplained.rest(image, volume)
+        left = self.consistency.unexplained.rest(image, self.consistency.consistent(volume, image, rest))
+        return (misfit(rest, image) * misfit(left, image)).sqrt()

@@ -112,7 +112,7 @@ class Refined(SuperResolved):
         volume = volume.clamp(-1.0, 1.0)
         rest = self.unexplained.rest(image, volume)
         back_projected = self.volume_gain * self.unexplained.back_project(rest)
-        change = self.volume_gain * (self.meet(volume, image) - volume)
+        change = self.volume_gain * (self.meet(volume, image, rest) - volume)
         seen = torch.stack([image, self.detector_gain * rest], dim=2).flatten(1, 2)
         voxels = self.fold(torch.cat([volume, back_projected, change], dim=1))
         return torch.cat([voxels, self.lifting(seen)[0]], dim=1)

@@ -38,35 +38,42 @@ class TrustedConsistency(nn.Module):
         self.consistency = Consistency(unexplained.spread.projector, prior)
         self.trusted_misfit, self.explained_misfit = TRUSTED_MISFIT, EXPLAINED_MISFIT
 
-    def forward(self, volume: Tensor, image: Tensor) -> Tensor:
-        """Return ``volume [B, 1, U, V, W]``, in network range, made consistent with ``image [B, 2, N, N]``."""
-        consistent = self.consistent(volume, image)
-        return torch.where(self._explained(volume, consistent, image), consistent, volume)
+    def forward(self, volume: Tensor, image: Tensor, rest: Tensor | None = None) -> Tensor:
+        """Return ``volume``, made consistent with the radiographs where these are trusted.
+
+        Args:
+            volume: ``[B, 1, U, V, W]`` in network range.
+            image: ``[B, 2, N, N]`` in network units.
+            rest: residual of the radiographs, if it is known.
+        """
+        if rest is None:
+            rest = self.unexplained.rest(image, volume)
+        consistent = self.consistent(volume, image, rest)
+        return torch.where(self._explained(consistent, image, rest), consistent, volume)
 
     @torch.jit.export
     def trusts(self, volume: Tensor, image: Tensor) -> Tensor:
-        """Return whether radiographs ``image [B, 2, N, N]`` are trusted to change ``volume``: ``[B, 1, 1, 1, 1]``."""
-        return self._explained(volume, self.consistent(volume, image), image)
+        """Return whether the radiographs are trusted to change ``volume``, as ``[B, 1, 1, 1, 1]``."""
+        rest = self.unexplained.rest(image, volume)
+        return self._explained(self.consistent(volume, image, rest), image, rest)
 
     @torch.jit.export
-    def consistent(self, volume: Tensor, image: Tensor) -> Tensor:
+    def consistent(self, volume: Tensor, image: Tensor, rest: Tensor) -> Tensor:
         """Return ``volume`` made consistent with ``image``, trusted or not."""
-        rest = self.unexplained.rest(image, volume)
         present = views_present(image).unsqueeze(2).unsqueeze(3)
         weights = self.consistency.covariance.weights(volume)
         change = self.consistency(rest, weights, present, self.noise_std, self.steps)
         return (volume + self.unexplained.scale.slope * change).clamp(-1.0, 1.0)
 
-    @torch.jit.export
-    def misfit(self, volume: Tensor, image: Tensor) -> Tensor:
-        """Return by how much ``volume`` misses ``image``, relative L2 over both views, as ``[B]``."""
-        rest = self.unexplained.rest(image, volume)
-        return torch.linalg.vector_norm(rest, dim=[1, 2, 3]) / torch.linalg.vector_norm(image, dim=[1, 2, 3])
-
-    def _explained(self, volume: Tensor, consistent: Tensor, image: Tensor) -> Tensor:
-        before, after = self.misfit(volume, image), self.misfit(consistent, image)
-        trusted = (before <= self.trusted_misfit) & (after <= self.explained_misfit)
+    def _explained(self, consistent: Tensor, image: Tensor, rest: Tensor) -> Tensor:
+        left = self.unexplained.rest(image, consistent)
+        trusted = (misfit(rest, image) <= self.trusted_misfit) & (misfit(left, image) <= self.explained_misfit)
         return trusted.reshape(-1, 1, 1, 1, 1)
+
+
+def misfit(rest: Tensor, image: Tensor) -> Tensor:
+    """Return the relative L2 misfits ``[B]``, over both views, of a residual ``rest`` of ``image [B, 2, N, N]``."""
+    return torch.linalg.vector_norm(rest, dim=[1, 2, 3]) / torch.linalg.vector_norm(image, dim=[1, 2, 3])
 
 
 class WhereTrusted:
