@@ -49,8 +49,8 @@ def reached(film: Callable[[Tensor], Tensor]) -> dict[str, float]:
 @pytest.mark.slow
 def test_the_shipped_weights_reach_on_fresh_phantoms_what_they_are_known_to_reach() -> None:
     means = reached(lambda line_integrals: line_integrals)
-    assert means["psnr3d"] > 26.4 and means["ssim3d"] > 0.73
-    assert means["bone_dice"] > 0.42 and means["gradient_ratio"] > 0.8 and means["reprojection"] < 0.01
+    assert means["psnr3d"] > 26.6 and means["ssim3d"] > 0.73
+    assert means["bone_dice"] > 0.45 and means["gradient_ratio"] > 0.8 and means["reprojection"] < 0.01
 
 
 @pytest.mark.slow
@@ -59,7 +59,7 @@ def test_the_shipped_weights_reach_on_cut_off_films_for_display_what_they_are_kn
     films = RandomFilms(reference.geometry, displayed=1.0, reference=reference, collimated=1.0, shutter=0.2)
     generator = torch.Generator().manual_seed(0)
     means = reached(lambda line_integrals: films.draw(1, generator)(line_integrals))
-    assert means["psnr3d"] > 22.6 and means["bone_dice"] > 0.37
+    assert means["psnr3d"] > 23.1 and means["bone_dice"] > 0.40
 
 
 @pytest.mark.slow
@@ -83,4 +83,4 @@ def test_the_refining_stage_gains_on_fresh_phantoms_what_it_is_known_to_gain() -
     means = {name: sum(values) / len(values) for name, values in found.items()}
     print({name: round(value, 3) for name, value in means.items()})
     assert means["refined psnr3d"] > means["interpolated psnr3d"] + 0.3
-    assert means["refined bone_dice"] > means["interpolated bone_dice"] + 0.03
+    assert means["refined bone_dice"] > means["interpolated bone_dice"] + 0.015
