@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from scripts.intensity import radiograph_to_network
-from scripts.networks.trusted import TrustedConsistency, misfit
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,14 +22,15 @@ class FilmMisfit:
     Attributes:
         reconstruct: inferer of the network; a single step is enough.
         network: the network.
-        consistency: changes volumes and measures them.
+        consistency: measures the misfits of a volume before and after it is changed to meet radiographs, such as
+            :class:`~scripts.networks.trusted.TrustedConsistency`.
         device: where they are.
         batch: pairs that are reconstructed together.
     """
 
     reconstruct: Callable[[Tensor, Any], Tensor]
     network: Any
-    consistency: TrustedConsistency
+    consistency: Any
     device: torch.device
     batch: int = 1
 
@@ -42,6 +42,5 @@ class FilmMisfit:
     def _of(self, line_integrals: Tensor) -> Tensor:
         image = radiograph_to_network(line_integrals)
         volume = self.reconstruct(image, self.network)
-        rest = self.consistency.unexplained.rest(image, volume)
-        left = self.consistency.unexplained.rest(image, self.consistency.consistent(volume, image, rest))
-        return (misfit(rest, image) * misfit(left, image)).sqrt()
+        before, after = self.consistency.misfits(volume, image)
+        return (before * after).sqrt()

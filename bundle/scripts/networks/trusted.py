@@ -49,13 +49,21 @@ class TrustedConsistency(nn.Module):
         if rest is None:
             rest = self.unexplained.rest(image, volume)
         consistent = self.consistent(volume, image, rest)
-        return torch.where(self._explained(consistent, image, rest), consistent, volume)
+        left = self.unexplained.rest(image, consistent)
+        return torch.where(self._trusted(misfit(rest, image), misfit(left, image)), consistent, volume)
 
     @torch.jit.export
     def trusts(self, volume: Tensor, image: Tensor) -> Tensor:
         """Return whether the radiographs are trusted to change ``volume``, as ``[B, 1, 1, 1, 1]``."""
+        before, after = self.misfits(volume, image)
+        return self._trusted(before, after)
+
+    @torch.jit.export
+    def misfits(self, volume: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the misfits ``[B]`` of ``volume`` and of ``volume`` made consistent, whether trusted or not."""
         rest = self.unexplained.rest(image, volume)
-        return self._explained(self.consistent(volume, image, rest), image, rest)
+        left = self.unexplained.rest(image, self.consistent(volume, image, rest))
+        return misfit(rest, image), misfit(left, image)
 
     @torch.jit.export
     def consistent(self, volume: Tensor, image: Tensor, rest: Tensor) -> Tensor:
@@ -65,10 +73,8 @@ class TrustedConsistency(nn.Module):
         change = self.consistency(rest, weights, present, self.noise_std, self.steps)
         return (volume + self.unexplained.scale.slope * change).clamp(-1.0, 1.0)
 
-    def _explained(self, consistent: Tensor, image: Tensor, rest: Tensor) -> Tensor:
-        left = self.unexplained.rest(image, consistent)
-        trusted = (misfit(rest, image) <= self.trusted_misfit) & (misfit(left, image) <= self.explained_misfit)
-        return trusted.reshape(-1, 1, 1, 1, 1)
+    def _trusted(self, before: Tensor, after: Tensor) -> Tensor:
+        return ((before <= self.trusted_misfit) & (after <= self.explained_misfit)).reshape(-1, 1, 1, 1, 1)
 
 
 def misfit(rest: Tensor, image: Tensor) -> Tensor:
