@@ -27,7 +27,7 @@ from scripts.losses.direct import MeanSquaredLoss, X2CTLoss
 from scripts.losses.mean_projection import MeanProjectionLoss
 from scripts.losses.objective import Objective
 from scripts.losses.structure import StructureLoss
-from scripts.losses.terms import BoneWeightedLoss, DifferenceLoss, ReprojectionLoss
+from scripts.losses.terms import BoneWeightedLoss, DifferenceLoss, ReprojectionLoss, RoughnessLoss
 from scripts.networks.diffux2ct import DiffuX2CT
 from scripts.networks.lifting import Unexplained
 from scripts.networks.mean_volume import MeanVolume
@@ -130,6 +130,7 @@ TERMS = {
     "absolute": BoneWeightedLoss(1),
     "squared": BoneWeightedLoss(2),
     "differences": DifferenceLoss(),
+    "roughness": RoughnessLoss(),
     "reprojection": ReprojectionLoss(GEOMETRY),
     "structure": StructureLoss(),
     "projection": MeanProjectionLoss(),

@@ -12,9 +12,11 @@ from scripts.losses.terms import (
     BoneWeightedLoss,
     DifferenceLoss,
     ReprojectionLoss,
+    RoughnessLoss,
     TissueLoss,
     bone_weighted_error,
     difference_error,
+    roughness_error,
     tissue_shares,
 )
 from scripts.metrics.volume import tissue_masks
@@ -25,6 +27,7 @@ TERMS = {
     "absolute": BoneWeightedLoss(1),
     "squared": BoneWeightedLoss(2),
     "differences": DifferenceLoss(),
+    "roughness": RoughnessLoss(4),
     "reprojection": ReprojectionLoss(GEOMETRY),
     "tissue": TissueLoss(),
 }
@@ -71,6 +74,17 @@ def test_first_differences_do_not_see_a_constant_and_count_an_edge_once() -> Non
     step[:, :, 4:] = 0.7
     edges = 0.7 / 7 / 3  # one of seven differences along the first of three axes
     assert difference_error(x0 + step, x0).item() == pytest.approx(edges, rel=1e-4)
+
+
+def test_roughness_asks_how_many_edges_a_neighbourhood_has_and_not_where_they_are() -> None:
+    x0 = torch.zeros(1, 1, 9, 9, 9)
+    x0[:, :, 2:], x0[:, :, 5:] = 0.5, 0.8  # edges of 0.5 and 0.3 in the lower and upper cubes
+    assert roughness_error(x0.roll(1, dims=2).index_fill(2, torch.tensor(0), 0.0), x0, 4).item() == pytest.approx(0)
+    assert roughness_error(0.6 - 0.5 * x0, x0, 4).item() == pytest.approx(0.5 * (0.5 + 0.3) / 8 / 3, rel=1e-5)
+    blurred = x0.clone()
+    blurred[:, :, 2:5] = 0.25 * torch.arange(1, 4).reshape(1, 1, 3, 1, 1).clamp(max=2)
+    assert roughness_error(blurred, x0, 4).item() == pytest.approx(0, abs=1e-6)
+    assert roughness_error(x0 + 0.1 * (torch.arange(9) % 2), x0, 4).item() > 0.01
 
 
 def test_the_reprojection_error_is_that_of_the_exams_own_radiographs() -> None:
