@@ -39,12 +39,16 @@ def roughness_error(x: Tensor, x0: Tensor, window: int) -> Tensor:
     Errors of single voxels and differences reward a blurred answer wherever an edge's exact place is unknown. How rough
     a neighbourhood is remains known, and blur misses it. The mean is over cubes and the three axes.
     """
-    return sum((_roughness(x, axis, window) - _roughness(x0, axis, window)).abs().mean() for axis in (2, 3, 4)) / 3
+    along_u, along_v, along_w = (
+        (_roughness(x, axis, window) - _roughness(x0, axis, window)).abs().mean() for axis in (2, 3, 4)
+    )
+    return (along_u + along_v + along_w) / 3
 
 
 def _roughness(x: Tensor, axis: int, window: int) -> Tensor:
     steps = x.diff(dim=axis).abs()
-    return F.adaptive_avg_pool3d(steps, [max(n // window, 1) for n in steps.shape[2:]])
+    u, v, w = (max(n // window, 1) for n in steps.shape[2:])
+    return F.adaptive_avg_pool3d(steps, (u, v, w))
 
 
 def reprojection_error(x: Tensor, x0: Tensor, projector: Callable[[Tensor], Tensor]) -> Tensor:
