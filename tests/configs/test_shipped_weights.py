@@ -8,6 +8,7 @@ import torch
 from monai.bundle import ConfigParser
 from torch import Tensor
 
+from scripts.blocks.residual import SpaceToDepth
 from scripts.data.film_effects import RandomFilms
 from scripts.exam.familiarity import read_reference
 from scripts.intensity import hu_to_mu, hu_to_network, network_to_hu, radiograph_to_network
@@ -85,3 +86,12 @@ def test_the_refining_stage_gains_on_fresh_phantoms_what_it_is_known_to_gain() -
     assert means["refined psnr3d"] > means["interpolated psnr3d"] + 0.3
     assert means["refined bone_dice"] > means["interpolated bone_dice"] + 0.015
     assert means["refined psnr3d"] > 26.1 and means["refined bone_dice"] > 0.46
+
+
+def test_the_refining_stage_cannot_draw_a_checkerboard() -> None:
+    state = torch.load(BUNDLE / "models" / "auxiliary" / "refining.pt", weights_only=True)
+    u, v, w = torch.meshgrid(*[torch.tensor([1.0, -1.0])] * 3, indexing="ij")
+    checkerboard = SpaceToDepth(2)((u * v * w)[None, None]).flatten()
+    for name in ("upsampler.head.weight", "upsampler.head.bias"):
+        last = state[name].float().flatten(1) if state[name].ndim > 1 else state[name].float()[:, None]
+        assert (checkerboard @ last).norm() < 1e-3 * last.norm()

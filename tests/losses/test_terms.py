@@ -77,14 +77,25 @@ def test_first_differences_do_not_see_a_constant_and_count_an_edge_once() -> Non
 
 
 def test_roughness_asks_how_many_edges_a_neighbourhood_has_and_not_where_they_are() -> None:
-    x0 = torch.zeros(1, 1, 9, 9, 9)
-    x0[:, :, 2:], x0[:, :, 5:] = 0.5, 0.8  # edges of 0.5 and 0.3 in the lower and upper cubes
-    assert roughness_error(x0.roll(1, dims=2).index_fill(2, torch.tensor(0), 0.0), x0, 4).item() == pytest.approx(0)
-    assert roughness_error(0.6 - 0.5 * x0, x0, 4).item() == pytest.approx(0.5 * (0.5 + 0.3) / 8 / 3, rel=1e-5)
-    blurred = x0.clone()
-    blurred[:, :, 2:5] = 0.25 * torch.arange(1, 4).reshape(1, 1, 3, 1, 1).clamp(max=2)
-    assert roughness_error(blurred, x0, 4).item() == pytest.approx(0, abs=1e-6)
-    assert roughness_error(x0 + 0.1 * (torch.arange(9) % 2), x0, 4).item() > 0.01
+    def edges(*places: int) -> torch.Tensor:
+        x = torch.zeros(1, 1, 10, 10, 10)
+        for place, step in zip(places, (0.5, 0.3), strict=True):
+            x[:, :, place:] += step
+        return x
+
+    x0 = edges(2, 7)  # one edge in each cube of 4 differences along u
+    assert roughness_error(edges(3, 8), x0, 4).item() == pytest.approx(0, abs=1e-7)
+    assert roughness_error(0.6 - x0, x0, 4).item() == pytest.approx(0, abs=1e-7)
+    # Each difference between voxels two apart sees an edge twice: 2 * 0.5 and 2 * 0.3 in 4 differences, one axis of 3.
+    assert roughness_error(0 * x0, x0, 4).item() == pytest.approx((0.5 + 0.3) / 4 / 3, rel=1e-5)
+
+
+def test_a_checkerboard_is_not_roughness() -> None:
+    x0 = volumes()[1]
+    u, v, w = (torch.arange(n) for n in x0.shape[2:])
+    sign = 1 - 2 * ((u[:, None, None] + v[:, None] + w) % 2)
+    assert difference_error(x0 + 0.1 * sign, x0) > 0.1
+    assert roughness_error(x0 + 0.1 * sign, x0, 4).item() == pytest.approx(0, abs=1e-6)
 
 
 def test_the_reprojection_error_is_that_of_the_exams_own_radiographs() -> None:
