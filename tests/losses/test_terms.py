@@ -86,7 +86,7 @@ def test_roughness_asks_how_many_edges_a_neighbourhood_has_and_not_where_they_ar
     x0 = edges(2, 7)  # one edge in each cube of 4 differences along u
     assert roughness_error(edges(3, 8), x0, 4).item() == pytest.approx(0, abs=1e-7)
     assert roughness_error(0.6 - x0, x0, 4).item() == pytest.approx(0, abs=1e-7)
-    # Each difference between voxels two apart sees an edge twice: 2 * 0.5 and 2 * 0.3 in 4 differences, one axis of 3.
+    # Two differences between voxels two apart see each edge: 2 * 0.5 and 2 * 0.3 of 4 differences, along one of 3 axes.
     assert roughness_error(0 * x0, x0, 4).item() == pytest.approx((0.5 + 0.3) / 4 / 3, rel=1e-5)
 
 
