@@ -37,7 +37,7 @@ def films(volume):
     return radiograph_to_network(SeparableProjector(FINE)(hu_to_mu(network_to_hu(volume))))
 
 
-def test_the_network_sees_means_of_pixels_and_each_sample_is_interpolated_and_then_changed():
+def test_the_network_sees_means_of_pixels_and_the_samples_are_interpolated_and_changed_in_turn():
     image, volumes, seen = normal(2, 2, 32, 32), normal(2, 3, 16, 16, 16, seed=1), []
 
     def reconstruct(shown, network):
@@ -48,12 +48,12 @@ def test_the_network_sees_means_of_pixels_and_each_sample_is_interpolated_and_th
         assert films is image
         return 2 * volume
 
-    found = FinerInferer(reconstruct, 2, change)(image, NETWORK)
+    found = FinerInferer(reconstruct, 2, [change, lambda volume, films: -volume])(image, NETWORK)
     (shown, network), *others = seen
     assert not others and network is NETWORK
     torch.testing.assert_close(shown, image.reshape(2, 2, 16, 2, 16, 2).mean((3, 5)))
     expected = torch.nn.functional.interpolate(volumes, size=(32, 32, 32), mode="trilinear", align_corners=False)
-    torch.testing.assert_close(found, 2 * expected)
+    torch.testing.assert_close(found, expected * torch.tensor([2.0, -1.0, 2.0]).reshape(1, 3, 1, 1, 1))
 
 
 @torch.no_grad()
@@ -61,8 +61,8 @@ def test_detail_across_the_beams_comes_back_from_the_films():
     truth = patients()
     image = films(truth)
     meet = trusted_consistency(FINE, torch.device("cpu"))
-    inferer = FinerInferer(lambda shown, network: halved(truth), 2, meet)
-    interpolated = FinerInferer(lambda shown, network: halved(truth), 2, lambda volume, shown: volume)
+    inferer = FinerInferer(lambda shown, network: halved(truth), 2, [meet])
+    interpolated = FinerInferer(lambda shown, network: halved(truth), 2, [lambda volume, shown: volume])
     found, without = (made(image, NETWORK) for made in (inferer, interpolated))
     misfit, before = (((films(made) - image).norm() / image.norm()).item() for made in (found, without))
     assert misfit < 0.3 * before
@@ -75,8 +75,8 @@ def test_films_that_are_not_trusted_leave_the_interpolation():
     truth = patients()
     image = films(truth) * torch.tensor([1.0, 1.3]).reshape(2, 1, 1, 1)
     meet = trusted_consistency(FINE, torch.device("cpu"))
-    inferer = FinerInferer(lambda shown, network: halved(truth), 2, meet)
-    interpolated = FinerInferer(lambda shown, network: halved(truth), 2, lambda volume, shown: volume)
+    inferer = FinerInferer(lambda shown, network: halved(truth), 2, [meet])
+    interpolated = FinerInferer(lambda shown, network: halved(truth), 2, [lambda volume, shown: volume])
     found, without = (made(image, NETWORK) for made in (inferer, interpolated))
     assert not torch.equal(found[0], without[0]) and torch.equal(found[1], without[1])
 

@@ -123,6 +123,9 @@ class Staged(nn.Module):
     def evidence(self, image, volume):
         return volume
 
+    def mirrored(self, evidence):
+        return evidence.flip(2)
+
 
 @pytest.mark.parametrize("samples", [1, 3])
 @pytest.mark.parametrize("tile", [1, 3, 64])

@@ -57,6 +57,17 @@ def test_the_stage_comes_back_from_its_file(trained, load, kept) -> None:
     assert torch.equal(Refine(load(kept(trained.state_dict())))(volume, image), before)
 
 
+@torch.no_grad()
+def test_mirrored_the_stage_answers_otherwise_in_the_same_place(trained) -> None:
+    torch.manual_seed(0)
+    volume, image = torch.rand(1, 1, 16, 16, 16) - 0.5, torch.rand(1, 2, 32, 32)
+    plain, mirrored = (Refine(trained, mirror=mirror)(volume, image) for mirror in (False, True))
+    assert not torch.allclose(plain, mirrored, atol=1e-3)
+    for parameter in trained.upsampler.parameters():
+        parameter.data.zero_()
+    assert torch.equal(Refine(trained, mirror=True)(volume, image), volume)
+
+
 def test_half_precision_in_the_file_is_the_same_base(trained, load) -> None:
     for parameter in trained.parameters():
         parameter.data = parameter.half().float()

@@ -123,13 +123,54 @@ def test_the_tiles_of_a_training_pass_are_cut_from_the_whole_pass(exam) -> None:
     assert torch.equal(made.crop(x0, 2 * corners, 8)[1], x0[0, :, 4:12, 8:16, 0:8])
 
 
+@torch.no_grad()
+def test_mirrored_evidence_is_that_of_mirrored_volumes(exam) -> None:
+    made = speaking()
+    evidence = made.evidence(*exam)
+    mirrored = made.mirrored(evidence)
+    unfold = made.upsampler.unfold
+    for channel in range(0, 32, 8):
+        part = slice(channel, channel + 8)
+        assert torch.equal(unfold(mirrored[:, part]), unfold(evidence[:, part]).flip(2))
+    assert torch.equal(mirrored[:, 32:], evidence[:, 32:].flip(2))
+    assert torch.equal(made.mirrored(mirrored), evidence)
+
+
+@torch.no_grad()
+def test_a_mirrored_tile_answers_in_the_place_of_the_tile(exam) -> None:
+    image, x0 = exam
+    silent, corners = network(), torch.tensor([[2, 4, 0]])
+    torch.testing.assert_close(
+        silent(image, x0, corners, 4, mirror=True), silent.crop(x0.clamp(-1, 1), 2 * corners, 8), atol=0, rtol=0
+    )
+
+
 def test_a_tile_that_is_larger_than_the_volume_is_the_whole_volume(exam) -> None:
     image, x0 = exam
     answer = RefiningTrainingInferer(tiles=1, side=100)(image, speaking(), x0=x0)
     assert torch.equal(answer.target, x0) and answer.output.shape == x0.shape
 
 
-@pytest.mark.parametrize("sizes", [{"tiles": 0}, {"tiles": 1.5}, {"side": 0}, {"side": 47}, {"side": "wide"}])
+@torch.no_grad()
+def test_mirrored_tiles_are_trained_towards_the_same_truth(exam) -> None:
+    image, x0 = exam
+    made, answers = speaking(), []
+    for mirror in (0.0, 1.0):
+        torch.manual_seed(1)
+        answers.append(RefiningTrainingInferer(side=4, mirror=mirror)(image, made, x0=x0))
+    plain, mirrored = answers
+    assert torch.equal(plain.target, mirrored.target) and not torch.equal(plain.output, mirrored.output)
+    for parameter in made.upsampler.parameters():
+        parameter.zero_()
+    torch.manual_seed(1)
+    plain = RefiningTrainingInferer(side=4, mirror=0.0)(image, made, x0=x0)
+    torch.manual_seed(1)
+    assert torch.equal(RefiningTrainingInferer(side=4, mirror=1.0)(image, made, x0=x0).output, plain.output)
+
+
+@pytest.mark.parametrize(
+    "sizes", [{"tiles": 0}, {"tiles": 1.5}, {"side": 0}, {"side": 47}, {"side": "wide"}, {"mirror": 1.5}]
+)
 def test_tiles_that_cannot_be_are_refused(sizes) -> None:
     with pytest.raises(ValueError, match=str(*sizes.values())):
         RefiningTrainingInferer(**sizes)

@@ -105,11 +105,15 @@ class SuperResolvingNetwork(Protocol):
         """Return the input ``[B, C, U, V, W]`` of the upsampler's next pass."""
         ...
 
+    def mirrored(self, evidence: Tensor, /) -> Tensor:
+        """Return ``evidence`` with left and right exchanged."""
+        ...
+
 
 class RefiningNetwork(SuperResolvingNetwork, Protocol):
     """Super-resolving network as called by a trainer, which trains on tiles of one pass."""
 
-    def __call__(self, image: Tensor, volume: Tensor, corners: Tensor, side: int, /) -> Tensor:
+    def __call__(self, image: Tensor, volume: Tensor, corners: Tensor, side: int, mirror: bool, /) -> Tensor:
         """Compute tiles ``[K B, 1, f side, f side, f side]`` of the pass that refines ``volume``.
 
         Args:
@@ -117,6 +121,7 @@ class RefiningNetwork(SuperResolvingNetwork, Protocol):
             volume: ``[B, 1, f U, f V, f W]``.
             corners: lowest cell of each tile ``[K, 3]``.
             side: side of the tiles, in cells.
+            mirror: whether the upsampler sees the tiles mirrored.
         """
         ...
 

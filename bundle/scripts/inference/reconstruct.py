@@ -7,6 +7,7 @@ takes any callable as the network; these classes state the interface that they n
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import cycle
 from typing import Any
 
 import torch
@@ -105,6 +106,8 @@ class ReconstructionInferer(Sampling):
 class SuperResolvingInferer(Sampling):
     """Inferer that samples volumes from the coarsest network and refines each on finer grids, one stage after another.
 
+    Every second sample is refined mirrored.
+
     Args:
         tile: side of the tiles that are computed at a time, in voxels of the volume that a stage refines.
         sampling: arguments of :class:`Sampling`.
@@ -124,8 +127,9 @@ class SuperResolvingInferer(Sampling):
         if not isinstance(network, SuperResolvingNetwork):
             return self.sample(image, network)
         coarse = self._volumes(network.coarse_image(image), network.base)
-        refine = Refine(network, self.tile, self.amp)
-        return torch.cat([refine(network.start(sample), image) for sample in coarse.split(1, dim=1)], dim=1)
+        turns = cycle([Refine(network, self.tile, self.amp, mirror) for mirror in (False, True)])
+        samples = zip(coarse.split(1, dim=1), turns, strict=False)
+        return torch.cat([refine(network.start(sample), image) for sample, refine in samples], dim=1)
 
 
 def choose(options: Mapping[str, Sampler], name: str) -> Sampler:

@@ -26,10 +26,12 @@ class Refine:
         network: network with the upsampler.
         tile: side of the tiles, in voxels of the coarse volume.
         amp: whether to evaluate the networks in bfloat16.
+        mirror: whether the upsampler sees everything mirrored; its volumes are mirrored back. This is another answer of
+            the same quality, whose mistakes differ.
     """
 
-    def __init__(self, network: SuperResolvingNetwork, tile: int = 64, amp: bool = False) -> None:
-        self.network, self.tile, self.amp = network, tile, amp
+    def __init__(self, network: SuperResolvingNetwork, tile: int = 64, amp: bool = False, mirror: bool = False) -> None:
+        self.network, self.tile, self.amp, self.mirror = network, tile, amp, mirror
 
     @torch.no_grad()
     def __call__(self, volume: Tensor, image: Tensor) -> Tensor:
@@ -42,9 +44,11 @@ class Refine:
         for _ in range(self.network.passes):
             with mixed_precision(image.device, self.amp):
                 evidence = self.network.evidence(image, volume)
+                evidence = self.network.mirrored(evidence) if self.mirror else evidence
                 volume = in_tiles(
                     upsampler, evidence, self.tile, upsampler.halo, upsampler.factor, upsampler.stride
                 ).float()
+            volume = volume.flip(2) if self.mirror else volume
         return volume.clamp(-1.0, 1.0)
 
 

@@ -33,6 +33,7 @@ VOLUME_GAIN, DETECTOR_GAIN = 16.0, 64.0
 """Factors on the back-projected residual and the change (network range) and on the residual in the radiographs (network
 units), whose standard deviations are about 0.01 and 0.02."""
 _VOXELS = 8
+_FOLDED = 4 * _VOXELS  # channels of the volume, two back-projections and the change
 
 
 class Refiner(nn.Module):
@@ -77,7 +78,7 @@ class Refiner(nn.Module):
 class Refined(SuperResolved):
     """Coarse network with a refining stage that reads the radiographs again.
 
-    ``forward(image, volume, corners, side)`` computes tiles of one pass, for training.
+    ``forward(image, volume, corners, side, mirror)`` computes tiles of one pass, for training.
 
     Args:
         base: the coarse network, a diffusion network or another refined one.
@@ -99,7 +100,7 @@ class Refined(SuperResolved):
         self.lifting = lifting
         self.unexplained, self.fold = Unexplained(geometry), SpaceToDepth(2)
         self.meet = TrustedConsistency(self.unexplained, TissueCovariance(geometry))
-        self.volume_gain, self.detector_gain = VOLUME_GAIN, DETECTOR_GAIN
+        self.volume_gain, self.detector_gain, self.folded = VOLUME_GAIN, DETECTOR_GAIN, _FOLDED
 
     @torch.jit.export
     def start(self, coarse: Tensor) -> Tensor:
@@ -117,8 +118,20 @@ class Refined(SuperResolved):
         voxels = self.fold(torch.cat([volume, back_projected, change], dim=1))
         return torch.cat([voxels, self.lifting(seen)[0]], dim=1)
 
+    @torch.jit.export
+    def mirrored(self, evidence: Tensor) -> Tensor:
+        """Exchange left and right: the cells along u, and the two voxels along u in each cell."""
+        voxels, lifted = evidence[:, : self.folded], evidence[:, self.folded :]
+        voxels = voxels.unflatten(1, [-1, 2, 4]).flip((2, 4)).flatten(1, 3)
+        return torch.cat([voxels, lifted.flip(2)], dim=1)
+
     def forward(
-        self, image: Tensor, volume: Tensor | None = None, corners: Tensor | None = None, side: int = 0
+        self,
+        image: Tensor,
+        volume: Tensor | None = None,
+        corners: Tensor | None = None,
+        side: int = 0,
+        mirror: bool = False,
     ) -> Tensor:
         """Reconstruct from ``image`` alone, or compute tiles of the pass that refines ``volume``.
 
@@ -127,6 +140,7 @@ class Refined(SuperResolved):
             volume: ``[B, 1, 2U, 2V, 2W]``.
             corners: lowest cell of each tile ``[K, 3]``.
             side: side of the tiles, in cells.
+            mirror: whether the refiner sees each tile mirrored; the answer is mirrored back.
 
         Returns:
             ``[B, 1, 2U, 2V, 2W]``, or tiles ``[K B, 1, 2 side, 2 side, 2 side]``.
@@ -139,7 +153,8 @@ class Refined(SuperResolved):
         if volume is None or corners is None:
             raise ValueError("the network takes both volume and corners or neither, got only one; give the other too")
         require_image(image, self.image_shape)
-        return self.upsampler(self.crop(self.evidence(image, volume), corners, side))
+        tiles = self.crop(self.evidence(image, volume), corners, side)
+        return self.upsampler(self.mirrored(tiles)).flip(2) if mirror else self.upsampler(tiles)
 
     def crop(self, volume: Tensor, corners: Tensor, side: int) -> Tensor:
         """Crop the same K cubes from every volume ``[B, C, U, V, W]``: ``[K B, C, side, side, side]``."""
@@ -169,5 +184,5 @@ def refined(
     lifting = LiftedConditioner(
         geometry, [(u // 2, v // 2, w // 2)], plane_channels, (lifted_channels,), stem_stride, blocks=1, per_view=2
     )
-    refiner = Refiner(4 * _VOXELS + lifted_channels, channels, blocks)
+    refiner = Refiner(_FOLDED + lifted_channels, channels, blocks)
     return Refined(base, refiner, lifting, geometry, passes)

@@ -96,6 +96,11 @@ class SuperResolved(Upon, GeometryBound):
         """Return the upsampler's input ``[B, C, U, V, W]``, here the volume itself."""
         return volume
 
+    @torch.jit.export
+    def mirrored(self, evidence: Tensor) -> Tensor:
+        """Return ``evidence`` with left and right exchanged."""
+        return evidence.flip(2)
+
     def forward(self, image: Tensor) -> Tensor:
         """Reconstruct ``[B, 1, 2U, 2V, 2W]`` from ``image [B, 2, N, N]`` by the base's built-in sampler.
 

@@ -116,28 +116,32 @@ class RefiningTrainingInferer:
     Args:
         tiles: tiles per exam.
         side: side of the tiles, in cells of the coarse grid; at most the whole volume.
+        mirror: probability that the refiner sees a batch's tiles mirrored.
         amp: whether to evaluate the networks in bfloat16.
 
     Raises:
-        ValueError: there is no tile, or its side is not a positive even number.
+        ValueError: there is no tile, its side is not a positive even number, or the probability is none.
     """
 
-    def __init__(self, tiles: int = 1, side: int = 48, amp: bool = False) -> None:
+    def __init__(self, tiles: int = 1, side: int = 48, mirror: float = 0.5, amp: bool = False) -> None:
         if not (isinstance(tiles, int) and tiles >= 1):
             raise ValueError(f"--tiles must be a whole number of at least 1, got {tiles!r}")
         if not (isinstance(side, int) and side >= 2 and side % 2 == 0):
             raise ValueError(f"--training_tile must be an even whole number of at least 2, got {side!r}")
-        self.tiles, self.side, self.amp = tiles, side, amp
+        if not 0.0 <= mirror <= 1.0:
+            raise ValueError(f"training_inferer#mirror must be a probability from 0 to 1, got {mirror!r}")
+        self.tiles, self.side, self.mirror, self.amp = tiles, side, mirror, amp
 
     def __call__(self, inputs: Tensor, network: RefiningNetwork, *args: Any, x0: Tensor, **kwargs: Any) -> Prediction:
         """Compute tiles ``[K B, 1, 2 side, 2 side, 2 side]`` of exams with volumes ``x0 [B, 1, 2U, 2V, 2W]``."""
         cells = torch.tensor(x0.shape[2:]) // 2
         side = min(self.side, int(cells.min()))
         corners = 2 * torch.floor(torch.rand(self.tiles, 3) * ((cells - side) // 2 + 1)).long()
+        mirror = bool(torch.rand(()) < self.mirror)
         bare = _unwrapped(network)
         with mixed_precision(inputs.device, self.amp):
             volume = self._volume(inputs, bare)
-            answer = network(inputs, volume, corners, side)
+            answer = network(inputs, volume, corners, side, mirror)
         answer, truth = answer.float(), bare.crop(x0, 2 * corners, 2 * side)
         return Prediction(answer, truth, answer, truth)
 
