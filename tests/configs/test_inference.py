@@ -149,10 +149,10 @@ def test_the_finer_grid_is_refined_by_the_shipped_stage_which_is_recorded(tmp_pa
     folders = tmp_path / "refined", tmp_path / "interpolated"
     records = [json.loads((folder / "demo" / "result.json").read_text()) for folder in folders]
     assert records[0]["refining_sha256"] == stage and "refining_sha256" not in records[1]
-    assert records[0]["passes"] == 5 and "passes" not in records[1]
+    assert records[0]["passes"] == 6 and "passes" not in records[1]
 
 
-@pytest.mark.parametrize(("passes", "fitted"), [(5, True), (2, False)])
+@pytest.mark.parametrize(("passes", "fitted"), [(6, True), (2, False)])
 def test_errors_are_predicted_only_for_the_passes_that_they_were_fitted_for(passes, fitted):
     config = ConfigParser()
     config.read_config(CONFIG)
