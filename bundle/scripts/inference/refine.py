@@ -27,7 +27,7 @@ class Refine:
         tile: side of the tiles, in voxels of the coarse volume.
         amp: whether to evaluate the networks in bfloat16.
         mirror: whether the upsampler sees everything mirrored; its volumes are mirrored back. This is another answer of
-            the same quality, whose mistakes differ.
+            similar quality, whose mistakes differ.
     """
 
     def __init__(self, network: SuperResolvingNetwork, tile: int = 64, amp: bool = False, mirror: bool = False) -> None:

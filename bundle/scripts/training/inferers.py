@@ -120,7 +120,7 @@ class RefiningTrainingInferer:
         amp: whether to evaluate the networks in bfloat16.
 
     Raises:
-        ValueError: there is no tile, its side is not a positive even number, or the probability is none.
+        ValueError: there is no tile, its side is not a positive even number, or ``mirror`` is no probability.
     """
 
     def __init__(self, tiles: int = 1, side: int = 48, mirror: float = 0.5, amp: bool = False) -> None:
@@ -128,8 +128,8 @@ class RefiningTrainingInferer:
             raise ValueError(f"--tiles must be a whole number of at least 1, got {tiles!r}")
         if not (isinstance(side, int) and side >= 2 and side % 2 == 0):
             raise ValueError(f"--training_tile must be an even whole number of at least 2, got {side!r}")
-        if not 0.0 <= mirror <= 1.0:
-            raise ValueError(f"training_inferer#mirror must be a probability from 0 to 1, got {mirror!r}")
+        if not (isinstance(mirror, int | float) and 0.0 <= mirror <= 1.0):
+            raise ValueError(f"--training_inferer#mirror must be a probability from 0 to 1, got {mirror!r}")
         self.tiles, self.side, self.mirror, self.amp = tiles, side, mirror, amp
 
     def __call__(self, inputs: Tensor, network: RefiningNetwork, *args: Any, x0: Tensor, **kwargs: Any) -> Prediction:
