@@ -169,7 +169,8 @@ def test_mirrored_tiles_are_trained_towards_the_same_truth(exam) -> None:
 
 
 @pytest.mark.parametrize(
-    "sizes", [{"tiles": 0}, {"tiles": 1.5}, {"side": 0}, {"side": 47}, {"side": "wide"}, {"mirror": 1.5}, {"mirror": "often"}]
+    "sizes",
+    [{"tiles": 0}, {"tiles": 1.5}, {"side": 0}, {"side": 47}, {"side": "wide"}, {"mirror": 1.5}, {"mirror": "often"}],
 )
 def test_tiles_that_cannot_be_are_refused(sizes) -> None:
     with pytest.raises(ValueError, match=str(*sizes.values())):
