@@ -47,6 +47,12 @@ def few(state):
     return {name: value for name, value in state.items() if not name.startswith("base.") or value.ndim < 2}
 
 
+@pytest.mark.parametrize("tile", [0, -4, 7, "8"])
+def test_tiles_that_the_network_cannot_be_computed_in_are_refused_by_name(trained, tile) -> None:
+    with refused(ValueError, "--tile", str(tile)):
+        Refine(trained, tile)(torch.zeros(1, 1, 16, 16, 16), torch.zeros(1, 2, 32, 32))
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("kept", [dict, few], ids=["of both networks", "of the stage and few of the base"])
 def test_the_stage_comes_back_from_its_file(trained, load, kept) -> None:

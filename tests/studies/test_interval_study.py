@@ -87,6 +87,23 @@ def test_intervals_of_another_sampling_are_not_used(trained, dataset_dir, tiny, 
     assert "--interval 0.9" in str(found.value.__cause__) and "intervals.json" in str(found.value.__cause__)
 
 
+def test_intervals_of_both_views_are_not_used_for_one_and_those_of_one_are_fitted_on_it(
+    trained, dataset_dir, tiny, tmp_path
+):
+    _, options = trained
+    one = {"views": "frontal", "one_view": True, **options}
+    common = {"input": str(dataset_dir / "cases" / "d"), "outputs": "nifti", "reference": None, "grid_factor": 1}
+    run("inference", ["inference.json"], tiny, output_dir=str(tmp_path / "both"), **common, **one)
+    assert not (tmp_path / "both" / "d" / "std.nii.gz").exists()
+    fitting = {"dataset_dir": str(dataset_dir), "fit_split": "train", "split": "val", "output_dir": str(tmp_path)}
+    run("inference", ["inference.json", "intervals.json"], tiny, **(one | fitting | {"intervals": None}))
+    own = one | {"intervals": str(tmp_path / "intervals.json")}
+    run("inference", ["inference.json"], tiny, output_dir=str(tmp_path / "one"), **common, **own)
+    assert (tmp_path / "one" / "d" / "std.nii.gz").exists()
+    widths = [json.loads(Path(o["intervals"]).read_text())["quantiles"] for o in (options, own)]
+    assert widths[0] != widths[1]
+
+
 def test_measures_of_exact_quantiles():
     """Of a normal truth: nominal coverage, width 2 z sigma, and the closed form of the CRPS, sigma / sqrt(pi)."""
     random, sigma = np.random.default_rng(0), 20.0

@@ -171,6 +171,22 @@ def test_weights_of_an_unfinished_training_are_not_measured_under_another_name(t
         staged(tmp_path, Fake(), only=["again"])()
 
 
+def test_weights_of_an_unfinished_training_are_not_trained_upon(tmp_path):
+    with refused(SomeFailed, "2 of 2 methods", "second: needs the weights of first", "not finished"):
+        staged(tmp_path, Fake(), only=["second", "again"])()
+
+
+def test_what_stands_upon_new_weights_is_trained_anew(tmp_path):
+    staged(tmp_path, Fake())()
+    (tmp_path / "first" / "training" / "record.json").unlink()
+    checkpoint = tmp_path / "second" / "training" / "checkpoints" / "checkpoint_epoch=1.pt"
+    checkpoint.parent.mkdir()
+    checkpoint.touch()
+    fake = Fake()
+    staged(tmp_path, fake)()
+    assert len(fake.commands) == 5 and not checkpoint.exists()
+
+
 def test_a_failing_method_is_reported_and_loses_no_other(tmp_path):
     published = []
     with refused(SomeFailed, "1 of 2 methods", "\none: status 1: no luck"):

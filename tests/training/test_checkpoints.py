@@ -150,6 +150,11 @@ def test_changed_setting_is_refused_with_both_values(tmp_path):
     assert train(tmp_path, 3, unchanged={"spacing_mm": 5.0, "steps": 3}).state.epoch == 3
 
 
+def test_a_setting_that_an_older_checkpoint_does_not_name_is_no_change(tmp_path):
+    train(tmp_path, 2, unchanged={"spacing_mm": 5.0})
+    assert train(tmp_path, 3, unchanged={"spacing_mm": 5.0, "optimizer": "Muon"}).state.epoch == 3
+
+
 def test_finished_run_has_nothing_left_to_do(tmp_path, logged):
     train(tmp_path, 3, zeros())
     for planned in (3, 2):

@@ -2,10 +2,12 @@
 
 import pytest
 import torch
+from tests.refusal import refused
 from torch import Tensor, nn
 
+from scripts.diffusion.parametrisation import X0
 from scripts.diffusion.schedules import linear_alphas_cumprod, marginal
-from scripts.training.inferers import CorrectingTrainingInferer
+from scripts.training.inferers import CorrectingTrainingInferer, DiffusionTrainingInferer
 
 ALPHAS_CUMPROD = linear_alphas_cumprod(100)
 COUNT = 200
@@ -43,6 +45,17 @@ def ask(answer: float = -0.5, **options):
     network = Stubborn(answer)
     prediction = CorrectingTrainingInferer(ALPHAS_CUMPROD, **options)(IMAGE, network, x0=TRUTH)
     return network, prediction
+
+
+@pytest.mark.parametrize("option, value", [("power", -1.0), ("power", 0), ("from_truth", 50), ("from_truth", "all")])
+def test_impossible_shares_and_exponents_are_refused_by_name(option, value) -> None:
+    with refused(ValueError, {"power": "--noise_power"}.get(option, f"--{option}"), str(value)):
+        CorrectingTrainingInferer(ALPHAS_CUMPROD, **{option: value})
+
+
+def test_a_rollout_that_is_no_probability_is_refused() -> None:
+    with refused(ValueError, "--rollout", "50"):
+        DiffusionTrainingInferer(X0(), ALPHAS_CUMPROD, rollout=50)
 
 
 def centres(x: Tensor, t: Tensor) -> Tensor:

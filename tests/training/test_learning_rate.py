@@ -25,8 +25,8 @@ def test_factor_is_positive_and_at_most_one_however_short_the_run(max_epochs):
     assert all(0 < warm_cosine(epoch, max_epochs) <= 1 for epoch in range(max_epochs + 5))
 
 
-def schedule(rate: float, max_epochs: int) -> EpochSchedule:
-    optimizer = torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))], lr=rate)
+def schedule(rate: float, max_epochs: int, **options) -> EpochSchedule:
+    optimizer = torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))], lr=rate, **options)
     return EpochSchedule(optimizer, lambda epoch: warm_cosine(epoch, max_epochs))
 
 
@@ -40,8 +40,8 @@ def run(made: EpochSchedule, epochs: int) -> list[float]:
     return rates
 
 
-def resumed(before: EpochSchedule, rate: float, max_epochs: int) -> EpochSchedule:
-    made = schedule(rate, max_epochs)
+def resumed(before: EpochSchedule, rate: float, max_epochs: int, **options) -> EpochSchedule:
+    made = schedule(rate, max_epochs, **options)
     made.optimizer.load_state_dict(before.optimizer.state_dict())
     made.load_state_dict(before.state_dict())
     return made
@@ -63,3 +63,13 @@ def test_resumed_schedule_follows_the_new_configuration_at_once(rate, max_epochs
     run(broken, 4)
     expected = [rate * warm_cosine(epoch, max_epochs) for epoch in range(4, 10)]
     assert run(resumed(broken, rate, max_epochs), 6) == pytest.approx(expected)
+
+
+def test_a_resumed_optimizer_keeps_its_moments_and_takes_the_new_weight_decay():
+    broken = schedule(1e-3, 10, weight_decay=0.0)
+    broken.optimizer.param_groups[0]["params"][0].grad = torch.ones(1)
+    run(broken, 4)
+    again = resumed(broken, 1e-3, 10, weight_decay=0.1)
+    assert again.optimizer.param_groups[0]["weight_decay"] == 0.1
+    before, after = (made.optimizer.state_dict()["state"][0]["exp_avg"] for made in (broken, again))
+    assert torch.equal(before, after)

@@ -50,6 +50,12 @@ def test_every_required_property_is_there(workflow):
     assert len(made.train_dataset) == 2 * 2 and len(made.val_dataset) == 2
 
 
+def test_a_device_named_on_the_command_line_is_text(trained, tmp_path):
+    made = trained(device="cpu", max_epochs=1)
+    assert (tmp_path / "out" / "model.pt").is_file()
+    assert not made.parser.get_parsed_content("train#dataloader").pin_memory
+
+
 def test_key_metric_is_the_psnr_of_volumes_really_sampled_by_the_moving_average(trained):
     made = trained(amp=False)
     network = made.parser.get_parsed_content("ema").ema_model

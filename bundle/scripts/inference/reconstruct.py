@@ -116,6 +116,8 @@ class SuperResolvingInferer(Sampling):
     def __init__(self, *, tile: int = 64, **sampling: Any) -> None:
         super().__init__(**sampling)
         require_whole(tile=tile)
+        if tile < 1:
+            raise ValueError(f"--tile must be at least 1, got {tile}")
         self.tile = tile
 
     @torch.no_grad()

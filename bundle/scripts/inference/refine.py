@@ -13,6 +13,7 @@ from scripts.inference.network import SuperResolvingNetwork
 from scripts.inference.precision import mixed_precision
 from scripts.inference.tiles import in_tiles
 from scripts.inference.weights import filled, read_state
+from scripts.io.options import require_whole
 
 BASE = "base."
 """Prefix of the weights of the network that a stage stands on."""
@@ -28,9 +29,15 @@ class Refine:
         amp: whether to evaluate the networks in bfloat16.
         mirror: whether the upsampler sees everything mirrored; its volumes are mirrored back. This is another answer of
             similar quality, whose mistakes differ.
+
+    Raises:
+        ValueError: ``tile`` is no positive whole number.
     """
 
     def __init__(self, network: SuperResolvingNetwork, tile: int = 64, amp: bool = False, mirror: bool = False) -> None:
+        require_whole(tile=tile)
+        if tile < 1:
+            raise ValueError(f"--tile must be at least 1, got {tile}")
         self.network, self.tile, self.amp, self.mirror = network, tile, amp, mirror
 
     @torch.no_grad()
@@ -39,8 +46,13 @@ class Refine:
 
         Returns:
             Volumes ``[B, 1, U, V, W]`` in [-1, 1].
+
+        Raises:
+            ValueError: the network cannot be computed in tiles of this side.
         """
         upsampler = self.network.upsampler
+        if self.tile % upsampler.stride:
+            raise ValueError(f"--tile must be a multiple of {upsampler.stride}, got {self.tile}")
         for _ in range(self.network.passes):
             with mixed_precision(image.device, self.amp):
                 evidence = self.network.evidence(image, volume)

@@ -90,16 +90,22 @@ def _check_match(path: Path, expected: dict[str, torch.Tensor], state: dict[str,
             f"{path}: {len(other_type)} tensors of another type, e.g. {k}: {state[k].dtype} in place of "
             f"{expected[k].dtype}; save the state_dict of a network that is not quantised"
         )
-    ours, theirs = expected.get("geometry"), state.get("geometry")
-    if ours is not None and theirs is not None and not torch.equal(ours.cpu().double(), theirs.cpu().double()):
-        raise ValueError(
-            f"{path}: weights were trained for geometry {theirs.tolist()}, but the configuration has {ours.tolist()} "
-            "(source to isocentre and detector in mm, pixels, pitch, volume shape, spacing, source sides)"
-        )
-    learned = [k for k in state if k != "geometry"]  # the distances of a parallel beam are infinite
+    for k in filter(is_geometry, expected):
+        ours, theirs = expected[k], state[k]
+        if not torch.equal(ours.cpu().double(), theirs.cpu().double()):
+            raise ValueError(
+                f"{path}: weights were trained for {k} {theirs.tolist()}, but the configuration has {ours.tolist()} "
+                "(source to isocentre and detector in mm, pixels, pitch, volume shape, spacing, source sides)"
+            )
+    learned = [k for k in state if not is_geometry(k)]  # the distances of a parallel beam are infinite
     broken = [k for k in learned if not torch.isfinite(state[k].to(expected[k].dtype)).all()]
     if broken:
         raise ValueError(f"{path}: {len(broken)} tensors hold NaN or infinity, e.g. {broken[0]}; train again")
+
+
+def is_geometry(name: str) -> bool:
+    """Return whether a tensor of a ``state_dict`` is the geometry of a network or of one of its parts."""
+    return name.rpartition(".")[2] == "geometry"
 
 
 def _accepted(dtype: torch.dtype) -> tuple[torch.dtype, ...]:

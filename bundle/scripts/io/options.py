@@ -42,6 +42,14 @@ def require_number(**options: Any) -> None:
     _require(Real, "a number", options)
 
 
+def require_probability(**options: Any) -> None:
+    """Raise ValueError unless every option is a number from 0 to 1."""
+    require_number(**options)
+    for name, value in options.items():
+        if not 0 <= value <= 1:
+            raise ValueError(f"--{name} must be a probability from 0 to 1, got {value}")
+
+
 def _require(kind: type, name_of_kind: str, options: dict[str, Any]) -> None:
     for name, value in options.items():
         if not isinstance(value, kind) or isinstance(value, bool):

@@ -1,1 +1,1 @@
-"""Image metrics with an explicit data range, as pure functions and as MONAI/Ignite wrappers."""
+"""Image metrics with an explicit data range, as pure functions."""

@@ -2,7 +2,7 @@
 
 Images are line integrals p = -ln(I / I0), dimensionless, ``[..., N, N]``; parameters are tensors ``[...]``, one value
 per image. Lengths are millimetres in the detector's plane. At zero strength every function returns its image bit for
-bit, and no function turns a finite image into NaN or infinity.
+bit, and no function turns plausible line integrals (-0.5 or more) into NaN or infinity.
 """
 
 from __future__ import annotations

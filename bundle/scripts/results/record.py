@@ -155,12 +155,13 @@ def provenance(bundle_root: str | Path, weights: str | Path, **choices: Any) -> 
 
 
 def made_by(provenance: Mapping[str, Any], scale_weights: str | Path) -> dict[str, Any]:
-    """Return what decides how large errors are, for error intervals: weights, sampling and consistency."""
+    """Return what decides how large errors are, for error intervals: weights, views, sampling and consistency."""
     decisive = (
         "weights_sha256",
         "sampler",
         "steps",
         "power",
+        "only_view",
         "samples",
         "grid_factor",
         "refining_sha256",

@@ -67,7 +67,7 @@ class CalibrationStudy:
         inferer: ``inferer(image, network)`` returns samples ``[1, K, U, V, W]`` in network range, K at least 2.
         device: device of the network.
         fit_split: name of the split to fit on.
-        fitting: cases of that split, with ``name``, ``image`` and ``hu``.
+        fitting: cases of that split, with ``name``, ``line_integrals`` and ``hu``.
         split: name of the split to measure.
         measured: cases of that split, with the same entries.
         failures: errors of cases of either split that have already failed, by name.

@@ -66,6 +66,7 @@ class IntervalStudy:
         valid_for: provenance that a reconstruction must have for the intervals to hold.
         settings: JSON-ready facts about the run, for the summaries.
         draw: draws the picture: ``draw(path, levels, coverages, title)``.
+        prepare: makes the network's image from a batch, and a target that is not used.
 
     Raises:
         ValueError: the splits are the same.
@@ -86,6 +87,7 @@ class IntervalStudy:
         valid_for: Mapping[str, Any],
         settings: Mapping[str, Any],
         draw: Callable[..., None],
+        prepare: Callable[..., tuple[Tensor, Tensor | None]] = prepare_measured,
     ) -> None:
         if fit_split == split:
             raise ValueError(f"split {split!r} is both fitted on and measured; choose another --fit_split or --split")
@@ -93,7 +95,8 @@ class IntervalStudy:
         self.fit_split, self.fitting, self.split, self.measured = fit_split, fitting, split, measured
         self.account, self.output_dir = Account(failures), Path(output_dir)
         require_writable(self.output_dir)
-        self.valid_for, self.settings, self.draw = dict(valid_for), dict(settings), draw
+        self.valid_for, self.settings = dict(valid_for), dict(settings)
+        self.draw, self.prepare = draw, prepare
 
     def __call__(self) -> None:
         """Fit, measure, write the files, and print the summary.
@@ -132,7 +135,7 @@ class IntervalStudy:
 
     @torch.no_grad()
     def _voxels(self, case: Mapping[str, Any]) -> Voxels:
-        image, _ = prepare_measured({"line_integrals": case["line_integrals"][None]}, self.device)
+        image, _ = self.prepare({"line_integrals": case["line_integrals"][None]}, self.device)
         volume, scale = self.inferer(image, self.network)[0].double().cpu().numpy()
         if not (np.isfinite(volume).all() and np.isfinite(scale).all()):
             raise ValueError("the reconstruction or its scale holds NaN or infinity; check the weights")

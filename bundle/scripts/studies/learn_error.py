@@ -52,6 +52,7 @@ def learn_error(
     batch_size: int,
     learning_rate: float,
     seed: int,
+    prepare: Callable[..., tuple[Tensor, Tensor | None]] = prepare_measured,
 ) -> None:
     """Train the network on reconstructions of ``train``, write its weights, and print how well it ranks errors.
 
@@ -65,6 +66,7 @@ def learn_error(
         body: maps true HU ``[U, V, W]`` to the patient's voxels.
         voxels: voxels of each case's body, drawn at random, beside :data:`OUTSIDE` times as many around it.
         steps, batch_size, learning_rate, seed: see :func:`learn`.
+        prepare: makes the networks' image from a batch, and a target that is not used.
 
     Raises:
         ValueError: a number is impossible.
@@ -83,7 +85,9 @@ def learn_error(
         for error in some.failures.values():
             logger.warning("left out: %s", error)
         known = tqdm(some, f"reconstruct {split}", unit="case")
-        drawn[split] = [draw_voxels(case, network, reconstruct, device, body, voxels, generator) for case in known]
+        drawn[split] = [
+            draw_voxels(case, network, reconstruct, device, body, voxels, generator, prepare) for case in known
+        ]
     learn(network, drawn["train"], steps, batch_size, learning_rate, generator)
     output.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(output) as partial:
@@ -101,9 +105,10 @@ def draw_voxels(
     body: Callable[[np.ndarray], np.ndarray],
     count: int,
     generator: torch.Generator,
+    prepare: Callable[..., tuple[Tensor, Tensor | None]],
 ) -> Voxels:
     """Reconstruct a case and draw ``count`` voxels of its body and some around it, or all if there are fewer."""
-    image, _ = prepare_measured({"line_integrals": case["line_integrals"][None]}, device)
+    image, _ = prepare({"line_integrals": case["line_integrals"][None]}, device)
     volume = reconstruct(image).mean(dim=1, keepdim=True)
     inside = torch.from_numpy(body(case["hu"][0].numpy())).flatten()
     chosen = torch.cat(

@@ -156,10 +156,8 @@ class Sweep:
         tracking = self.tracking and {**self.tracking, "run_name": name}
         if method.trained_as is None:
             self._train(label, name, tracking and {**tracking, "close_run": False})
-        elif "seconds" not in _record(self._weights(method.trained_as).parent):
-            raise RuntimeError(
-                f"needs the weights of {method.trained_as}, whose training is not finished; run it first"
-            )
+        else:
+            self._require_trained(method.trained_as)
         options = {"weights": self._weights(method.trained_as or name), "method": name, **self.evaluation}
         overlays = [*method.overlays, *self.common, *method.evaluation]
         evaluate = self._command(["inference", "evaluate"], overlays, evaluation, options)
@@ -168,6 +166,8 @@ class Sweep:
     def _train(self, label: str, name: str, tracking: Mapping[str, Any]) -> None:
         folder, method = self.output_dir / name, self.methods[name]
         training = self._weights(name).parent
+        for other in method.upon.values():
+            self._require_trained(other)
         upon = {option: self._weights(other) for option, other in method.upon.items()}
         overlays = [*method.overlays, *method.training, *self.common]
         train = self._command(["train"], overlays, training, {**self.budget, **method.options, **upon})
@@ -175,9 +175,24 @@ class Sweep:
         if begun != train and saved_checkpoints(training / "checkpoints"):
             raise RuntimeError(f"{training}: was begun with other settings; choose another --output_dir or delete it")
         if self._step(f"{label}: training", train, training, folder / "log.txt", tracking):
-            for other, its in self.methods.items():  # earlier evaluations used the old weights
-                if name in (other, its.trained_as):
-                    (self.output_dir / other / "evaluation" / RECORD).unlink(missing_ok=True)
+            self._forget_what_used(name)
+
+    def _require_trained(self, name: str) -> None:
+        """Refuse the weights that an unfinished training has left so far."""
+        if "seconds" not in _record(self._weights(name).parent):
+            raise RuntimeError(f"needs the weights of {name}, whose training is not finished; run it first")
+
+    def _forget_what_used(self, name: str) -> None:
+        """Forget the evaluations with earlier weights of ``name``, and the trainings upon them."""
+        for other, its in self.methods.items():
+            if name in (other, its.trained_as):
+                (self.output_dir / other / "evaluation" / RECORD).unlink(missing_ok=True)
+            if name in its.upon.values():
+                training = self._weights(other).parent
+                (training / RECORD).unlink(missing_ok=True)
+                for checkpoint in saved_checkpoints(training / "checkpoints"):
+                    checkpoint.unlink()
+                self._forget_what_used(other)
 
     def _weights(self, name: str) -> Path:
         return self.output_dir / name / "training" / "model.pt"

@@ -15,7 +15,7 @@ from scripts.io.nifti import write_volume
 
 
 class SaveVolumes:
-    """Handler that writes the measured volume of every case as ``<case>.nii.gz``: int16 HU, the true CT's affine.
+    """Handler that writes the reconstructed volume of every case as ``<case>.nii.gz``: int16 HU, the true CT's affine.
 
     Args:
         output_dir: output folder, created if needed.
@@ -30,10 +30,13 @@ class SaveVolumes:
 
     @torch.no_grad()
     def __call__(self, engine: Engine) -> None:
-        """Write the first sample of every case of the batch."""
+        """Write the first sample of every case of the batch, and nothing for one that holds NaN or infinity."""
         self.output_dir.mkdir(parents=True, exist_ok=True)
         state: Any = engine.state  # MONAI's evaluator adds attributes
         batch, volumes = state.batch, state.output["pred"][:, 0].float()
         for name, volume, affine in zip(batch["name"], volumes, batch["affine"], strict=True):
-            hu = network_to_hu(volume).round().cpu().numpy().astype(np.int16)
-            write_volume(self.output_dir / f"{safe_name(name)}.nii.gz", hu, affine.cpu().numpy())
+            path = self.output_dir / f"{safe_name(name)}.nii.gz"
+            if not volume.isfinite().all():  # which integers cannot say
+                path.unlink(missing_ok=True)
+                continue
+            write_volume(path, network_to_hu(volume).round().cpu().numpy().astype(np.int16), affine.cpu().numpy())

@@ -29,7 +29,8 @@ class Checkpoints:
     Args:
         folder: folder of the checkpoints, ``checkpoint_epoch=<n>.pt``.
         state: objects with ``state_dict`` and ``load_state_dict``, restored in this order; the engine itself is added.
-        unchanged: settings that determine the meaning of the weights; a run resumes only if they are equal.
+        unchanged: settings that determine the meaning of the state; a run resumes only if those that its checkpoint
+            names are equal.
         n_saved: number of checkpoints to keep.
         map_location: device to load to.
         is_writer: whether this process saves, True for one process of a distributed run.
@@ -100,7 +101,7 @@ class Checkpoints:
 
     def _restore(self, engine: Engine, checkpoint: Mapping[str, Any]) -> None:
         before = checkpoint["unchanged"]
-        different = [f"{k} was {before.get(k)}, now {v}" for k, v in self.unchanged.items() if before.get(k) != v]
+        different = [f"{k} was {before[k]}, now {v}" for k, v in self.unchanged.items() if before.get(k, v) != v]
         if different:
             raise ValueError("; ".join(different))
         for name, part in self.state.items():

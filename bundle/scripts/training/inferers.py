@@ -15,6 +15,7 @@ from scripts.diffusion.schedules import marginal, q_sample
 from scripts.diffusion.training import Prediction
 from scripts.inference.network import DenoisingNetwork, DirectNetwork, RefiningNetwork, SuperResolvingNetwork
 from scripts.inference.precision import mixed_precision
+from scripts.io.options import require_number, require_probability
 
 
 def _unwrapped(network: Any) -> Any:
@@ -37,11 +38,15 @@ class DiffusionTrainingInferer:
         alphas_cumprod: the schedule, float64 ``[T]``.
         amp: whether to evaluate the network in bfloat16.
         rollout: probability of a batch of own estimates, zero in the paper.
+
+    Raises:
+        ValueError: ``rollout`` is no probability.
     """
 
     def __init__(
         self, parametrisation: Parametrisation, alphas_cumprod: Tensor, amp: bool = False, rollout: float = 0.0
     ) -> None:
+        require_probability(rollout=rollout)
         self.parametrisation, self.alphas_cumprod, self.amp = parametrisation, alphas_cumprod, amp
         self.rollout = rollout
 
@@ -83,9 +88,16 @@ class CorrectingTrainingInferer:
         amp: whether to evaluate the network in bfloat16.
         power: exponent of the timesteps T u^power with u uniform; 1 is even, larger prefers clean ones.
         from_truth: fraction of exams with a later x_t made from the truth.
+
+    Raises:
+        ValueError: ``from_truth`` is no fraction, or ``power`` not positive.
     """
 
     def __init__(self, alphas_cumprod: Tensor, amp: bool = False, power: float = 2.0, from_truth: float = 0.5) -> None:
+        require_probability(from_truth=from_truth)
+        require_number(noise_power=power)
+        if power <= 0:
+            raise ValueError(f"--noise_power must be positive, got {power}")
         self.alphas_cumprod, self.amp, self.power, self.from_truth = alphas_cumprod, amp, power, from_truth
 
     def __call__(self, inputs: Tensor, network: DenoisingNetwork, *args: Any, x0: Tensor, **kwargs: Any) -> Prediction:
@@ -128,8 +140,7 @@ class RefiningTrainingInferer:
             raise ValueError(f"--tiles must be a whole number of at least 1, got {tiles!r}")
         if not (isinstance(side, int) and side >= 2 and side % 2 == 0):
             raise ValueError(f"--training_tile must be an even whole number of at least 2, got {side!r}")
-        if not (isinstance(mirror, int | float) and 0.0 <= mirror <= 1.0):
-            raise ValueError(f"--training_inferer#mirror must be a probability from 0 to 1, got {mirror!r}")
+        require_probability(**{"training_inferer#mirror": mirror})
         self.tiles, self.side, self.mirror, self.amp = tiles, side, mirror, amp
 
     def __call__(self, inputs: Tensor, network: RefiningNetwork, *args: Any, x0: Tensor, **kwargs: Any) -> Prediction:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
-from scripts.inference.weights import filled, read_state
+from scripts.inference.weights import filled, is_geometry, read_state
 
 
-def start_from(network: nn.Module, path: str | Path | None, any_geometry: bool = False) -> nn.Module:
+def start_from(
+    network: nn.Module, path: str | Path | None, any_geometry: bool = False, option: str = "--initial_weights"
+) -> nn.Module:
     """Load initial weights into ``network`` and return it, unchanged if ``path`` is None.
 
     Args:
@@ -19,20 +21,21 @@ def start_from(network: nn.Module, path: str | Path | None, any_geometry: bool =
         path: file of a raw ``state_dict``.
         any_geometry: whether to accept weights of another grid or exam if the tensors fit, since training adapts them.
             On a grid of half the side an iteration costs an eighth, so a training may start there.
+        option: option that names the file, for errors.
 
     Raises:
         ValueError: as for :func:`load_weights`.
     """
     if path is None:
         return network
-    state = read_state(network, Path(path))
-    if any_geometry and "geometry" in state:
-        state = {**state, "geometry": network.state_dict()["geometry"]}
+    state = read_state(network, Path(path), option)
+    if any_geometry:
+        state |= {name: value for name, value in network.state_dict().items() if name in state and is_geometry(name)}
     return filled(network, Path(path), state).train()
 
 
 def freeze(network: nn.Module, parts: str | Sequence[str]) -> nn.Module:
-    """Freeze ``parts`` of ``network``, including statistics of batch normalisation, and return the network.
+    """Freeze ``parts`` of ``network`` and return the network; training uses them as evaluation does.
 
     Args:
         network: network to train.
@@ -49,13 +52,15 @@ def freeze(network: nn.Module, parts: str | Sequence[str]) -> nn.Module:
             raise ValueError(
                 f"--frozen: the network has no part {part!r}; choose from {known} or their parts"
             ) from None
-        module.requires_grad_(False)
-        for layer in module.modules():
-            if isinstance(layer, _BatchNorm):
-                layer.track_running_stats = False  # keep the statistics, which evaluation uses
+        module.requires_grad_(False).register_forward_pre_hook(_evaluate)
     if not learning(network):
         raise ValueError(f"--frozen: {parts!r} leaves nothing to learn; freeze less")
     return network
+
+
+def _evaluate(module: nn.Module, _: Any) -> None:
+    """Keep dropout and batch statistics out of a frozen part, which a trainer sets to training mode with all others."""
+    module.eval()
 
 
 def learning(network: nn.Module) -> list[nn.Parameter]:
