@@ -3,7 +3,7 @@
 import pytest
 from pydicom.dataset import Dataset
 
-from scripts.dicom.identity import contradictions
+from scripts.dicom.identity import IDENTITY, contradictions, naming
 
 
 def contradict(keyword, first, second):
@@ -24,6 +24,11 @@ def contradict(keyword, first, second):
         ("PatientName", "", "Doe"),
         ("PatientBirthDate", "1970.01.31", "19700131"),
         ("PatientID", "p1 ", "P1"),
+        ("PatientSex", "O", "F"),
+        ("PatientSex", "", "F"),
+        ("PatientSex", "f", "F "),
+        ("IssuerOfPatientID", "", "Hospital A"),
+        ("IssuerOfPatientID", "HOSPITAL  A", "Hospital A"),
     ],
 )
 @pytest.mark.filterwarnings("ignore::UserWarning")
@@ -39,7 +44,31 @@ def test_one_value_spelled_twice_is_no_contradiction(keyword, first, second):
         ("PatientID", "1.23", "12.3"),
         ("PatientBirthDate", "19700131", "19700113"),
         ("StudyInstanceUID", "1.2.34", "1.23.4"),
+        ("PatientSex", "M", "F"),
+        ("IssuerOfPatientID", "Hospital A", "Hospital B"),
     ],
 )
 def test_two_values_are_a_contradiction(keyword, first, second):
     assert contradict(keyword, first, second) and contradict(keyword, second, first)
+
+
+def test_every_attribute_of_an_identity_is_compared():
+    assert {"PatientID", "PatientName", "PatientBirthDate", "PatientSex", "IssuerOfPatientID"} == {*IDENTITY}
+
+
+@pytest.mark.parametrize(
+    ("attributes", "expected"),
+    [
+        ({}, set()),
+        ({"PatientID": "", "PatientName": None}, set()),
+        ({"PatientID": " ", "PatientName": "^^=="}, set()),
+        ({"PatientID": "1"}, {"PatientID"}),
+        ({"PatientID": "1", "PatientName": "=山田^太郎"}, {"PatientID", "PatientName"}),
+        ({"PatientSex": "F", "PatientBirthDate": "19700131"}, set()),
+    ],
+)
+def test_a_header_names_its_patient_by_number_or_name(attributes, expected):
+    header = Dataset()
+    for keyword, value in attributes.items():
+        setattr(header, keyword, value)
+    assert naming(header) == expected

@@ -34,12 +34,12 @@ from scripts.dicom.read_radiograph import read_dicom_radiograph
 REAL = Path(__file__).resolve().parents[3] / "shared" / "data" / "xray"
 
 
-def read(tmp_path, kind="DX", pixels=None, frame=None, overlay_bit=None, **changes):
+def read(tmp_path, kind="DX", pixels=None, frame=None, overlay_bit=None, intensity=None, **changes):
     dataset = radiograph(kind, pixels, **changes)
     if overlay_bit is not None:
         dataset.add_new(0x60020102, "US", overlay_bit)
     dataset.save_as(tmp_path / "x.dcm")
-    return read_dicom_radiograph(tmp_path / "x.dcm", frame)
+    return read_dicom_radiograph(tmp_path / "x.dcm", frame, intensity)
 
 
 def item(**attributes):
@@ -269,6 +269,47 @@ def test_fluoroscopy_is_dark_where_it_attenuates(tmp_path, kind, sign, mirrored)
     radio = read(tmp_path, kind, PixelIntensityRelationshipSign=sign)
     assert (radio.scale, len(radio.warnings)) == ("display", 1)
     np.testing.assert_array_equal(radio.pixels, 4095 - film().astype(float) if mirrored else film())
+
+
+TOLD = {"PixelIntensityRelationship": None, "PixelIntensityRelationshipSign": None}
+
+
+@pytest.mark.parametrize("intensity", ["counts", "line_integral"])
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+@pytest.mark.parametrize("kind", ["DX", "CR", "RAW", "XA", "RF"])
+def test_values_told_to_be_absolute_are_those_stored_however_they_are_shown(tmp_path, kind, photometric, intensity):
+    falling = lut(range(4095, -1, -1))
+    for changes in (TOLD, {**TOLD, "VOILUTSequence": falling}, {**TOLD, "RescaleSlope": 2, "RescaleIntercept": 3}):
+        radio = read(tmp_path, kind, intensity=intensity, PhotometricInterpretation=photometric, **changes)
+        slope, intercept = (2, 3) if "RescaleSlope" in changes else (1, 0)
+        np.testing.assert_array_equal(radio.pixels, slope * film().astype(float) + intercept)
+        assert (radio.scale, radio.warnings) == (intensity, ())
+
+
+@pytest.mark.parametrize("kind", ["DX", "CR", "RAW", "XA"])
+@pytest.mark.parametrize(("sign", "mirrored"), [(1, False), (-1, True)])
+def test_counts_that_are_told_grow_with_the_x_rays_by_the_stated_sign(tmp_path, kind, sign, mirrored):
+    radio = read(tmp_path, kind, intensity="counts", PixelIntensityRelationshipSign=sign)
+    np.testing.assert_array_equal(radio.pixels, 4095 - film().astype(float) if mirrored else film())
+
+
+@pytest.mark.parametrize("intensity", ["log", "display"])
+@pytest.mark.parametrize(
+    ("kind", "changes", "mirrored"),
+    [
+        ("CR", {"PhotometricInterpretation": "MONOCHROME1"}, True),
+        ("CR", {"PhotometricInterpretation": "MONOCHROME2"}, False),
+        ("XA", {"PixelIntensityRelationshipSign": None}, True),
+        ("RAW", {"PixelIntensityRelationshipSign": 1}, True),
+        ("RAW", {"PixelIntensityRelationshipSign": -1}, False),
+    ],
+)
+def test_values_told_to_be_relative_grow_with_attenuation_as_the_file_says(
+    tmp_path, kind, changes, mirrored, intensity
+):
+    radio = read(tmp_path, kind, intensity=intensity, **changes)
+    np.testing.assert_array_equal(radio.pixels, 4095 - film().astype(float) if mirrored else film())
+    assert radio.scale == intensity and not any("only by their order" in warning for warning in radio.warnings)
 
 
 @pytest.mark.parametrize("kind", ["DX", "XA", "RF"])

@@ -623,6 +623,11 @@ _PICTURES = [
     BadExam(
         "geometry untold", _after(write_pictures, _by_view("frontal.png", "lateral.png")), r"frontal\.png, .*\. Give"
     ),
+    BadExam(
+        "an empty picture among others",
+        _after(write_pictures, _replaced("frontal.png", Path.touch)),
+        r"frontal\.png: an empty file; copy",
+    ),
     BadExam("coloured", _pixels(_colour()), r"frontal\.png: a colour picture .*: save the original"),
     BadExam(
         "palette", _picture(lambda p: Image.fromarray(_colour()).quantize(64).save(p)), r"frontal\.png: a colour .*:"
@@ -690,6 +695,11 @@ _NIFTI = [
     BadExam("pitch 0", _nifti_header(76, "<3f", 1, 0, 0), r"packed\.nii: the pixel pitch, pixdim, is 0 mm; set it"),
     BadExam(
         "pitch NaN", _nifti_header(76, "<3f", 1, np.nan, 1), r"packed\.nii: pixel_spacing_mm is a positive .*; got "
+    ),
+    BadExam(
+        "a mirrored affine",
+        _nifti_header(280, "<12f", -2, 0, 0, 0, 0, 2, 0, 0, 0, 0, 1, 0),
+        r"packed\.nii: by its affine, .* point to L and A; .*: flip or swap its axes, or .*set sform_code",
     ),
     BadExam("in micrometres", _nifti_header(123, "<B", 3), r"packed\.nii: the pixel pitch is in microns; convert it"),
     BadExam(
@@ -854,7 +864,9 @@ _PATHS = [
         "text called .dcm", _after(write_films, _replaced("frontal.dcm", lambda p: p.write_text("X"))), r"m: starts .*;"
     ),
     BadExam(
-        "text called .png", _after(write_pictures, _replaced("frontal.png", lambda p: p.write_text("X"))), r"got 1 .*;"
+        "text called .png",
+        _after(write_pictures, _replaced("frontal.png", lambda p: p.write_text("X"))),
+        r"g: starts .*;",
     ),
     BadExam(
         "text as a view",

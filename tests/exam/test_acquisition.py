@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from tests.refusal import refused
 
-from scripts.exam.acquisition import HALF_BODY_MM, Acquisition, acquire_exam, acquisitions_of
+from scripts.exam.acquisition import HALF_BODY_MM, Acquisition, acquire_exam, acquisitions_of, overridden
 from scripts.geometry import preset
 from scripts.io.radiograph import Radiograph
 
@@ -52,6 +52,30 @@ def test_options_alone_are_enough_and_concern_both_views_unless_given_by_view():
     assert (frontal.source_side, lateral.source_side) == ("posterior", "right")
     assert frontal.pixel_spacing_mm == (0.15, 0.15)
     assert frontal == replace(acquire(film(), "frontal", TOLD))
+
+
+@pytest.mark.parametrize(
+    ("told", "option", "expected"),
+    [
+        ({"frontal": 1, "lateral": 2}, {"frontal": 3}, {"frontal": 3, "lateral": 2}),
+        ({"lateral": 2}, {"frontal": 3}, {"frontal": 3, "lateral": 2}),
+        ({"frontal": 1, "lateral": 2}, {"frontal": 3, "lateral": None}, {"frontal": 3, "lateral": 2}),
+        ([1, 2], {"lateral": 3}, {"frontal": [1, 2], "lateral": 3}),
+        ({"frontal": 1, "lateral": 2}, 3, 3),
+        ({"frontal": 1, "lateral": 2}, None, {"frontal": 1, "lateral": 2}),
+        (1, None, 1),
+        (1, {}, {"frontal": 1, "lateral": 1}),
+    ],
+)
+def test_an_option_of_one_view_leaves_what_is_told_of_the_other(told, option, expected):
+    before = {"centre": told, "tilt_deg": 4}
+    assert overridden(before, {"centre": option}) == {"centre": expected, "tilt_deg": 4}
+    assert before == {"centre": told, "tilt_deg": 4}
+
+
+@pytest.mark.parametrize("option", [3, {"frontal": 3}, [3, 4]])
+def test_an_option_where_nothing_is_told_stays_as_it_is(option):
+    assert overridden({}, {"centre": option, "tilt_deg": None}) == {"centre": option}
 
 
 def test_a_file_that_states_everything_needs_no_option():

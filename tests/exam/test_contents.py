@@ -1,11 +1,16 @@
 """What of a folder belongs to an exam, and what only lies there."""
 
+import itertools
+
+import nibabel as nib
+import numpy as np
 import pytest
 from PIL import Image
 from pydicom.fileset import FileSet
 from tests.dicom.dicom_files import film, write_radiograph
+from tests.refusal import refused
 
-from scripts.exam.contents import acquisition_files, exams_in, is_one_exam, radiographs
+from scripts.exam.contents import acquisition_files, exams_in, is_one_exam, passed_over, radiographs
 from scripts.exam.views import find_exam
 
 VIEWS = (("IM0", "PA"), ("IM1", "LL"))
@@ -68,6 +73,58 @@ def test_two_sub_folders_with_a_film_each_are_one_exam_beside_its_own_results(tm
     (tmp_path / "out" / "exam" / "result.json").touch()
     (tmp_path / "out" / "summary.csv").touch()
     assert is_one_exam(tmp_path)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_folders_of_packed_films_are_exams_however_many(tmp_path, count):
+    folders = [tmp_path / f"p{number}" for number in range(count)]
+    for folder in folders:
+        folder.mkdir()
+        nib.save(nib.Nifti1Image(np.ones((70, 70, 2), np.float32), np.eye(4)), folder / "packed.nii.gz")
+    assert not is_one_exam(tmp_path) and exams_in(tmp_path) == folders
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        *itertools.product(["frontal.png", "frontal.dcm", "frontal.nii.gz"], [b"", b"damaged"]),
+        ("IM0000", b""),  # once damaged, nothing tells that it was a film
+    ],
+)
+def test_no_other_film_is_read_in_the_place_of_a_damaged_one(tmp_path, name, content):
+    write_exam(tmp_path / "exam")
+    (tmp_path / "exam" / name).write_bytes(content)
+    with refused(ValueError, "got 3", name):
+        find_exam(tmp_path / "exam")
+    (tmp_path / "exam" / "IM0").unlink()
+    with refused(ValueError, f"{name}: "):
+        find_exam(tmp_path / "exam")
+
+
+def test_empty_and_damaged_pictures_of_a_discs_viewer_are_no_films(disc):
+    for name in ("close.png", "zoom.jpg"):
+        (disc / "VIEWER" / "icons" / name).write_bytes(b"damaged" if name == "close.png" else b"")
+    assert [path.name for path in radiographs(disc)] == ["IM0", "IM1"]
+
+
+def test_an_empty_file_makes_no_exam_of_a_batch_and_none_of_an_output(tmp_path):
+    write_exam(tmp_path / "p1")
+    (tmp_path / "out").mkdir()
+    for name in ("1", "out/log.1", "out/summary.csv"):
+        (tmp_path / name).touch()
+    assert not is_one_exam(tmp_path) and exams_in(tmp_path) == [tmp_path / "p1"]
+
+
+def test_files_that_are_passed_over_are_named_where_a_film_is_missing(tmp_path):
+    exam = tmp_path / "exam"
+    films = write_exam(exam)
+    (exam / "acquisition.json").write_text("{}")
+    Image.fromarray(film(bits=8)).save(exam / "lateral.bmp")
+    assert passed_over(exam) == [exam / "lateral.bmp"]
+    assert len(find_exam(exam)[0]) == 2
+    films[1].unlink()
+    with refused(ValueError, "got 1", "IM0", "besides", "lateral.bmp, not taken for radiographs"):
+        find_exam(exam)
 
 
 def test_links_in_a_circle_are_followed_once(tmp_path):

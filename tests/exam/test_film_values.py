@@ -10,7 +10,7 @@ from scipy.ndimage import distance_transform_edt, gaussian_filter
 from skimage.exposure import match_histograms
 from tests.refusal import refused
 
-from scripts.exam.film_values import linearise, match_quantiles, open_beam, useful_area
+from scripts.exam.film_values import check_film, linearise, match_quantiles, open_beam, useful_area
 from scripts.io.radiograph import Radiograph
 
 XRAY = Path(__file__).resolve().parents[3] / "shared" / "data" / "xray"
@@ -112,6 +112,40 @@ def test_an_impossible_beam_is_refused(air_value):
 def test_a_film_that_counted_nothing_is_refused_by_name():
     with refused(ValueError, "film.dcm", "counts"):
         linearise(radiograph(np.zeros((9, 9)), "counts"))
+
+
+@pytest.mark.parametrize(("scale", "gain"), [("line_integral", 30.0), ("line_integral", -1.0), ("counts", 1.0)])
+def test_an_absolute_film_beyond_the_attenuation_of_bodies_is_refused(scale, gain):
+    pixels = 20000 * np.exp(-trunk()) if scale == "counts" else gain * trunk()
+    given = radiograph(pixels, scale)
+    film = linearise(given, 5000.0 if scale == "counts" else None)
+    with refused(ValueError, "film.dcm", "[-0.5, 100.0], got [", scale, "--intensity"):
+        check_film(film, given, np.ones(trunk().shape, dtype=bool))
+
+
+def test_defects_and_masked_pixels_do_not_make_a_film_implausible():
+    pixels, area = trunk(), np.ones((200, 200), dtype=bool)
+    pixels[0, 0], pixels[5, 7], area[:, 150:] = 1e4, -1e4, False
+    pixels[:, 150:] = 1e4
+    given = radiograph(pixels, "line_integral")
+    assert check_film(linearise(given), given, area) == ()
+
+
+@pytest.mark.parametrize("scale", ["log", "display"])
+def test_a_film_without_absolute_values_may_have_any(scale):
+    given = radiograph(1e4 * trunk() - 5e3, scale)
+    assert check_film(linearise(given), given, np.ones(trunk().shape, dtype=bool)) == ()
+
+
+@pytest.mark.parametrize(("side", "is_said"), [(200, False), (60, False), (40, True), (0, True)])
+def test_a_declared_area_is_kept_or_said_to_be_ignored(side, is_said):
+    shown = np.zeros((200, 200), dtype=bool)
+    shown[:side, :side] = True
+    given = Radiograph("film.dcm", "", trunk(), "line_integral", shown=shown)
+    area = useful_area(trunk(), shown)
+    warnings = check_film(linearise(given), given, area)
+    assert len(warnings) == is_said and (area & ~shown).any() == is_said
+    assert all("film.dcm" in warning and f"{shown.mean():.1%}" in warning for warning in warnings)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

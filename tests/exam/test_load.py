@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pydicom.uid import ComputedRadiographyImageStorage, XRayAngiographicImageStorage
+from tests.exam.bad_exams import change
 from tests.refusal import refused
 
 from scripts.dicom.write_radiograph import FORMS, simulated_header, write_dx
@@ -80,6 +82,28 @@ def test_dicom_radiographs_of_a_simulated_exam_are_its_line_integrals_up_to_the_
     assert found.inputs["lateral"].acquisition.orientation == "PF"
     assert found.headers["frontal"].PatientID == "demo"
     assert found.films["frontal"].shape == (256, 256)
+
+
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+@pytest.mark.parametrize("sop_class", [ComputedRadiographyImageStorage, XRayAngiographicImageStorage])
+def test_counts_that_only_an_option_tells_are_the_line_integrals_of_files_that_tell_them(exam, sop_class, photometric):
+    expected = load(str(exam))[0]
+    untold = dict.fromkeys(
+        ["PresentationIntentType", "PixelIntensityRelationship", "PixelIntensityRelationshipSign"], None
+    )
+    for view in VIEWS:
+        modality = "CR" if sop_class == ComputedRadiographyImageStorage else "XA"
+        changes = {"SOPClassUID": sop_class, "Modality": modality, "PhotometricInterpretation": photometric}
+        change(exam / f"{view}.dcm", **changes, **untold)
+    image, found = load(str(exam), intensity="counts")
+    torch.testing.assert_close(image, expected)
+    assert not any("display" in warning or "bone" in warning for warning in found.warnings)
+
+
+def test_a_dicom_film_told_to_hold_line_integrals_has_no_orientation_but_its_own(exam):
+    change(exam / "frontal.dcm", PatientOrientation=None)
+    with refused(ValueError, "Give --orientation (frontal)"):
+        load(str(exam), intensity="line_integral")
 
 
 def test_folder_zip_list_mapping_and_nested_folders_are_one_exam(exam, tmp_path):
@@ -194,6 +218,37 @@ def test_an_option_wins_over_the_file_beside_the_films(exam):
     _, found = load(str(exam), acquisition={"source_to_isocentre_mm": 790, "rotation_deg": None})
     assert found.inputs["frontal"].acquisition.source_to_isocentre_mm == 790
     assert found.inputs["frontal"].acquisition.rotation_deg == 1
+
+
+def test_an_option_of_one_view_leaves_the_other_one_to_the_file_beside_the_films(exam):
+    (exam / "acquisition.json").write_text('{"source_side": {"frontal": "posterior", "lateral": "left"}}')
+    _, found = load(str(exam), acquisition={"source_side": {"frontal": "anterior"}})
+    assert [found.inputs[view].acquisition.source_side for view in VIEWS] == ["anterior", "left"]
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"intensity": "line_integral"}, ["as line_integral", "--intensity"]),
+        ({"air_value": 5}, ["as counts", "-ln(I / 5)", "--air_value"]),
+        ({"air_value": 1e60}, ["as counts", "-ln(I / 1e+60)", "--air_value"]),
+    ],
+)
+def test_pixels_that_options_turn_into_no_line_integrals_of_a_body_are_refused(exam, options, named):
+    with refused(ValueError, "frontal.dcm", "within [-0.5, 100.0], got [", *named):
+        load(str(exam), **options)
+
+
+def test_a_collimator_that_leaves_next_to_nothing_is_ignored_and_said(exam):
+    edges = dict(
+        zip(("LeftVertical", "RightVertical", "UpperHorizontal", "LowerHorizontal"), (90, 100) * 2, strict=True)
+    )
+    changes = {f"Collimator{side}Edge": place for side, place in edges.items()}
+    change(exam / "lateral.dcm", CollimatorShape="RECTANGULAR", **changes)
+    _, found = load(str(exam))
+    (warning,) = (warning for warning in found.warnings if "they are ignored" in warning)
+    assert "lateral.dcm: by its header" in warning
+    assert found.inputs["lateral"].masked < 0.05
 
 
 def test_the_acquisition_is_heard_wherever_the_films_may_lie(exam, tmp_path):

@@ -9,7 +9,7 @@ from PIL import Image
 from tests.dicom.dicom_files import film, radiograph, write_radiograph
 
 from scripts.exam import read
-from scripts.exam.read import is_radiograph, read_radiographs
+from scripts.exam.read import holds_both_views, is_lost, is_radiograph, read_radiographs
 from scripts.io import nifti_radiograph
 from scripts.io.digest import sha256
 from scripts.io.intake import read_bytes
@@ -107,6 +107,9 @@ def test_nifti_is_told_by_content(tmp_path, suffix):
         ("cut.gz", b"\x1f\x8b\x08", False),
         ("damaged.dcm", b"damaged", True),
         ("DAMAGED.NII.GZ", b"damaged", True),
+        ("damaged.png", b"damaged", True),
+        ("DAMAGED.JPEG", b"", True),
+        ("lost.tif", b"", True),
         ("picture", b"\x89PNG\r\n\x1a\n", True),
     ],
 )
@@ -119,6 +122,42 @@ def test_a_radiograph_is_one_by_content_or_claims_to_be_by_name(tmp_path, name, 
 def test_a_link_that_leads_nowhere_is_a_radiograph_by_its_name(tmp_path, name, expected):
     (tmp_path / name).symlink_to(tmp_path / "unmounted")
     assert is_radiograph(tmp_path / name) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("IM0001", b"", True),
+        ("1.2.840.10008.17", b"", True),
+        ("IM0001", b"\0", False),
+        ("LOCKFILE", b"", False),
+        ("notes.txt", b"", False),
+        ("film.mp4", b"", False),
+    ],
+)
+def test_an_empty_file_is_a_lost_film_if_it_is_numbered_like_one(tmp_path, name, content, expected):
+    (tmp_path / name).write_bytes(content)
+    assert is_lost(tmp_path / name) == expected
+
+
+def test_no_folder_is_lost(tmp_path):
+    (tmp_path / "IM0001").mkdir()
+    assert not is_lost(tmp_path / "IM0001") and not is_lost(tmp_path / "missing")
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ""])
+@pytest.mark.parametrize(
+    ("shape", "expected"), [((70, 80), 0), ((70, 80, 1), 0), ((70, 80, 2), 1), ((70, 80, 1, 2), 1)]
+)
+def test_a_file_of_both_views_is_told_by_its_header(tmp_path, shape, expected, suffix):
+    path = save(tmp_path / f"x{suffix or '.nii'}", np.ones(shape, np.float32)).rename(tmp_path / f"y{suffix}")
+    assert holds_both_views(path) == expected
+
+
+@pytest.mark.parametrize("content", [b"damaged", b"\x1f\x8b\x08", b""])
+def test_a_damaged_file_holds_no_two_views(tmp_path, content):
+    (tmp_path / "x.nii.gz").write_bytes(content)
+    assert not holds_both_views(tmp_path / "x.nii.gz")
 
 
 def test_a_folder_is_no_radiograph(tmp_path):

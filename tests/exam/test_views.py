@@ -48,7 +48,7 @@ def film(path, seed=0, **stated):
 def stub(tmp_path, monkeypatch):
     """Puts films in files: ``stub(name=film fields)`` makes readable files of these names in a folder."""
     known = {}
-    monkeypatch.setattr(views, "read_radiographs", lambda path, frame=None: known[Path(path).name])
+    monkeypatch.setattr(views, "read_radiographs", lambda path, frame=None, intensity=None: known[Path(path).name])
 
     def make(**films):
         for seed, (name, fields) in enumerate(films.items()):
@@ -155,7 +155,7 @@ def test_anything_but_two_radiographs_is_refused_with_their_names(stub, count):
 
 
 def test_more_files_than_two_are_not_even_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(views, "read_radiographs", None)
+    monkeypatch.setattr(views, "read_radiographs", pytest.fail)
     for name in "abc":
         (tmp_path / f"{name}.dcm").write_bytes(b"x")
     with pytest.raises(ValueError, match="got 3"):
@@ -227,6 +227,9 @@ def test_the_same_image_twice_is_refused(stub):
         ("PatientName", "Yamada^Tarou=山田^太郎", "Yamada^Tarou=山田^次郎", True),
         ("PatientBirthDate", "19700101", "19700102", True),
         ("PatientBirthDate", "19700101", None, False),
+        ("PatientSex", "M", "F", True),
+        ("PatientSex", "O", "F", False),
+        ("IssuerOfPatientID", "Hospital A", "Hospital B", True),
     ],
 )
 def test_two_patients_are_refused_without_repeating_who_they_are(stub, attribute, first, second, are_two):
@@ -237,6 +240,38 @@ def test_two_patients_are_refused_without_repeating_who_they_are(stub, attribute
     with pytest.raises(ValueError, match=f"two patients, by {attribute}") as refusal:
         find_exam(folder)[0]
     assert str(first) not in str(refusal.value).replace(str(folder), "")
+
+
+ANNA = {"PatientID": "4711", "PatientName": "Doe^Anna"}
+
+
+@pytest.mark.parametrize(
+    ("frontal", "lateral", "nameless"),
+    [
+        (ANNA, ANNA, None),
+        ({}, {}, None),
+        ({"PatientSex": "F"}, {}, None),
+        (ANNA, {"PatientName": "Doe^Anna"}, None),
+        ({"PatientID": "4711"}, ANNA, None),
+        (ANNA, {}, "lat.dcm"),
+        (ANNA, {"PatientID": "", "PatientName": "^", "PatientSex": "F"}, "lat.dcm"),
+        ({}, {"PatientName": "Doe^Anna"}, "ap.dcm"),
+        ({"PatientID": "4711"}, {"PatientName": "Doe^Anna"}, "ap.dcm"),
+    ],
+)
+def test_a_film_that_may_be_of_anybody_is_warned_of_by_its_file_alone(stub, frontal, lateral, nameless):
+    folder = stub(ap={"header": header(**frontal)}, lat={"header": header(**lateral)})
+    found = find_exam(folder)[0]
+    warnings = {Path(film.path).name: film.warnings for film in found.values()}
+    assert {name for name, said in warnings.items() if said} == ({nameless} if nameless else set())
+    for text in warnings.get(nameless, ()):
+        assert text.startswith(str(folder / nameless)) and "one patient" in text
+        assert "4711" not in text.replace(str(folder), "") and "Anna" not in text
+
+
+def test_a_picture_beside_a_film_of_a_patient_is_warned_of(stub):
+    found = find_exam(stub(ap={"header": header(**ANNA)}, lat={}))[0]
+    assert "PatientID and PatientName" in found["lateral"].warnings[0] and not found["frontal"].warnings
 
 
 def test_two_studies_are_warned_of_once(stub):
@@ -250,19 +285,19 @@ def test_what_the_reader_warned_of_is_kept(stub):
     assert found["frontal"].warnings == ("clipped",)
 
 
-def test_the_frame_reaches_the_reader(tmp_path, monkeypatch):
+def test_frame_and_intensity_reach_the_reader(tmp_path, monkeypatch):
     asked = []
 
-    def read(path, frame):
-        asked.append(frame)
+    def read(path, frame, intensity):
+        asked.append((frame, intensity))
         return [film(path, seed=len(asked))]
 
     monkeypatch.setattr(views, "read_radiographs", read)
     for name in ("ap.dcm", "lat.dcm"):
         (tmp_path / name).write_bytes(b"x")
-    find_exam(tmp_path, frame=3)[0]
+    find_exam(tmp_path, frame=3, intensity="log")[0]
     find_exam({"frontal": tmp_path / "ap.dcm", "lateral": tmp_path / "lat.dcm"}, frame=4)[0]
-    assert asked == [3, 3, 4, 4]
+    assert asked == [(3, "log"), (3, "log"), (4, None), (4, None)]
 
 
 @pytest.mark.parametrize("given", ["lateral,frontal", ("frontal", "lateral"), "frontal , lateral"])

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 from tests.dicom.dicom_files import film
 from tests.refusal import refused
@@ -12,7 +13,7 @@ from tests.refusal import refused
 from scripts.io.picture import read_picture
 
 REAL = Path(__file__).resolve().parents[3] / "shared" / "data" / "xray"
-EXIF_ORIENTATION, TIFF_PHOTOMETRIC = 274, 262
+EXIF_ORIENTATION, TIFF_PHOTOMETRIC, TIFF_SAMPLE_FORMAT = 274, 262, 339
 UPRIGHT = {  # EXIF orientation to what was done to the upright image
     1: lambda x: x,
     2: np.fliplr,
@@ -46,6 +47,19 @@ def test_grey_levels_are_read_exactly(tmp_path, suffix, bits):
 def test_floating_point_tiff_is_read_exactly(tmp_path):
     pixels = film().astype(np.float32) / 7
     np.testing.assert_array_equal(read_picture(save(tmp_path / "x.tif", pixels)).pixels, pixels)
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize(("dtype", "stated"), [(np.uint32, None), (np.uint32, 1), (np.int32, 2)])
+def test_tiff_of_32_bits_keeps_the_order_of_its_values(tmp_path, dtype, stated, orientation):
+    values = film(bits=16).astype(np.int64) * 65537 - (2**31 if dtype == np.int32 else 0)
+    path, stored = tmp_path / "x.tif", UPRIGHT[orientation](values).astype(dtype)
+    turned = [(EXIF_ORIENTATION, 3, 1, orientation, True)]
+    tifffile.imwrite(path, stored if stated is None else stored.view(np.int32), extratags=turned)
+    data, entry = path.read_bytes(), struct.pack("<HHLH", TIFF_SAMPLE_FORMAT, 3, 1, 2)
+    assert data.count(entry) == (stated is not None)
+    path.write_bytes(data.replace(entry, struct.pack("<HHLH", TIFF_SAMPLE_FORMAT, 3, 1, stated or 0)))
+    np.testing.assert_array_equal(read_picture(path).pixels, values.astype(np.float32))
 
 
 @pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_adobe_deflate", "packbits"])
@@ -105,13 +119,32 @@ def test_a_small_coloured_marker_does_not_make_a_colour_picture(tmp_path):
         read_picture(save(tmp_path / "x.png", pixels))
 
 
-def png_that_declares(path, width, height):
+GREY_PNG, RGB_PNG, GREY_ALPHA_PNG, RGBA_PNG = 0, 2, 4, 6
+
+
+def write_png(path, width, height, body, bits=8, kind=GREY_PNG):
     def chunk(name, data):
         return struct.pack(">L", len(data)) + name + data + struct.pack(">L", zlib.crc32(name + data))
 
-    header = struct.pack(">LLBBBBB", width, height, 8, 0, 0, 0, 0)
-    body = zlib.compress(bytes(2**20), 9)
+    header = struct.pack(">LLBBBBB", width, height, bits, kind, 0, 0, 0)
+    body = zlib.compress(body, 9)
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", body) + chunk(b"IEND", b""))
+
+
+def png_that_declares(path, width, height):
+    write_png(path, width, height, bytes(2**20))
+
+
+def deep_png(path, kind, grey_channels, alpha_channels):
+    """A grey film of 12 bits in channels of 16."""
+    rows, columns = film().shape
+    channels = [film()] * grey_channels + [np.full_like(film(), 65535)] * alpha_channels
+    lines = np.stack(channels, axis=-1).astype(">u2").reshape(rows, -1)
+    write_png(path, columns, rows, b"".join(b"\0" + line.tobytes() for line in lines), 16, kind)
+
+
+def deep_colour_tiff(path):
+    tifffile.imwrite(path, np.stack([film()] * 3, axis=-1), photometric="rgb")
 
 
 def animated(path):
@@ -139,6 +172,10 @@ def not_a_number(path):
         (lambda path: save(path, rgb(film(bits=8), 0, 90), format="PNG"), "a colour picture .100% of"),
         (lambda path: save(path, rgb(*[film(bits=8)] * 3, film(bits=8)), format="PNG"), "partly transparent"),
         (transparent, "partly transparent"),
+        (lambda path: deep_png(path, RGB_PNG, 3, 0), "16 bits per channel, .*; save it as grey levels of 16 bits"),
+        (lambda path: deep_png(path, GREY_ALPHA_PNG, 1, 1), "16 bits per channel, .*; save it as grey levels of 16"),
+        (lambda path: deep_png(path, RGBA_PNG, 3, 1), "16 bits per channel, .*; save it as grey levels of 16 bits"),
+        (deep_colour_tiff, "16 bits per channel, .*; save it as grey levels of 16 bits"),
         (lambda path: Image.fromarray(film(bits=8) > 99).save(path, format="PNG"), "mode '1'; save it as grey"),
         (lambda path: Image.fromarray(film(bits=8)).convert("CMYK").save(path, format="JPEG"), "mode 'CMYK'"),
         (lambda path: animated(path.with_suffix(".png")) or path.with_suffix(".png").rename(path), "several images"),

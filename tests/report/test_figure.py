@@ -26,6 +26,13 @@ def test_the_picture_is_a_file_of_the_figures_size(tmp_path):
     assert height == pytest.approx(VIEW_INCHES + VOLUME_INCHES + TITLE_INCHES, abs=0.02)
 
 
+@pytest.mark.parametrize("value", [-0.3, 1e-9])
+def test_films_of_nothing_but_air_have_a_picture(tmp_path, value):
+    hu, images = np.full((8, 8, 8), -1000.0), np.full((2, 8, 8), value)
+    draw_reconstruction(tmp_path / "f.png", hu, images, images, 5.0, "case")
+    assert (tmp_path / "f.png").is_file()
+
+
 def test_the_picture_grows_by_a_row_for_the_truth(saved, tmp_path):
     hu, images = np.random.default_rng(0).normal(0, 300, (8, 8, 8)), np.ones((2, 8, 8))
     for name, truth in (("without", None), ("with", hu)):

@@ -25,6 +25,15 @@ _LEVELS = 257
 """Number of values sampled to decide whether a VOI LUT rises."""
 
 
+class _Meaning(NamedTuple):
+    """Scale of the values, whether they are inverted to grow with attenuation, and notes on each of the two."""
+
+    scale: str
+    is_inverted: bool
+    on_scale: tuple[str, ...] = ()
+    on_direction: tuple[str, ...] = ()
+
+
 class FilmScale(NamedTuple):
     """Pixels ``[rows, columns]`` float32, their scale in :class:`~scripts.io.radiograph.Radiograph`, and warnings."""
 
@@ -33,11 +42,20 @@ class FilmScale(NamedTuple):
     warnings: tuple[str, ...]
 
 
-def scaled(path: Path, dataset: Dataset, form: PixelFormat, stored: np.ndarray) -> FilmScale:
+def scaled(
+    path: Path, dataset: Dataset, form: PixelFormat, stored: np.ndarray, intensity: str | None = None
+) -> FilmScale:
     """Apply the modality LUT, and make display values grow with attenuation.
 
     A relationship of opposite sign, MONOCHROME1 and a falling VOI LUT all act on the output of the modality LUT
     (PS3.4 N.2). They are undone there by exchanging the lowest and the highest value that the declared bits allow.
+
+    Args:
+        path: file, for messages.
+        dataset: the header.
+        form: storage format of the pixels.
+        stored: stored values ``[rows, columns]``.
+        intensity: scale by the user's account, which overrides the file's.
 
     Raises:
         ValueError: the modality LUT cannot be applied.
@@ -51,13 +69,27 @@ def scaled(path: Path, dataset: Dataset, form: PixelFormat, stored: np.ndarray) 
     except Exception as error:  # on hostile bytes pydicom raises errors of any kind
         raise ValueError(f"{path}: its modality LUT cannot be applied ({error}); export it again") from error
     is_plain = not form.is_signed and np.array_equal(extremes, form.extremes) and not dataset.get("ModalityLUTSequence")
-    scale, is_inverted, warnings = _meaning(path, dataset, is_plain, values)
-    pixels = extremes.sum() - values if is_inverted else values
-    return FilmScale(scale, pixels.astype(np.float32), warnings)
+    meaning = _meaning(path, dataset, is_plain, values)
+    if intensity is not None:
+        meaning = _told(intensity, meaning, is_plain and dataset.get("PixelIntensityRelationshipSign") == -1)
+    pixels = extremes.sum() - values if meaning.is_inverted else values
+    return FilmScale(meaning.scale, pixels.astype(np.float32), meaning.on_scale + meaning.on_direction)
 
 
-def _meaning(path: Path, dataset: Dataset, is_plain: bool, values: np.ndarray) -> tuple[str, bool, tuple[str, ...]]:
-    """Return the scale, whether the values are inverted, and warnings.
+def _told(intensity: str, stated: _Meaning, is_falling: bool) -> _Meaning:
+    """Return the meaning of values whose scale the user tells.
+
+    Counts and line integrals are the values as they are, however the film is shown; only a sign by which they fall with
+    the X-ray intensity is undone for counts. The other scales have no direction of their own and take the file's.
+    """
+    if intensity in ("counts", "line_integral"):
+        return _Meaning(intensity, intensity == "counts" and is_falling)
+    is_inverted = stated.is_inverted != (stated.scale == "counts")  # counts fall with attenuation
+    return _Meaning(intensity, is_inverted, on_direction=stated.on_direction)
+
+
+def _meaning(path: Path, dataset: Dataset, is_plain: bool, values: np.ndarray) -> _Meaning:
+    """Return the meaning that the file states.
 
     PS3.3 C.8.11.3.1.2: stored values grow with the X-ray intensity if PixelIntensityRelationshipSign is 1, and fall if
     it is -1. This concerns stored values, and so applies only without a modality LUT, which DX never has.
@@ -74,27 +106,25 @@ def _meaning(path: Path, dataset: Dataset, is_plain: bool, values: np.ndarray) -
     relationship, sign = text(dataset, "PixelIntensityRelationship"), dataset.get("PixelIntensityRelationshipSign")
     stated = f"PixelIntensityRelationship {relationship or 'not stated'}, sign {sign or 'not stated'}"
     if is_raw and is_plain and relationship in ("LIN", "LOG") and sign in (1, -1):
-        return ("counts", sign == -1, ()) if relationship == "LIN" else ("log", sign == 1, ())
+        return _Meaning("counts", sign == -1) if relationship == "LIN" else _Meaning("log", sign == 1)
     modality = text(dataset, "Modality")
     if sop_class in _XRAY_IMAGE:
         shade = "bright" if sign == -1 else "dark"
-        return (
-            "display",
-            sign != -1,
-            (f"{path}: {modality} does not state how it was processed; bone taken as {shade} in it",),
-        )
+        why = f"{path}: {modality} does not state how it was processed; bone taken as {shade} in it"
+        return _Meaning("display", sign != -1, on_direction=(why,))
     falls, voi_warnings = _voi_falls(path, dataset, values)
     photometric = text(dataset, "PhotometricInterpretation")
     is_inverted = (photometric == "MONOCHROME1") != falls
     if modality in _FLUOROSCOPIC:
         why = f"{path}: an image of {modality} as it was shown: bone taken as dark in it"
-        return "display", not is_inverted, (why, *voi_warnings)
+        return _Meaning("display", not is_inverted, on_direction=(why, *voi_warnings))
     reason = f"for processing, but {stated} or a modality LUT" if is_raw else "post-processed for display"
-    warnings = [f"{path}: {reason}: its values tell attenuation only by their order", *voi_warnings]
+    by_order = f"{path}: {reason}: its values tell attenuation only by their order"
+    contradiction: tuple[str, ...] = ()
     if sign == (-1 if is_inverted else 1):
         shown = photometric + " with a falling VOI LUT" * falls
-        warnings.append(f"{path}: {stated} contradicts {shown}, by which bone is bright; the latter is followed")
-    return "display", is_inverted, tuple(warnings)
+        contradiction = (f"{path}: {stated} contradicts {shown}, by which bone is bright; the latter is followed",)
+    return _Meaning("display", is_inverted, (by_order,), (*voi_warnings, *contradiction))
 
 
 def _voi_falls(path: Path, dataset: Dataset, values: np.ndarray) -> tuple[bool, tuple[str, ...]]:

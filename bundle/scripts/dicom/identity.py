@@ -21,8 +21,12 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
 
 NOTICE = "NOT FOR DIAGNOSTIC USE"
-IDENTITY = ("PatientID", "PatientName", "PatientBirthDate")
+NAMING = ("PatientID", "PatientName")
+"""Attributes that tell who a patient is."""
+IDENTITY = (*NAMING, "IssuerOfPatientID", "PatientBirthDate", "PatientSex")
 """Attributes that must agree between two images of one patient if both state them."""
+_OTHER_SEX = "o"
+"""Value of PatientSex that is written for an unknown one as well."""
 _PATIENT = """
 PatientName PatientID IssuerOfPatientID PatientBirthDate PatientSex PatientIdentityRemoved DeidentificationMethod
 """.split()  # noqa: SIM905
@@ -67,10 +71,15 @@ def contradictions(headers: Iterable[Dataset], keywords: Iterable[str]) -> list[
     """Return the attributes in which headers state different values.
 
     Letter case, separators, and the width and composition of characters are ignored. A name has up to three groups,
-    alphabetic, ideographic and phonetic; only groups that both headers have are compared.
+    alphabetic, ideographic and phonetic; only groups that both headers have are compared. The sex O, other, is unknown.
     """
     headers = list(headers)
     return [keyword for keyword in keywords if _differ([_groups(keyword, h.get(keyword)) for h in headers])]
+
+
+def naming(header: Dataset) -> set[str]:
+    """Return which of :data:`NAMING` a header states."""
+    return {keyword for keyword in NAMING if any(_groups(keyword, header.get(keyword)))}
 
 
 def _differ(stated: list[list[str]]) -> bool:
@@ -84,7 +93,8 @@ def _groups(keyword: str, value: object) -> list[str]:
     if kind == "DA":
         return [re.sub(r"\D", "", text)]
     groups = text.split("=") if kind == "PN" else [text]
-    return [re.sub(r"[\s^,]+", " ", normalize("NFKC", group)).strip().casefold() for group in groups]
+    plain_groups = [re.sub(r"[\s^,]+", " ", normalize("NFKC", group)).strip().casefold() for group in groups]
+    return [] if keyword == "PatientSex" and plain_groups == [_OTHER_SEX] else plain_groups
 
 
 def identity(headers: Iterable[Dataset], exam: str, created: datetime) -> Dataset:

@@ -85,12 +85,13 @@ ModalityLUTSequence RescaleIntercept RescaleSlope VOILUTSequence PixelData
 """.split()  # noqa: SIM905
 
 
-def read_dicom_radiograph(path: str | Path, frame: int | None = None) -> Radiograph:
+def read_dicom_radiograph(path: str | Path, frame: int | None = None, intensity: str | None = None) -> Radiograph:
     """Read one radiograph.
 
     Args:
         path: DICOM file; nothing in it is ever used as a path.
         frame: index from 0 in a multi-frame file.
+        intensity: scale of the pixels by the user's account, which overrides the file's.
 
     Raises:
         ValueError: the file is of another kind, damaged or contradictory, or holds no usable image; the message names
@@ -103,7 +104,7 @@ def read_dicom_radiograph(path: str | Path, frame: int | None = None) -> Radiogr
     form = _pixel_format(path, dataset)
     frame = _chosen(path, form.frames, frame)
     stored, excess = _stored(path, data, dataset, form, frame)
-    film = scaled(path, dataset, form, stored.values)
+    film = scaled(path, dataset, form, stored.values, intensity)
     trailing = (f"{path}: {excess} bytes follow its pixels and are passed over",) if excess else ()
     projection = read_projection(path, dataset, frame)
     syntax = dataset.file_meta.TransferSyntaxUID

@@ -182,6 +182,24 @@ def acquisitions_of(geometry: BiplanarGeometry) -> dict[str, Acquisition]:
     return {"frontal": shared, "lateral": replace(shared, orientation="HA", source_side=geometry.lateral_source)}
 
 
+def overridden(told: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is told of an exam, overridden by options: view by view, if an option is a mapping by view.
+
+    Args:
+        told: values by name, each for all views or a mapping by view.
+        options: likewise; None, also of a view, if not given.
+    """
+    result = dict(told)
+    for name, value in options.items():
+        if isinstance(value, Mapping):
+            before = told.get(name, {})
+            by_view = before if isinstance(before, Mapping) else dict.fromkeys(VIEWS, before)
+            result[name] = {**by_view, **{view: given for view, given in value.items() if given is not None}}
+        elif value is not None:
+            result[name] = value
+    return result
+
+
 def acquire_exam(radiographs: Mapping[str, Radiograph], overrides: Mapping[str, Any]) -> dict[str, Acquisition]:
     """Determine how each view of an exam was taken; options override files, and one error lists everything missing.
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from scripts.exam.read import is_dicom_radiograph, is_radiograph
+from scripts.exam.read import holds_both_views, is_dicom_radiograph, is_lost, is_radiograph
 from scripts.geometry import VIEWS
 from scripts.io.folders import RESULT_FILE, SUMMARY_FILE, visible
 
@@ -17,9 +17,19 @@ _DISC_DIRECTORY = "DICOMDIR"
 
 
 def radiographs(folder: Path) -> list[Path]:
-    """Return the radiographs at any depth below a folder, sorted; from a patient's disc only those in DICOM."""
+    """Return the radiographs at any depth below a folder, sorted; from a patient's disc only those in DICOM.
+
+    A file that has lost its content counts as one: reading it will say so, instead of reading another in its place.
+    """
     is_disc = any(path.name.upper() == _DISC_DIRECTORY for path in visible(folder))
-    return sorted(filter(is_dicom_radiograph if is_disc else is_radiograph, _files(folder)))
+    is_film = is_dicom_radiograph if is_disc else is_radiograph
+    return sorted(path for path in _files(folder) if is_film(path) or is_lost(path))
+
+
+def passed_over(folder: Path) -> list[Path]:
+    """Return the files at any depth below a folder that are no part of its exam, sorted."""
+    own = {*radiographs(folder), *acquisition_files(folder)}
+    return sorted(path for path in _files(folder) if path not in own)
 
 
 def acquisition_files(folder: Path) -> list[Path]:
@@ -28,7 +38,7 @@ def acquisition_files(folder: Path) -> list[Path]:
 
 
 def is_one_exam(folder: Path) -> bool:
-    """Return whether a folder holds an acquisition file, a radiograph, a disc, or two sub-folders with radiographs."""
+    """Return whether a folder holds an acquisition file, a radiograph, a disc, or two sub-folders with a view each."""
     inside = [path for path in visible(folder) if not _is_output(path)]
     names = {path.name.upper() for path in inside}
     if {ACQUISITION_FILE.upper(), _DISC_DIRECTORY} & names or any(map(is_radiograph, inside)):
@@ -50,12 +60,13 @@ def _is_output(folder: Path) -> bool:
     """Return whether this bundle wrote a folder: a result, or a run's folder without radiographs of its own."""
     if os.path.isfile(folder / RESULT_FILE):
         return True
-    return os.path.isfile(folder / SUMMARY_FILE) and not radiographs(folder)
+    return os.path.isfile(folder / SUMMARY_FILE) and not any(map(is_radiograph, _files(folder)))
 
 
 def _holds_one(folder: Path) -> bool:
     try:
-        return len(radiographs(folder)) == 1
+        films = radiographs(folder)
+        return len(films) == 1 and not holds_both_views(films[0])
     except OSError:  # reading it will say why
         return False
 

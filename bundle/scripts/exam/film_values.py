@@ -14,6 +14,7 @@ from skimage.filters import apply_hysteresis_threshold
 from skimage.measure import block_reduce
 
 from scripts.exam.surround import inside_surround
+from scripts.io.nifti import MAX_LINE_INTEGRAL, MIN_LINE_INTEGRAL
 from scripts.io.radiograph import Radiograph
 
 AIR_QUANTILE = 0.99
@@ -102,6 +103,42 @@ def _from_counts(radiograph: Radiograph, air_value: float | None) -> Film:
     steps.append(f"line integral = -ln(I / {air_value:.6g})")
     pixels = (attenuation + math.log(air_value)).astype(np.float32)
     return Film(pixels, True, tuple(steps), tuple(warnings))
+
+
+def check_film(film: Film, radiograph: Radiograph, area: np.ndarray) -> tuple[str, ...]:
+    """Check a film in its useful area and return warnings.
+
+    One pixel in a thousand may lie beyond the limits at either end, such as a defect of the detector.
+
+    Args:
+        film: the linearised film.
+        radiograph: radiograph as read.
+        area: bool ``[rows, columns]`` of :func:`useful_area`.
+
+    Raises:
+        ValueError: pixels that are said to have an absolute scale cannot be the line integrals of a body.
+    """
+    if film.is_absolute:
+        _check_range(film, radiograph, area)
+    shown = radiograph.shown
+    if shown is None or not (area & ~shown).any():
+        return ()
+    return (
+        f"{radiograph.path}: by its header, shutter, collimator and padding leave {shown.mean():.1%} of the film, less "
+        f"than {MIN_AREA:.0%} inside the borders that its pixels show; they are ignored: correct the header, or crop "
+        "the film if it is right",
+    )
+
+
+def _check_range(film: Film, radiograph: Radiograph, area: np.ndarray) -> None:
+    low, high = _range(film.pixels[area])
+    if not MIN_LINE_INTEGRAL <= low <= high <= MAX_LINE_INTEGRAL:
+        remedy = "--air_value, the counts of the unattenuated beam, or " if radiograph.scale == "counts" else ""
+        raise ValueError(
+            f"{radiograph.path}: line integrals must be within [{MIN_LINE_INTEGRAL}, {MAX_LINE_INTEGRAL}], got "
+            f"[{low:.4g}, {high:.4g}] of its pixels as {radiograph.scale} ({film.steps[-1]}); correct {remedy}"
+            "--intensity, the meaning of its pixels"
+        )
 
 
 def useful_area(pixels: np.ndarray, shown: np.ndarray | None = None) -> np.ndarray:

@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from scripts.exam.contents import exams_in, is_one_exam
+from scripts.exam.read import CLAIMS
 from scripts.exam.views import BOTH, ViewChoice
 from scripts.geometry import VIEWS
 from scripts.io.names import safe_name
-from scripts.io.nifti import SUFFIXES
 from scripts.io.refusal import refusals
 from scripts.io.text import read_json
 
 Source = str | Path | Sequence[str] | Mapping[str, str]
 """Location of one exam; see :func:`find_exams`."""
-_SUFFIXES = (".zip", ".dcm", ".dicom", ".png", ".tif", ".tiff", ".jpg", ".jpeg")
+_SUFFIXES = (".zip", *CLAIMS)
 
 
 @refusals()
@@ -92,7 +92,7 @@ def exam_name(source: Source) -> str:
 
 def _without_suffix(name: str) -> str:
     """Return a name without its file type's suffix; text after other dots, as in a UID, belongs to the name."""
-    known = next((suffix for suffix in (*SUFFIXES, *_SUFFIXES) if name.lower().endswith(suffix)), "")
+    known = next((suffix for suffix in _SUFFIXES if name.lower().endswith(suffix)), "")
     return name[: len(name) - len(known)] or name
 
 

@@ -12,10 +12,10 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
-from scripts.exam.acquisition import Acquisition, acquire_exam, acquisitions_of
+from scripts.exam.acquisition import Acquisition, acquire_exam, acquisitions_of, overridden
 from scripts.exam.exam import Exam, FilmFile, ViewInput, to_meta
 from scripts.exam.familiarity import Reference
-from scripts.exam.film_values import linearise, useful_area
+from scripts.exam.film_values import check_film, linearise, useful_area
 from scripts.exam.find import Source, exam_name
 from scripts.exam.rectify import deviations, fade_to_air, rectify
 from scripts.exam.views import BOTH, ViewChoice, disagreements, find_exam
@@ -182,9 +182,8 @@ class LoadExamd(MapTransform):
         return _Read(_stack(views, self.geometry), exam)
 
     def _read_films(self, source: Source, name: str) -> _Read:
-        films, told = find_exam(source, self.options.frame, self.choice)
-        options = {name: value for name, value in self.options.acquisition.items() if value is not None}
-        told = {**told, **options}
+        films, told = find_exam(source, self.options.frame, self.choice, self.options.intensity)
+        told = overridden(told, self.options.acquisition)
         acquisitions = acquire_exam(films, told)
         warnings = self._accepted(acquisitions)
         views = {view: self._view(film, acquisitions[view], view) for view, film in films.items()}
@@ -205,8 +204,10 @@ class LoadExamd(MapTransform):
         """Process one film: linearise its values, resample it, and adapt the values if they have no absolute scale."""
         radiograph = replace(radiograph, scale=self.options.intensity or radiograph.scale)
         film = linearise(radiograph, self.options.air_value)
+        area = useful_area(film.pixels, radiograph.shown)
+        checked = check_film(film, radiograph, area)
         try:
-            view = self._resampled(film.pixels, useful_area(film.pixels, radiograph.shown), acquisition, name)
+            view = self._resampled(film.pixels, area, acquisition, name)
         except ValueError as error:
             raise ValueError(f"{radiograph.path}: {error}") from error
         pixels, steps = view.pixels, (*film.steps, *view.input.steps)
@@ -219,7 +220,7 @@ class LoadExamd(MapTransform):
             pixels,
             view.covered,
             replace(view.input, film=file, steps=steps),
-            (*radiograph.warnings, *acquisition.warnings, *film.warnings, *view.warnings),
+            (*radiograph.warnings, *acquisition.warnings, *film.warnings, *checked, *view.warnings),
         )
 
     def _resampled(self, pixels: np.ndarray, mask: np.ndarray, acquisition: Acquisition, name: str) -> _View:

@@ -8,11 +8,12 @@ from scripts.dicom.files import is_dicom, may_hold_image, stored_class
 from scripts.dicom.read_radiograph import read_dicom_radiograph
 from scripts.io.intake import read_bytes
 from scripts.io.nifti import SUFFIXES
-from scripts.io.nifti_radiograph import is_nifti, read_nifti
+from scripts.io.nifti_radiograph import is_nifti, is_packed, read_nifti
 from scripts.io.picture import is_picture, read_picture
 from scripts.io.radiograph import Radiograph
 
-_CLAIMS = (*SUFFIXES, ".dcm", ".dicom")
+_PICTURES = (".png", ".tif", ".tiff", ".jpg", ".jpeg")
+CLAIMS = (*SUFFIXES, ".dcm", ".dicom", *_PICTURES)
 """Suffixes of radiographs: an unreadable file with one of them is a damaged radiograph, not some other file."""
 _HEAD_BYTES = 2**14
 """Bytes read to recognise a file: genuine DICOM needs a few hundred, and a hostile file may have any number."""
@@ -24,7 +25,7 @@ def is_radiograph(path: Path) -> bool:
     DICOM reports, presentation states and directories are not images. A file that cannot be opened, or a broken link
     with the name of an image, counts as one: reading it will say what is wrong.
     """
-    claims = path.name.lower().endswith(_CLAIMS)
+    claims = path.name.lower().endswith(CLAIMS)
     if not path.is_file():
         return claims and path.is_symlink() and not path.exists()
     try:
@@ -34,15 +35,22 @@ def is_radiograph(path: Path) -> bool:
     return _holds_image(head) if is_dicom(head) else is_picture(head) or is_nifti(head) or claims
 
 
+def is_lost(path: Path) -> bool:
+    """Return whether a file is empty and has a name as on DICOM media or of a UID: numbered, without a known suffix."""
+    is_numbered = path.name[-1].isdecimal() and (not path.suffix or path.suffix[1:].isdecimal())
+    return is_numbered and path.is_file() and path.stat().st_size == 0
+
+
 def is_dicom_radiograph(path: Path) -> bool:
-    """Return whether a file meets :func:`is_radiograph`, but is neither a picture nor NIfTI."""
+    """Return whether a file meets :func:`is_radiograph`, but is neither a picture nor NIfTI, not even by its name."""
     if not is_radiograph(path):
         return False
     try:
         head = _head(path)
     except OSError:
         return True
-    return is_dicom(head) or not (is_picture(head) or is_nifti(head))
+    is_other = is_picture(head) or is_nifti(head) or path.name.lower().endswith(_PICTURES)
+    return is_dicom(head) or not is_other
 
 
 def _head(path: Path) -> bytes:
@@ -58,7 +66,13 @@ def _holds_image(head: bytes) -> bool:
     return may_hold_image(sop_class)
 
 
-def read_radiographs(path: str | Path, frame: int | None = None) -> list[Radiograph]:
+def holds_both_views(path: Path) -> bool:
+    """Return whether a file is a packed NIfTI file, by its header."""
+    head = _head(path)
+    return not (is_dicom(head) or is_picture(head)) and is_packed(head)
+
+
+def read_radiographs(path: str | Path, frame: int | None = None, intensity: str | None = None) -> list[Radiograph]:
     """Read the radiographs of one file: one, or both views of a packed NIfTI file.
 
     A NIfTI image ``[X, Y]`` of line integrals is one radiograph. The caller must know its view, which determines the
@@ -68,6 +82,7 @@ def read_radiographs(path: str | Path, frame: int | None = None) -> list[Radiogr
     Args:
         path: DICOM (DX, CR, RF or XA, also as a secondary capture), PNG, TIFF, JPEG or NIfTI.
         frame: index from 0 in a multi-frame DICOM file.
+        intensity: scale of a DICOM file's pixels by the user's account, which decides their direction.
 
     Raises:
         ValueError: the file is of another type, damaged or unsuitable; the message names the file, the rule, the value
@@ -76,7 +91,7 @@ def read_radiographs(path: str | Path, frame: int | None = None) -> list[Radiogr
     path = Path(path)
     head = read_bytes(path, _HEAD_BYTES)
     if is_dicom(head):  # first, because PS3.10 section 7.1 lets the preamble be the head of a TIFF
-        return [read_dicom_radiograph(path, frame)]
+        return [read_dicom_radiograph(path, frame, intensity)]
     if is_picture(head):
         return [read_picture(path)]
     if is_nifti(head) or path.name.lower().endswith(SUFFIXES):

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
-from scripts.dicom.identity import IDENTITY, contradictions
-from scripts.exam.contents import ACQUISITION_FILE, acquisition_files, radiographs
+from scripts.dicom.identity import IDENTITY, contradictions, naming
+from scripts.exam.contents import ACQUISITION_FILE, acquisition_files, passed_over, radiographs
 from scripts.exam.read import read_radiographs
 from scripts.geometry import VIEWS, BiplanarGeometry
 from scripts.io.archive import unpacked
@@ -39,6 +40,8 @@ _SEARCHED_MM = 60.0
 _NAMED = 6
 
 
+_Found = tuple[dict[str, Radiograph], dict[str, Any]]
+_Reader = Callable[[str | Path], list[Radiograph]]
 _Source = str | Path | Sequence[str | Path] | Mapping[str, str | Path]
 
 
@@ -98,8 +101,8 @@ def choose_views(views: str | Sequence[str], one_view: bool) -> ViewChoice:
 
 
 def find_exam(
-    source: _Source, frame: int | None = None, choice: ViewChoice = BOTH
-) -> tuple[dict[str, Radiograph], dict[str, Any]]:
+    source: _Source, frame: int | None = None, choice: ViewChoice = BOTH, intensity: str | None = None
+) -> _Found:
     """Read the radiographs of one exam, identify the frontal and the lateral one, and read their acquisition file.
 
     The view of a file is given by the mapping, else by the file itself, else by a word of its name. If only one view is
@@ -110,6 +113,7 @@ def find_exam(
             a mapping of ``frontal`` and ``lateral`` to files; or one file with both.
         frame: index from 0 in a multi-frame file.
         choice: views to use.
+        intensity: scale of DICOM pixels by the user's account.
 
     Returns:
         The used views, frontal first, and the content of the :data:`ACQUISITION_FILE` anywhere in the folder or zip;
@@ -120,19 +124,20 @@ def find_exam(
             a file cannot be read; there are two acquisition files, or one is not a JSON object. Messages name
             attributes of identities without values, to keep these out of logs.
     """
+    read = partial(read_radiographs, frame=frame, intensity=intensity)
     if isinstance(source, Mapping):
-        return _checked(_read_told(source, frame, choice), choice), {}
+        return _checked(_read_told(source, read, choice), choice), {}
     if not isinstance(source, (str, Path)):
-        return _recognised(source, frame, "the list", choice), {}
+        return _recognised(source, read, "the list", choice), {}
     path = Path(source)
     if path.is_dir():
-        return _recognised(radiographs(path), frame, path, choice), _read_acquisition(acquisition_files(path))
+        return _recognised(radiographs(path), read, path, choice), _read_acquisition(acquisition_files(path))
     if path.suffix.lower() == ".zip":
-        return _unzipped(path, frame, choice)
-    return _recognised([path], frame, path, choice), {}
+        return _unzipped(path, partial(find_exam, frame=frame, choice=choice, intensity=intensity))
+    return _recognised([path], read, path, choice), {}
 
 
-def _unzipped(path: Path, frame: int | None, choice: ViewChoice) -> tuple[dict[str, Radiograph], dict[str, Any]]:
+def _unzipped(path: Path, find: Callable[[Path], _Found]) -> _Found:
     """Read the exam in a zip, with messages that name the zip instead of the temporary folder."""
     with unpacked(path) as folder:
 
@@ -140,7 +145,7 @@ def _unzipped(path: Path, frame: int | None, choice: ViewChoice) -> tuple[dict[s
             return text.replace(str(folder), str(path))
 
         try:
-            films, told = find_exam(folder, frame, choice)
+            films, told = find(folder)
         except ValueError as error:
             raise ValueError(renamed(str(error))) from error
     named = {
@@ -166,33 +171,38 @@ def _read_acquisition(paths: Sequence[Path]) -> dict[str, Any]:
 
 
 def _recognised(
-    paths: Iterable[str | Path], frame: int | None, where: str | Path, choice: ViewChoice
+    paths: Iterable[str | Path], read: _Reader, where: str | Path, choice: ViewChoice
 ) -> dict[str, Radiograph]:
     """Return the used views from files that are not named by view."""
-    return _checked(_told_apart(_read_all(paths, frame, where, choice), choice), choice)
+    return _checked(_told_apart(_read_all(paths, read, where, choice), choice), choice)
 
 
-def _read_all(
-    paths: Iterable[str | Path], frame: int | None, where: str | Path, choice: ViewChoice
-) -> list[Radiograph]:
+def _read_all(paths: Iterable[str | Path], read: _Reader, where: str | Path, choice: ViewChoice) -> list[Radiograph]:
     """Read the radiographs in some files, unless there are more files than in an exam."""
     paths = [Path(path) for path in paths]
     found = paths
     if len(paths) <= len(VIEWS):
-        films = [film for path in paths for film in read_radiographs(path, frame)]
+        films = [film for path in paths for film in read(path)]
         if len(choice.used) <= len(films) <= len(VIEWS):
             return films
         found = [film.path for film in films]
-    names = ", ".join(map(str, found[:_NAMED])) + (", ..." if len(found) > _NAMED else "")
+    names, others = _listed(found), ""
+    if len(found) < len(choice.used) and isinstance(where, Path) and where.is_dir() and (other := passed_over(where)):
+        others = f" besides {_listed(other)}, not taken for radiographs by content or name"
     if choice.is_both:
         rule, remedy = "two radiographs, a frontal and a lateral one", "leave the two alone, or name them"
     else:
         rule = f"a {choice.used[0]} radiograph, with or without that of the other view"
         remedy = "leave it alone, or name it"
     raise ValueError(
-        f"{where}: an exam is {rule}, got {len(found)}{names and f' ({names})'}; {remedy} by {choice.options}"
+        f"{where}: an exam is {rule}, got {len(found)}{names and f' ({names})'}{others}; {remedy} by "
+        f"{choice.options}"
         f"{choice.hint if len(found) == 1 else ''}"
     )
+
+
+def _listed(paths: Sequence[str | Path]) -> str:
+    return ", ".join(map(str, paths[:_NAMED])) + (", ..." if len(paths) > _NAMED else "")
 
 
 def _told_apart(films: Sequence[Radiograph], choice: ViewChoice) -> dict[str | None, Radiograph]:
@@ -216,7 +226,7 @@ def _told_apart(films: Sequence[Radiograph], choice: ViewChoice) -> dict[str | N
     return {view: told[view] for view in (*VIEWS, None) if view in told}
 
 
-def _read_told(paths: Mapping[str, str | Path], frame: int | None, choice: ViewChoice) -> dict[str | None, Radiograph]:
+def _read_told(paths: Mapping[str, str | Path], read: _Reader, choice: ViewChoice) -> dict[str | None, Radiograph]:
     if not {*choice.used} <= set(paths) <= {*VIEWS} or not all(paths.values()):
         raise ValueError(
             f"views: give a file as {' and one as '.join(f'--{view}' for view in choice.used)}, got {dict(paths)!r}"
@@ -224,7 +234,7 @@ def _read_told(paths: Mapping[str, str | Path], frame: int | None, choice: ViewC
         )
     films: dict[str | None, Radiograph] = {}
     for view in choice.used:
-        found = read_radiographs(paths[view], frame)
+        found = read(paths[view])
         if len(found) != 1:
             raise ValueError(f"{paths[view]}: holds {len(found)} radiographs; give it alone, not as the {view} view")
         films[view] = film = found[0]
@@ -254,14 +264,27 @@ def _checked(films: Mapping[str | None, Radiograph], choice: ViewChoice) -> dict
     if choice.is_both and contradictions(headers, ["StudyInstanceUID"]):
         apart = f"{paths}: from two studies; the patient may have changed in between"
         views["frontal"] = replace(views["frontal"], warnings=(*views["frontal"].warnings, apart))
-    return views
+    return _compared(views) if choice.is_both else views
+
+
+def _compared(views: Mapping[str, Radiograph]) -> dict[str, Radiograph]:
+    """Return both views with a warning if only one of them tells who the patient is, or each in another way."""
+    less, more = sorted(views, key=lambda view: len(naming(views[view].header)))
+    film, theirs = views[less], naming(views[more].header)
+    if not theirs or naming(film.header) & theirs:
+        return dict(views)
+    unknown = (
+        f"{film.path}: it does not state the {' and '.join(sorted(theirs))} that {views[more].path} states, so nothing "
+        "shows that both are of one patient, under whom the result is filed: check the files"
+    )
+    return {**views, less: replace(film, warnings=(*film.warnings, unknown))}
 
 
 def _completed(film: Radiograph, view: str) -> Radiograph:
     named, warnings = _view_of_name(film.path), film.warnings
     if named not in (None, view):
         warnings = (*warnings, f"{film.path}: taken as the {view} view, though its name says {named}")
-    is_nifti = film.scale == "line_integral"  # no other kind of file holds them
+    is_nifti = film.scale == "line_integral" and film.modality is None  # by itself, no other kind of file holds them
     orientation = film.orientation or (NIFTI_ORIENTATION[view] if is_nifti else None)
     return replace(film, view=view, orientation=orientation, warnings=warnings)
 

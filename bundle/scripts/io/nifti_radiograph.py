@@ -23,9 +23,12 @@ from scripts.io.radiograph import MAX_PIXELS, Radiograph
 NIFTI_ORIENTATION = {"frontal": "LF", "lateral": "PF"}
 """Orientation of a NIfTI radiograph once read: upright, columns to the patient's left or posterior.
 
-In the file the first axis follows u (frontal) or v (lateral) and the second w, regardless of its affine; see
-``scripts.geometry``.
+In the file the first axis follows u (frontal) or v (lateral) and the second w; see ``scripts.geometry``. An affine may
+not contradict that.
 """
+_UPRIGHT = (("R", "S"), ("A", "S"), ("R", "A"), ("L", "P"))
+"""Directions of the first two axes in an affine: frontal and lateral in the patient, then those of a plane image that
+knows no patient, as nibabel and ITK write them."""
 _GZIP = b"\x1f\x8b"
 _KINDS = (nib.Nifti1Image, nib.Nifti2Image)
 _LARGEST_HEADER = 540
@@ -33,10 +36,34 @@ _LARGEST_HEADER = 540
 
 def is_nifti(head: bytes) -> bool:
     """Return whether a file's content is NIfTI, compressed or not."""
+    return _kind(_uncompressed(head)) is not None
+
+
+def is_packed(head: bytes) -> bool:
+    """Return whether a file's first bytes are the header of NIfTI with two radiographs, compressed or not."""
+    header = _uncompressed(head)
+    kind: Any = _kind(header)
+    try:
+        return bool(_lengths(kind.header_class.from_fileobj(BytesIO(header), check=False).get_data_shape()) == [2])
+    except Exception:  # on hostile bytes nibabel raises errors of any kind; reading the file will name them
+        return False
+
+
+def _uncompressed(head: bytes) -> bytes:
     if head.startswith(_GZIP):
         with suppress(zlib.error):
-            head = zlib.decompressobj(wbits=31).decompress(head, _LARGEST_HEADER)
-    return any(kind.header_class.may_contain_header(head) for kind in _KINDS)
+            return zlib.decompressobj(wbits=31).decompress(head, _LARGEST_HEADER)
+    return head
+
+
+def _kind(header: bytes) -> Any:
+    """Return nibabel's class of image; None if the bytes do not begin with a header of NIfTI."""
+    return next((kind for kind in _KINDS if kind.header_class.may_contain_header(header)), None)
+
+
+def _lengths(shape: Sequence[int]) -> list[int]:
+    """Return the lengths of the axes after the first two, without those of length 1."""
+    return [n for n in shape[2:] if n != 1]
 
 
 def read_nifti(path: Path) -> list[Radiograph]:
@@ -84,16 +111,16 @@ class _File(NamedTuple):
 def _read(path: Path) -> _File:
     data = read_bytes(path)
     unpacked = _unpacked(path, data)
+    kind = _kind(unpacked)
+    if kind is None:
+        raise _unreadable(path, "no header of one")
     try:
-        image: Any = next(kind for kind in _KINDS if kind.header_class.may_contain_header(unpacked)).from_bytes(
-            unpacked
-        )
+        image: Any = kind.from_bytes(unpacked)
         as_stored: Any = type(image.header).from_fileobj(BytesIO(unpacked), check=False)
-    except StopIteration:
-        raise _unreadable(path, "no header of one") from None
     except Exception as error:  # on hostile bytes nibabel raises errors of any kind
         raise _unreadable(path, error) from error
     _check_header(path, image.header, as_stored, len(unpacked))
+    _check_axes(path, image)
     try:
         pixels = image.get_fdata(dtype=np.float32)
     except Exception as error:  # on hostile bytes nibabel raises errors of any kind
@@ -123,7 +150,7 @@ def _check_header(path: Path, header: Any, as_stored: Any, size: int) -> None:
         declared = math.prod(shape) * header.get_data_dtype().itemsize
     except Exception as error:  # on hostile bytes nibabel raises errors of any kind
         raise _unreadable(path, error) from error
-    if len(shape) < 2 or min(shape) < 1 or [n for n in shape[2:] if n != 1] not in ([], [2]):
+    if len(shape) < 2 or min(shape) < 1 or _lengths(shape) not in ([], [2]):
         raise ValueError(
             f"{path}: a radiograph is [X, Y] or [X, Y, 1], a frontal and a lateral one [X, Y, 2]; got shape "
             f"{list(shape)}: give two files{_shape_meant(shape)}"
@@ -136,6 +163,21 @@ def _check_header(path: Path, header: Any, as_stored: Any, size: int) -> None:
         raise ValueError(f"{path}: the pixel pitch is in {unit}s; convert it to millimetres")
     if not as_stored["pixdim"][1:3].all():  # nibabel turns 0 into 1 mm
         raise ValueError(f"{path}: the pixel pitch, pixdim, is 0 mm; set it to the detector's")
+
+
+def _check_axes(path: Path, image: Any) -> None:
+    """Check that an affine, if the file states one, has the axes of :data:`NIFTI_ORIENTATION`."""
+    if not image.header["sform_code"] and not image.header["qform_code"]:
+        return
+    if not np.isfinite(image.affine).all():
+        raise _unreadable(path, "its affine is not finite")
+    found = nib.aff2axcodes(image.affine)[:2]
+    if found not in _UPRIGHT:
+        raise ValueError(
+            f"{path}: by its affine, the axes of its pixels point to {' and '.join(map(str, found))}; a film has R and "
+            "S (frontal), A and S (lateral), or those of a plane image, R and A or L and P: flip or swap its axes, or "
+            "if its pixels are in order, set sform_code and qform_code to 0"
+        )
 
 
 def _shape_meant(shape: Sequence[int]) -> str:

@@ -17,8 +17,9 @@ _GREY = ("L", "I", "F", "I;16", "I;16L", "I;16B")
 _COLOUR = ("LA", "P", "PA", "RGB", "RGBA")
 _COLOURED, _MAX_COLOURED_SHARE = 16, 0.01
 """Largest difference between the channels (256 levels) of a grey pixel; only markers may be coloured."""
-_PHOTOMETRIC = 262
-"""TIFF's tag PhotometricInterpretation; 0 means that low values are white."""
+_PHOTOMETRIC, _SAMPLE_FORMAT = 262, 339
+"""TIFF's tags PhotometricInterpretation, of which 0 means that low values are white, and SampleFormat, of which 1, also
+if it is missing, means unsigned."""
 
 
 def is_picture(data: bytes) -> bool:
@@ -29,11 +30,12 @@ def is_picture(data: bytes) -> bool:
 def read_picture(path: str | Path) -> Radiograph:
     """Read one picture, turned upright by its EXIF orientation; bone must be bright.
 
-    Grey levels of 8, 16 and 32 bits are read exactly, a grey picture in colour with 8 bits.
+    Grey levels of 8 and 16 bits are read exactly, those of 32 bits in single precision, and a grey picture in colour
+    with 8 bits.
 
     Raises:
-        ValueError: the file is unreadable, has several images, or is coloured, transparent or bilevel; the message
-            names the file, the rule, the value and the remedy.
+        ValueError: the file is unreadable, has several images, is coloured, transparent or bilevel, or has 16 bits per
+            channel in colour; the message names the file, the rule, the value and the remedy.
     """
     path = Path(path)
     data = read_bytes(path)
@@ -46,13 +48,21 @@ def read_picture(path: str | Path) -> Radiograph:
         if getattr(image, "is_animated", False):
             raise ValueError(f"{path}: several images in one {image.format}; store the radiograph alone")
         is_lossy = "jpeg" in f"{image.format} {image.info.get('compression')}".lower()
-        is_negative = getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == 0 and image.mode != "L"
+        tags = getattr(image, "tag_v2", {})
+        is_negative = tags.get(_PHOTOMETRIC) == 0 and image.mode != "L"
+        is_signed = tags.get(_SAMPLE_FORMAT, (1,)) != (1,)
+        is_deep = any(";16" in str(tile.args) for tile in image.tile)
         try:
             image.load()
             upright = ImageOps.exif_transpose(image)
         except Exception as error:  # on hostile bytes Pillow raises errors of any kind
             raise _unreadable(path, error) from error
-    pixels = _grey(path, upright)
+    if is_deep and image.mode in _COLOUR:
+        raise ValueError(
+            f"{path}: a picture in colour of 16 bits per channel, of which 8 would be lost; save it as grey levels of "
+            "16 bits"
+        )
+    pixels = _grey(path, upright, is_signed)
     warnings = (f"{path}: a picture, processed for display: its values tell attenuation only by their order",)
     return Radiograph(
         path=str(path),
@@ -68,10 +78,13 @@ def _unreadable(path: Path, error: Exception) -> ValueError:
     return ValueError(f"{path}: not a readable picture ({error}); copy or save it again as PNG")
 
 
-def _grey(path: Path, image: Image.Image) -> np.ndarray:
+def _grey(path: Path, image: Image.Image, is_signed: bool) -> np.ndarray:
     """Return grey values ``[rows, columns]`` float32."""
     if image.mode in _GREY and not image.has_transparency_data:
-        return np.asarray(image, dtype=np.float32)
+        levels = np.asarray(image)
+        if levels.dtype == np.int32 and not is_signed:  # Pillow decodes all integers of 32 bits as signed
+            levels = levels.view(np.uint32)
+        return levels.astype(np.float32)
     if image.mode not in (*_GREY, *_COLOUR):
         raise ValueError(f"{path}: a picture of mode {image.mode!r}; save it as grey levels of 8 or 16 bits")
     channels = np.asarray(image.convert("RGBA"))

@@ -46,7 +46,7 @@ def draw_reconstruction(
     heights = VIEW_INCHES * len(given), VOLUME_INCHES * len(volumes)
     figure = Figure(figsize=(11.5, sum(heights) + TITLE_INCHES), layout="constrained")
     upper, lower = figure.subfigures(2, 1, height_ratios=heights)
-    _draw_views(upper, given, float(measured.max()))
+    _draw_views(upper, given, float(measured.max(initial=1e-6)))
     _draw_volumes(lower, volumes)
     size = " × ".join(str(n) for n in hu.shape)
     missing = "".join(f"; {view} view not given" for view in views.keys() - given)
