@@ -54,6 +54,7 @@ class StubScan:
     ct: CtVolume | Exception
     patient: str = ""
     source: str = "memory"
+    digest: str = ""
     reads: list = field(default_factory=list)
 
     def read(self):
@@ -63,7 +64,7 @@ class StubScan:
         return self.ct
 
     def sha256(self):
-        return ""
+        return self.digest
 
 
 def stubs(ct, *names):
@@ -186,6 +187,30 @@ def test_a_finished_case_is_not_read_again_and_keeps_its_split(tmp_path, ct):
     prepare(again, tmp_path, SETTINGS, val=0, test=0, seed=5)
     assert [scan.reads for scan in again] == [[], ["b"]]
     assert json.loads((tmp_path / "splits.json").read_text()) == {"train": ["b"], "val": [], "test": ["a"]}
+
+
+def test_a_case_whose_ct_has_changed_is_prepared_again_keeps_its_split_and_is_named(tmp_path, ct, caplog):
+    prepare([StubScan("a", ct, "a", digest="1"), StubScan("b", ct, "b", digest="1")], tmp_path, SETTINGS, val=0, test=2)
+    denser = CtVolume(np.where(ct.hu > -400, ct.hu + 100, ct.hu), ct.affine)
+    again = [StubScan("a", denser, "a", digest="2"), StubScan("b", ct, "b", digest="1")]
+    rows = prepare(again, tmp_path, SETTINGS, val=0, test=0)
+    assert [scan.reads for scan in again] == [["a"], []]
+    assert [(row["status"], row["sha256"]) for row in rows] == [("ok", "2"), ("ok", "1")]
+    assert read_case(tmp_path / "cases" / "a").ct.mean() > read_case(tmp_path / "cases" / "b").ct.mean()
+    assert json.loads((tmp_path / "splits.json").read_text())["test"] == ["a", "b"]
+    (line,) = caplog.messages
+    assert line.startswith("a: ") and "has changed" in line
+
+
+def test_a_case_whose_new_ct_is_bad_has_failed_until_its_ct_is_back(tmp_path, ct):
+    before = StubScan("a", ct, digest="1")
+    prepare([before], tmp_path, SETTINGS, val=0, test=0)
+    (row,) = prepare([StubScan("a", ValueError("slice 7 is missing"), digest="2")], tmp_path, SETTINGS, val=0, test=0)
+    assert (row["status"], row["reason"]) == ("failed", "slice 7 is missing")
+    assert json.loads((tmp_path / "splits.json").read_text())["train"] == []
+    (row,) = prepare([before], tmp_path, SETTINGS, val=0, test=0)
+    assert row["status"] == "ok" and before.reads == ["a"]
+    assert json.loads((tmp_path / "splits.json").read_text())["train"] == ["a"]
 
 
 def test_other_settings_in_the_same_folder_are_refused_by_name(tmp_path):

@@ -52,6 +52,29 @@ def test_voxels_that_are_not_one_ct_in_hu_are_refused_by_rule_and_value(tmp_path
     assert str(path) in str(refusal.value)
 
 
+@pytest.mark.parametrize(
+    ("spacing_mm", "fragment"),
+    [
+        ((1e-4, 1, 1), "0.0001 x 1 x 1 mm"),
+        ((0.04, 0.04, 1), "0.04 x 0.04 x 1 mm"),
+        ((1, 1, 21), "1 x 1 x 21 mm"),
+        ((1000, 1000, 1000), "1000 x 1000 x 1000 mm"),
+        ((10, 1, 1), "over 3010 x 5 x 4 mm"),
+    ],
+)
+def test_a_grid_of_no_scanner_is_refused_by_its_size(tmp_path, spacing_mm, fragment):
+    hu = np.resize(hounsfield(), (301, 5, 4))
+    path = save(tmp_path / "ct.nii.gz", hu, np.diag([*spacing_mm, 1]))
+    with refused(ValueError, str(path), fragment, "0.05 to 20 mm", "at most 3000 mm", "spacing"):
+        read_ct([path])
+
+
+@pytest.mark.parametrize("spacing_mm", [(0.05, 0.05, 0.05), (20, 20, 20), (0.4, 0.4, 10)])
+def test_the_grid_of_any_scanner_is_read(tmp_path, spacing_mm):
+    path = save(tmp_path / "ct.nii.gz", hounsfield(), np.diag([*spacing_mm, 1]))
+    np.testing.assert_allclose(read_ct([path]).affine, np.diag([*spacing_mm, 1]))
+
+
 def test_an_unknown_orientation_is_refused(tmp_path):
     image = nib.Nifti1Image(hounsfield(), None)
     image.set_sform(None, code=0)

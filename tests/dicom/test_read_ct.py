@@ -119,6 +119,11 @@ def without(k):
         ({"PixelSpacing": lambda k: [0.5, 0.5] if k else [1, 1]}, "one PixelSpacing"),
         ({"ImageOrientationPatient": lambda k: [1, 0, 0, 0, 1 if k else -1, 0]}, "differ in ImageOrientationPatient"),
         ({"ImageOrientationPatient": None}, "ImageOrientationPatient missing"),
+        ({"ImageOrientationPatient": [2, 0, 0, 0, 2, 0]}, r"ImageOrientationPatient is \[2.0, .*unit vectors"),
+        ({"ImageOrientationPatient": [1, 0, 0, 0.6, 0.8, 0]}, "right angles"),
+        ({"ImageOrientationPatient": [0] * 6}, "unit vectors"),
+        ({"PixelSpacing": [0, 0]}, r"PixelSpacing is \[0.0, 0.0\] mm, expected two positive"),
+        ({"PixelSpacing": [1, -1]}, r"PixelSpacing is \[1.0, -1.0\] mm, expected two positive"),
         ({"NumberOfFrames": 4}, "4 frames .*NIfTI"),
         ({"order": without(5)}, "missing or unevenly.*2.50 mm .*10%, got 5.00 mm .*14.00 and 19.00"),
         ({"order": range(MIN_SLICES - 1)}, f"{MIN_SLICES} slices, got {MIN_SLICES - 1}"),
@@ -133,6 +138,14 @@ def test_what_is_not_one_complete_ct_volume_is_refused_with_the_rule(tmp_path, c
     with pytest.raises(ValueError, match=message) as refusal:
         read_series(files)
     assert str(tmp_path) in str(refusal.value)
+
+
+@pytest.mark.parametrize("spacing", [(1e-9, 1e-9, 2.5), (1000, 1000, 2.5), (1, 1, 300)])
+def test_a_series_of_the_size_of_no_scanner_is_refused(tmp_path, spacing):
+    write_series(tmp_path, hounsfield(), lps_affine(spacing=spacing))
+    (scan,) = find_scans(tmp_path)
+    with refused(ValueError, str(tmp_path), "mm over", "0.05 to 20 mm", "spacing"):
+        scan.read()
 
 
 def test_slices_of_two_shapes_are_refused(tmp_path):

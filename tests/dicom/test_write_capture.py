@@ -20,9 +20,9 @@ def with_bone_at(*index):
     return hu
 
 
-def write(folder, hu, sources=None):
+def write(folder, hu, sources=None, spacing_mm=2.5):
     folder.mkdir()
-    return write_captures(folder, skeleton_pictures(hu), 2.5, sources or headers(), DESCRIPTION)
+    return write_captures(folder, skeleton_pictures(hu), spacing_mm, sources or headers(), DESCRIPTION)
 
 
 def test_bone_at_the_right_front_top_of_the_patient_is_where_each_orientation_says(tmp_path):
@@ -57,12 +57,18 @@ def test_they_are_marked_and_belong_to_the_study_of_their_ct(tmp_path):
     assert len({image.SOPInstanceUID for image in images}) == 2
 
 
-def test_other_pixels_are_another_instance_and_equal_ones_the_same(tmp_path):
-    uids = [
-        [pydicom.dcmread(path).SOPInstanceUID for path in write(tmp_path / name, hu)]
-        for name, hu in {"a": with_bone_at(0), "again": with_bone_at(0), "b": with_bone_at(1, 1, 1)}.items()
-    ]
-    assert uids[0] == uids[1] and not set(uids[0]) & set(uids[2])
+def test_other_pictures_are_another_series_and_equal_ones_the_same(tmp_path):
+    """A series must not hold two images of one number, so one other picture or another scale is another series."""
+
+    def identifiers(name, hu, spacing_mm=2.5):
+        images = [pydicom.dcmread(path) for path in write(tmp_path / name, hu, spacing_mm=spacing_mm)]
+        return {image.SeriesInstanceUID for image in images}, [image.SOPInstanceUID for image in images]
+
+    series, instances = identifiers("a", with_bone_at(0, 0, 0))
+    assert identifiers("again", with_bone_at(0, 0, 0)) == (series, instances)
+    others = {"same frontal view": with_bone_at(0, 1, 0), "same lateral view": with_bone_at(1, 0, 0)}
+    for found in (*(identifiers(*item) for item in others.items()), identifiers("scale", with_bone_at(0, 0, 0), 5.0)):
+        assert len(found[0]) == 1 and found[0].isdisjoint(series) and set(found[1]).isdisjoint(instances)
 
 
 @pytest.mark.parametrize("sources", PAIRS)

@@ -369,6 +369,29 @@ def test_the_validators_have_nothing_to_say(tmp_path, writer, sources):
     assert complaints("dcentvfy", *files) == []
 
 
+@pytest.mark.filterwarnings("ignore:.*value.*:UserWarning")
+@pytest.mark.parametrize(
+    ("stated", "expected"),
+    [
+        (("ABDOMEN", "PELVIS"), "ABDOMEN"),
+        (("", "TLSPINE"), "TLSPINE"),
+        (("chest ", "chest "), "CHEST"),
+        (("HIP", "CHEST"), "CHEST"),
+        (("HIP", "HIP"), "CHESTABDPELVIS"),
+        (("SHOULDER", ""), "CHESTABDPELVIS"),
+        (("chest, ap", "THORAX"), "CHESTABDPELVIS"),
+        ((["CHEST", "ABDOMEN"], ""), "CHESTABDPELVIS"),
+    ],
+)
+def test_the_body_part_is_the_first_that_is_a_term_for_the_trunk_so_that_no_laterality_is_needed(
+    tmp_path, stated, expected
+):
+    sources = {view: header(view, BodyPartExamined=part) for view, part in zip(VIEWS, stated, strict=True)}
+    files = write(tmp_path / "ct", sources=sources)
+    assert first(files).BodyPartExamined == expected
+    assert complaints("dciodvfy", files[0]) == []
+
+
 def test_simulated_radiographs_their_ct_and_its_uncertainty_are_one_consistent_study(tmp_path):
     geometry = BiplanarGeometry(785.0, 1200.0, 64, 4.8, SHAPE, 5.0)
     patient, films = simulated_header("case 1", "exam"), {view: tmp_path / f"{view}.dcm" for view in VIEWS}

@@ -1,5 +1,7 @@
 """A parametric map has the standard deviation at its place, unrounded, and says which CT it belongs to."""
 
+from dataclasses import replace
+
 import numpy as np
 import pydicom
 import pytest
@@ -31,7 +33,8 @@ def write(folder, affine, sources=None, std=None):
     (folder / "ct").mkdir(parents=True)
     std = deviation() if std is None else std
     files = write_ct_series(folder / "ct", hounsfield(), affine, sources or headers(), DESCRIPTION)
-    return write_parametric_map(folder, std, affine, [pydicom.dcmread(path) for path in files], DESCRIPTION)
+    description = replace(DESCRIPTION, uncertainty="predicted error")
+    return write_parametric_map(folder, std, affine, [pydicom.dcmread(path) for path in files], description)
 
 
 @pytest.mark.parametrize("name", ["axes exchanged", "oblique"])
@@ -51,6 +54,7 @@ def test_it_refers_to_its_ct_in_one_frame_of_reference(tmp_path):
     assert stated.SyntheticData == "YES" and "NOT FOR DIAGNOSTIC USE" in stated.SeriesDescription
     mapping = stated.SharedFunctionalGroupsSequence[0].RealWorldValueMappingSequence[0]
     assert mapping.MeasurementUnitsCodeSequence[0].CodeValue == "[hnsf'U]"
+    assert stated.DerivationDescription == f"Not a CT: predicted error, in HU, of: {ct[0].DerivationDescription}"
 
 
 def test_other_values_are_another_instance_and_equal_ones_the_same(tmp_path):

@@ -2,6 +2,7 @@ from pathlib import PurePosixPath
 
 import pytest
 
+from scripts.io import folders
 from scripts.io.folders import is_hidden, visible, visible_files
 
 
@@ -27,3 +28,36 @@ def test_a_folder_shows_its_files_and_folders_in_order(folder):
 def test_files_are_found_at_any_depth_even_below_a_hidden_folder(folder):
     assert visible_files(folder) == [folder / "a" / "c.dcm", folder / "b.dcm"]
     assert visible_files(folder / "a" / ".hidden") == [folder / "a" / ".hidden" / "d.dcm"]
+
+
+def test_files_are_found_through_links_each_folder_once_and_none_above(folder):
+    root = folder / "root"
+    for name in ("elsewhere/deep", "root/b"):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "e.dcm").touch()
+    links = {
+        "root/file.dcm": "b.dcm",
+        "root/broken.dcm": "gone",
+        "root/c": "elsewhere",
+        "root/d": "elsewhere/deep",
+        "root/a": "root/b",
+        "root/b/up": "root",
+        "elsewhere/top": "root",
+        "elsewhere/above": ".",
+    }
+    for link, target in links.items():
+        (folder / link).symlink_to(folder / target)
+    expected = ["b/e.dcm", "c/deep/e.dcm", "file.dcm"]
+    assert [path.relative_to(root).as_posix() for path in visible_files(root)] == expected
+
+
+def test_a_folder_that_may_not_be_read_is_left_out_and_named(folder, monkeypatch, caplog):
+    def closed(path):
+        if path.name == "a":
+            raise PermissionError(13, "Permission denied")
+        return visible(path)
+
+    monkeypatch.setattr(folders, "visible", closed)
+    assert visible_files(folder) == [folder / "b.dcm"]
+    (line,) = caplog.messages
+    assert line.startswith(f"{folder / 'a'}: ") and "permissions" in line

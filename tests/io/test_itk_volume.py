@@ -1,5 +1,6 @@
 """MetaImage and NRRD, against SimpleITK's and nibabel's reading of the same volume."""
 
+import re
 import subprocess
 import sys
 import textwrap
@@ -13,7 +14,7 @@ from scipy.spatial.transform import Rotation
 from tests.refusal import refused
 
 from scripts.cases.scans import find_scans, read_ct
-from scripts.io.itk_volume import ITK_SUFFIXES, read_itk_volume
+from scripts.io.itk_volume import ITK_SUFFIXES, read_itk_volume, voxel_file
 
 pytestmark = pytest.mark.filterwarnings("ignore:builtin type .* has no __module__")
 needs_itk = pytest.mark.slow
@@ -106,6 +107,65 @@ def test_what_is_not_fully_stated_is_refused_by_name(tmp_path, name, damage, mes
     with pytest.raises(ValueError, match=message) as refusal:
         read_itk_volume(tmp_path / name)
     assert str(refusal.value).startswith(f"{tmp_path / name}: ")
+
+
+ELSEWHERE = b"../other.raw"
+"""A file that the voxels must not come from."""
+TRICKS = {
+    "other case first": ("mhd", b"elementdatafile = LOCAL\nElementDataFile = " + ELSEWHERE),
+    "colon": ("mhd", b"ElementDataFile: " + ELSEWHERE + b"\nElementDataFile = ct.raw"),
+    "name and value on two lines": ("mhd", b"ElementDataFile\n= " + ELSEWHERE + b"\nElementDataFile = ct.raw"),
+    "zero byte in the name": ("mhd", b"ElementDataFile\0x = " + ELSEWHERE + b"\nElementDataFile = ct.raw"),
+    "line that looks blank": ("mhd", b"\x1c\nElementDataFile = ct.raw\nElementDataFile = " + ELSEWHERE),
+    "list": ("mhd", b"ElementDataFile = LISTED\n" + (ELSEWHERE + b"\n") * 3),
+    "long header": ("mhd", b"Comment = more\n" * 6000 + b"ElementDataFile = " + ELSEWHERE),
+    "key and value first": ("nhdr", b"data file:=ct.raw\ndata file: " + ELSEWHERE),
+    "old line end": ("nhdr", b"# no comment\rdata file: " + ELSEWHERE),
+    "comments": ("nhdr", b"# more\n" * 10000 + b"data file: " + ELSEWHERE),
+    "capitals": ("nhdr", b"Data File: " + ELSEWHERE),
+}
+
+
+@pytest.mark.parametrize("trick", TRICKS)
+def test_no_header_leads_the_reader_to_another_file(tmp_path, trick):
+    """ITK reads the other file, whole or in part, for each of these headers."""
+    suffix, lines = TRICKS[trick]
+    path = tmp_path / "in" / f"ct.{suffix}"
+    path.parent.mkdir()
+    sitk.WriteImage(volume(), path)
+    (tmp_path / "other.raw").write_bytes((tmp_path / "in" / "ct.raw").read_bytes())
+    (tmp_path / "in" / "LISTED").touch()
+    header = path.read_bytes()
+    path.write_bytes(re.sub(rb"(ElementDataFile =|data file:) ct\.raw", lambda _: lines, header))
+    assert path.read_bytes() != header
+    with refused(ValueError, str(path)):
+        read_itk_volume(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("ct.mhd", lambda header: header.replace(b"\n", b"\r\n")),
+        ("ct.mhd", lambda header: header.replace(b" = ", b": ")),
+        ("ct.mhd", lambda header: b"Comment = M\xc3\xbcller: a = b\n\nModality =\n" + header),
+        ("ct.nhdr", lambda header: header.replace(b"\n", b"\r\n")),
+        ("ct.nhdr", lambda header: header.replace(b"data file", b"Data File")),
+        ("ct.nhdr", lambda header: header.replace(b"space:", b"# data file: no\nkey:=data file: no\nspace:")),
+    ],
+)
+def test_headers_of_other_programs_are_understood(tmp_path, name, change):
+    path = tmp_path / name
+    sitk.WriteImage(volume(), path)
+    path.write_bytes(change(path.read_bytes()))
+    assert voxel_file(path) == tmp_path / "ct.raw"
+    assert sitk.ReadImage(path).GetSize() == volume().GetSize()
+
+
+def test_a_direction_whose_name_itk_does_not_know_is_none(tmp_path):
+    sitk.WriteImage(volume(), tmp_path / "ct.mha")
+    replaced(tmp_path / "ct.mha", b"TransformMatrix", b"transformmatrix")
+    with refused(ValueError, "ct.mha", "no orientation", "TransformMatrix"):
+        read_itk_volume(tmp_path / "ct.mha")
 
 
 @needs_itk

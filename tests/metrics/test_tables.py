@@ -45,6 +45,15 @@ def test_csv_reads_back_with_empty_cells_for_what_is_not_finite():
     assert back[0]["method"] == "a, or A" and list(back[0]) == list(table[0])
 
 
+@pytest.mark.parametrize("text", ["=HYPERLINK(1)", "+1", "-1", "@SUM(1)", "\t=1"])
+def test_no_text_is_a_formula_for_a_spreadsheet_and_numbers_stay_numbers(text):
+    """A table that is read and written again stays as it is."""
+    (once,) = csv.DictReader(io.StringIO(to_csv([{"case": text, "psnr": -1.5, "n": -2}])))
+    assert once == {"case": f"'{text}", "psnr": "-1.5", "n": "-2"}
+    (again,) = csv.DictReader(io.StringIO(to_csv([once | {"psnr": -1.5, "n": -2}])))
+    assert again == once
+
+
 def test_summary_as_csv_has_one_row_per_method_and_metric():
     back = list(csv.DictReader(io.StringIO(to_csv(summary_rows(summarise(rows({"a": [1.0, 2.0], "b": [1.0, 2.0]})))))))
     assert [(r["method"], r["metric"], r["n"]) for r in back] == [

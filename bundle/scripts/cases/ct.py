@@ -1,7 +1,8 @@
-"""A CT volume in Hounsfield units, and its plausibility check."""
+"""A CT volume in Hounsfield units, and its plausibility checks."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,10 @@ import numpy as np
 
 AIR_BELOW_HU = -200.0
 """Every CT of a body shows air or lung below this value; a volume that never does is not in HU."""
+PITCH_MM = (0.05, 20.0)
+"""Range of the voxels' pitch, finer and coarser than that of any CT of a body."""
+MAX_EXTENT_MM = 3000.0
+"""Largest extent, longer than any CT table."""
 
 
 @dataclass(frozen=True)
@@ -42,3 +47,22 @@ def check_hu(hu: np.ndarray, name: str | Path) -> None:
             f"{name}: values within [{low:g}, {high:g}] never fall below {AIR_BELOW_HU:g}, so they are not HU (or this "
             "is a label map); apply the rescale slope and intercept, or exclude the file"
         )
+
+
+def check_grid(affine: np.ndarray, shape: Sequence[int], name: str | Path) -> None:
+    """Check that a grid with this affine ``[4, 4]`` can be that of a CT of a body.
+
+    Raises:
+        ValueError: the pitch of the voxels or the extent of the volume is that of no scanner.
+    """
+    pitches_mm = np.linalg.norm(affine[:3, :3], axis=0)
+    extents_mm = pitches_mm * shape
+    if pitches_mm.min() < PITCH_MM[0] or pitches_mm.max() > PITCH_MM[1] or extents_mm.max() > MAX_EXTENT_MM:
+        raise ValueError(
+            f"{name}: voxels of {_times(pitches_mm)} mm over {_times(extents_mm)} mm, expected {PITCH_MM[0]:g} to "
+            f"{PITCH_MM[1]:g} mm over at most {MAX_EXTENT_MM:g} mm; correct the spacing, or export it again"
+        )
+
+
+def _times(numbers: Iterable[float]) -> str:
+    return " x ".join(f"{number:g}" for number in numbers)

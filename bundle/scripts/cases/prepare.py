@@ -7,6 +7,7 @@ scans at once, resumes, and reports failed scans without losing the others.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor, as_completed
 from functools import partial
@@ -24,6 +25,8 @@ from scripts.io.case import read_record, write_case
 from scripts.io.errors import SomeFailed
 from scripts.io.options import require_number, require_seed
 from scripts.io.text import write_text
+
+logger = logging.getLogger(__name__)
 
 
 class Scan(Protocol):
@@ -76,7 +79,8 @@ def prepare(
 ) -> list[dict[str, Any]]:
     """Prepare every scan into ``output/cases``, and write ``manifest.csv`` and ``splits.json``.
 
-    Finished cases are not prepared again. A patient keeps the split of an earlier run into the same folder.
+    A finished case is prepared again only if the files of its scan have changed; the log names it, since results of the
+    earlier CT may be in use. A patient keeps the split of an earlier run into the same folder.
 
     Args:
         scans: scans with distinct names.
@@ -103,17 +107,13 @@ def prepare(
     decide_splits(rows, known, splits_csv, val, test, seed)
     (output / "cases").mkdir(parents=True, exist_ok=True)
     _check_settings(output / "settings.json", settings)
-    todo = []
-    for scan in scans:
-        folder = output / "cases" / scan.name
-        rows[scan.name]["status"] = "pending"
-        if folder.is_dir():
-            record = read_record(folder)
-            rows[scan.name] |= {k: v for k, v in record.items() if k in COLUMNS} | {"status": "ok"}
-        else:
-            todo.append((scan, settings, folder))
+    jobs = [(scan, settings, output / "cases" / scan.name) for scan in scans]
+    for scan, _, folder in jobs:
+        rows[scan.name] |= _finished(folder) if folder.is_dir() else {"status": "pending"}
     with saved_tables(output, known | rows):
-        for name, result in tqdm(_run(todo, executor), total=len(todo), desc="prepare", unit="case"):
+        for name, result in tqdm(_run(jobs, executor), total=len(jobs), desc="prepare", unit="case"):
+            if rows[name]["status"] == result["status"] == "ok" and rows[name].get("sha256") != result["sha256"]:
+                logger.warning("%s: its CT has changed, and was prepared again; train and measure again with it", name)
             rows[name] |= result
     return list(rows.values())
 
@@ -140,24 +140,34 @@ def main(scans: Callable[[], Sequence[Scan]], output: str | Path | None, setting
         raise SomeFailed(f"prepare: {len(failed)} of {len(rows)} scans", failed)
 
 
+def _finished(folder: Path) -> dict[str, Any]:
+    """Return the columns of a finished case."""
+    return {name: value for name, value in read_record(folder).items() if name in COLUMNS} | {"status": "ok"}
+
+
 def _attempt(scan: Scan, settings: Settings, folder: Path) -> dict[str, Any]:
-    """Prepare one scan and return its columns; other errors than those of a bad scan are left to the executor."""
+    """Prepare one scan unless it is finished, and return its columns.
+
+    Other errors than those of a bad scan are left to the executor.
+    """
     try:
+        if folder.is_dir() and (finished := _finished(folder)).get("sha256") == scan.sha256():
+            return finished
         return prepare_case(scan, settings, folder) | {"status": "ok"}
     except ValueError as error:
         return {"status": "failed", "reason": str(error)}
 
 
 def _run(
-    todo: Sequence[tuple[Scan, Settings, Path]], executor: Executor | None
+    jobs: Sequence[tuple[Scan, Settings, Path]], executor: Executor | None
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield ``(name, columns)`` of each scan as it finishes."""
     if executor is None:
-        for job in todo:
+        for job in jobs:
             yield job[0].name, _columns(partial(_attempt, *job))
         return
     with executor:
-        futures = {executor.submit(_attempt, *job): job[0].name for job in todo}
+        futures = {executor.submit(_attempt, *job): job[0].name for job in jobs}
         try:
             for future in as_completed(futures):
                 yield futures[future], _columns(future.result)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
-from scripts.cases.ct import CtVolume, check_hu
+from scripts.cases.ct import CtVolume, check_grid, check_hu
 from scripts.dicom.read_ct import Series, group_series, is_synthetic, read_series
 from scripts.io.case import GEOMETRY_FILE
 from scripts.io.folders import visible_files
@@ -59,17 +59,19 @@ def read_ct(files: Sequence[Path]) -> CtVolume:
         files: a NIfTI, MetaImage or NRRD file, with the file of its voxels if separate, or DICOM slices.
 
     Raises:
-        ValueError: the CT is unreadable, not 3D, synthetic, NaN, constant, or not in HU; the message names file and
-            remedy.
+        ValueError: the CT is unreadable, not 3D, synthetic, NaN, constant, not in HU, or of implausible size; the
+            message names file and remedy.
     """
     first = files[0]
     if _suffix(first) is None:
         hu, affine = read_series(files)
         if is_synthetic(first):
             raise ValueError(f"{first.parent}: a synthetic series (SyntheticData YES), not a scan; exclude it")
+        check_grid(affine, hu.shape, first.parent)
         check_hu(hu, first.parent)
         return CtVolume(hu, affine)
     hu, affine = read_itk_volume(first) if _suffix(first) in ITK_SUFFIXES else read_volume(first)
+    check_grid(affine, hu.shape, first)
     check_hu(hu, first)
     return CtVolume(hu, affine)
 

@@ -122,6 +122,12 @@ def _check_is_one_ct(slices: list[FileDataset], where: Path) -> None:
     different = contradictions(slices, ["PatientID"])
     different += [tag for tag in ("Rows", "Columns") if len({s.get(tag) for s in slices}) > 1]
     pitches_mm = np.array([numbers(str(s.filename), s, "PixelSpacing", 2) for s in slices])
+    for s, pitch_mm in zip(slices, pitches_mm, strict=True):
+        if pitch_mm.min() <= 0:
+            raise ValueError(
+                f"{str(s.filename)}: PixelSpacing is {pitch_mm.tolist()} mm, expected two positive numbers; export it "
+                "again"
+            )
     if not np.allclose(pitches_mm, pitches_mm[0], rtol=_PITCH_TOLERANCE, atol=0):
         different.append("PixelSpacing")
     if different:
@@ -130,6 +136,12 @@ def _check_is_one_ct(slices: list[FileDataset], where: Path) -> None:
     for tag in ("RescaleSlope", "RescaleIntercept"):
         _check_rescale(slices, tag, where)
     orientations = np.array([numbers(str(s.filename), s, "ImageOrientationPatient", 6) for s in slices])
+    for s, axes in zip(slices, orientations.reshape(-1, 2, 3), strict=True):
+        if np.abs(axes @ axes.T - np.eye(2)).max() > _DIRECTION_TOLERANCE:
+            raise ValueError(
+                f"{str(s.filename)}: ImageOrientationPatient is {axes.ravel().tolist()}, expected two unit vectors at "
+                "right angles; export it again"
+            )
     spread = float(np.abs(orientations - orientations[0]).max())
     if spread > _DIRECTION_TOLERANCE:
         raise ValueError(f"{where}: slices differ in ImageOrientationPatient by {spread:.3g}; separate the stacks")

@@ -44,14 +44,13 @@ def write_captures(
     Raises:
         ValueError: the sources are of two patients.
     """
+    shown = {view: np.ascontiguousarray(pictures[view], dtype=np.uint8) for view in VIEWS if view in pictures}
     dataset = identity(sources.values(), description.exam, description.created)
-    _describe(dataset, sources, description)
+    _describe(dataset, sources, description, _content(shown, spacing_mm))
     paths = []
-    for number, view in enumerate((view for view in VIEWS if view in pictures), 1):
-        pixels = np.ascontiguousarray(pictures[view], dtype=np.uint8)
+    for number, (view, pixels) in enumerate(shown.items(), 1):
         _set_pixels(dataset, pixels, spacing_mm)
-        content = hashlib.sha256(pixels.tobytes()).hexdigest()
-        dataset.SOPInstanceUID = uid(dataset.SeriesInstanceUID, view, content)
+        dataset.SOPInstanceUID = uid(dataset.SeriesInstanceUID, view)
         dataset.InstanceNumber, dataset.PatientOrientation = number, ORIENTATIONS[view]
         dataset.ImageComments = f"{NOTICE}. Maximum-intensity projection of the bone of a synthetic CT, {view} view."
         paths.append(folder / f"{number:04d}.dcm")
@@ -59,11 +58,19 @@ def write_captures(
     return paths
 
 
-def _describe(dataset: Dataset, sources: Mapping[str, Dataset], description: CtDescription) -> None:
+def _content(pictures: Mapping[str, np.ndarray], spacing_mm: float) -> str:
+    """Return a digest of all pictures and of their scale."""
+    digest = hashlib.sha256(repr(spacing_mm).encode())
+    for view, pixels in pictures.items():
+        digest.update(f"{view} {pixels.shape}".encode() + pixels.tobytes())
+    return digest.hexdigest()
+
+
+def _describe(dataset: Dataset, sources: Mapping[str, Dataset], description: CtDescription, content: str) -> None:
     """Set everything that is neither identity nor pixels."""
     made_by = (description.software, description.version, description.weights_sha256, description.derivation)
     dataset.SOPClassUID = SecondaryCaptureImageStorage
-    dataset.SeriesInstanceUID = uid("series", dataset.StudyInstanceUID, description.exam, _TITLE, *made_by)
+    dataset.SeriesInstanceUID = uid("series", dataset.StudyInstanceUID, description.exam, _TITLE, *made_by, content)
     dataset.SeriesNumber, dataset.SeriesDescription = description.series_number + _NUMBER_OFFSET, _TITLE
     dataset.Modality, dataset.ConversionType = "OT", "WSD"
     dataset.ImageType = ["DERIVED", "SECONDARY", "PROJECTION IMAGE"]

@@ -20,10 +20,16 @@ from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage
 from pydicom.valuerep import DSfloat
 
+from scripts.dicom.attributes import text
 from scripts.dicom.identity import NOTICE, code, identity, plain, save, uid
 
 BODY_PART = "CHESTABDPELVIS"
-"""Body part of a series whose sources state none; without one, the standard requires a laterality."""
+"""Body part of a series whose sources state none of the trunk; without one, the standard requires a laterality."""
+_UNPAIRED_OF_THE_TRUNK = """
+CHEST ABDOMEN PELVIS CHESTABDOMEN ABDOMENPELVIS CHESTABDPELVIS NECKCHEST NECKCHESTABDOMEN NECKCHESTABDPELV WHOLEBODY
+SPINE CSPINE CTSPINE TSPINE TLSPINE LSPINE LSSPINE SSPINE COCCYX STERNUM
+""".split()  # noqa: SIM905
+"""Defined terms of PS3.16 table L-1 that need no laterality; of a paired part, the volume shows both sides."""
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _SHEAR_TOLERANCE = 1e-4
 
@@ -38,10 +44,11 @@ class CtDescription:
         software: name of the software that made the series.
         version: version of the software.
         weights_sha256: digest of the network's weights.
-        derivation: description of the method: sampler, steps, seed, number of samples.
+        derivation: what decides the voxels beside the weights: seed, sampling, grid, refining stage and consistency.
         series_number: number of the CT series; its uncertainty has the next one.
         is_lossy: whether a source is known to have lossy compression, even if its header does not say so.
         source: description of the radiographs that the volume was made from.
+        uncertainty: what the uncertainty is: predicted, or the standard deviation of how many samples.
         created: creation time with time zone, the same for a CT and its uncertainty.
     """
 
@@ -53,11 +60,12 @@ class CtDescription:
     series_number: int = 9001
     is_lossy: bool = False
     source: str = "2 X-rays"
+    uncertainty: str = "standard deviation"
     created: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
 
 
 class _Kind(NamedTuple):
-    """Meaning and storage of the voxels of a series; its texts contain a placeholder for ``source``."""
+    """Meaning and storage of the voxels of a series; its texts contain placeholders for ``source`` and the like."""
 
     title: str
     comment: str
@@ -67,9 +75,10 @@ class _Kind(NamedTuple):
     windows: dict[str, tuple[int, int]]
     number_offset: int
 
-    def made_from(self, source: str) -> _Kind:
+    def described(self, description: CtDescription) -> _Kind:
         """Return this kind with its texts completed."""
-        return self._replace(title=self.title.format(source=source), comment=self.comment.format(source=source))
+        known = vars(description)
+        return self._replace(title=self.title.format(**known), comment=self.comment.format(**known))
 
 
 _CT = _Kind(
@@ -85,7 +94,7 @@ _CT = _Kind(
 # 5 of Image Type (4 is for multi-energy CT) and the Real World Value Mapping state that this is not a CT.
 _UNCERTAINTY = _Kind(
     title=f"UNCERTAINTY (SD in HU), not a CT, {NOTICE}",
-    comment=f"{NOTICE}. Not a CT: standard deviation, in HU, of a synthetic CT estimated from {{source}}.",
+    comment=f"{NOTICE}. Not a CT: {{uncertainty}}, in HU, of a synthetic CT estimated from {{source}}.",
     image_type=("DERIVED", "SECONDARY", "AXIAL", "", "STD_DEVIATION"),
     dtype=np.uint16,
     slope=0.1,
@@ -135,7 +144,7 @@ def _write(
     description: CtDescription,
     kind: _Kind,
 ) -> list[Path]:
-    kind = kind.made_from(description.source)
+    kind = kind.described(description)
     voxels, lps = _as_slices(folder, values, affine)
     stored = _stored(folder, voxels, kind)
     dataset = identity(sources.values(), description.exam, description.created)
@@ -143,7 +152,8 @@ def _write(
     _set_grid(dataset, stored.shape, lps, kind)
     content = hashlib.sha256(stored.tobytes() + lps.tobytes()).hexdigest()
     made_by = (description.software, description.version, description.weights_sha256, description.derivation)
-    dataset.SeriesInstanceUID = uid("series", dataset.StudyInstanceUID, description.exam, kind.title, *made_by, content)
+    meaning = (kind.title, kind.comment)
+    dataset.SeriesInstanceUID = uid("series", dataset.StudyInstanceUID, description.exam, *meaning, *made_by, content)
     paths = []
     for k, pixels in enumerate(np.moveaxis(stored, 2, 0)):
         position = lps[:3, :3] @ [0, 0, k] + lps[:3, 3]
@@ -236,11 +246,12 @@ def set_equipment(dataset: Dataset, description: CtDescription) -> None:
 
 
 def set_sources(dataset: Dataset, sources: list[Dataset], is_lossy: bool) -> None:
-    """Reference the radiographs, and copy their body part and lossy compression."""
+    """Reference the radiographs, and copy their body part, if it is the trunk, and lossy compression."""
     references = [_reference(s) for s in sources if s.get("SOPClassUID") and s.get("SOPInstanceUID")]
     if references:
         dataset.SourceImageSequence = references
-    dataset.BodyPartExamined = next((s.BodyPartExamined for s in sources if s.get("BodyPartExamined")), BODY_PART)
+    parts = [text(source, "BodyPartExamined") for source in sources]
+    dataset.BodyPartExamined = next((part for part in parts if part in _UNPAIRED_OF_THE_TRUNK), BODY_PART)
     lossy = [s for s in sources if s.get("LossyImageCompression") == "01"]
     dataset.LossyImageCompression = "01" if lossy or is_lossy else "00"
     rated = [s for s in lossy if s.get("LossyImageCompressionRatio") and s.get("LossyImageCompressionMethod")]

@@ -68,7 +68,9 @@ def write_parametric_map(
     parametric_map.SeriesDescription = f"UNCERTAINTY (SD in HU), parametric map, {NOTICE}"
     for keyword in ("SyntheticData", "BodyPartExamined"):
         parametric_map[keyword] = ct[0][keyword]
-    parametric_map.DerivationDescription = plain(f"Not a CT: {_TITLE} of: {ct[0].DerivationDescription}", 1024)
+    parametric_map.DerivationDescription = plain(
+        f"Not a CT: {description.uncertainty}, in HU, of: {ct[0].DerivationDescription}", 1024
+    )
     path = folder / "0001.dcm"
     parametric_map.save_as(path)
     return path

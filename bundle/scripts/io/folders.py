@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+from collections import deque
 from pathlib import Path, PurePath
 
+logger = logging.getLogger(__name__)
 RESULT_FILE = "result.json"
 """File in the folder of every reconstruction."""
 SUMMARY_FILE = "summary.csv"
@@ -21,8 +24,34 @@ def visible(folder: Path) -> list[Path]:
 
 
 def visible_files(folder: Path) -> list[Path]:
-    """Return the visible files at any depth below a folder, sorted."""
-    return [path for path in sorted(folder.rglob("*")) if path.is_file() and not is_hidden(path.relative_to(folder))]
+    """Return the visible files at any depth below a folder, sorted.
+
+    Links to folders are followed. A folder with several paths is searched once, by the path without links if it has one
+    below ``folder``; those above ``folder`` are not searched. One that may not be read is left out, with a warning.
+    """
+    found, left, seen = [], deque([folder]), {*folder.resolve().parents}
+    while left:
+        place = left.popleft()
+        if (real := place.resolve()) in seen:
+            continue
+        seen.add(real)
+        for path in _readable(place):
+            if path.is_file():
+                found.append(path)
+            elif path.is_symlink() and path.is_dir():
+                left.append(path)
+            elif path.is_dir():
+                left.appendleft(path)
+    return sorted(found)
+
+
+def _readable(folder: Path) -> list[Path]:
+    """Return what is visible in a folder, or nothing if it may not be read."""
+    try:
+        return visible(folder)
+    except PermissionError as error:
+        logger.warning("%s: left out, since it cannot be read (%s); correct its permissions", folder, error.strerror)
+        return []
 
 
 def sizes(folder: Path) -> dict[str, int]:

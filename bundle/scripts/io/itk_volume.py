@@ -1,11 +1,12 @@
 """Volumes in ITK's file formats, MetaImage and NRRD.
 
 ITK fills in what a header leaves out: a missing orientation becomes the identity. A header may also refer to voxels in
-any file. This module therefore reads the header first, and passes only files with complete headers to ITK.
+any file. This module therefore reads the header first, as ITK does, and passes only complete headers to ITK.
 """
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import itk
@@ -19,6 +20,8 @@ _NRRD_SPACES = (
     "left-posterior-superior", "lps", "right-anterior-superior", "ras", "left-anterior-superior", "las",
 )  # fmt: skip
 """Patient spaces that ITK converts."""
+_CONTROL = re.compile(r"[^\t -~\ufffd]")
+"""What no program writes into a line; other characters than ASCII are replaced before."""
 
 
 def read_itk_volume(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
@@ -53,13 +56,13 @@ def voxel_file(path: Path) -> Path | None:
     """
     header = _header(path)
     name = (
-        header.get("elementdatafile")
+        header.get("ElementDataFile")
         if _is_meta_image(path)
         else header.get("data file", header.get("datafile", _LOCAL))
     )
     if name == _LOCAL:
         return None
-    if not name or name.split()[0] == "LIST" or "%" in name or Path(name).name != name:
+    if not name or name.startswith("LIST") or "%" in name or Path(name).name != name:
         raise ValueError(
             f"{path}: its voxels are in {name!r}; a volume must be one file, or a header and one file next to it"
         )
@@ -77,15 +80,15 @@ def _affine(path: Path, image: itk.Image) -> np.ndarray:
 
 def _check_header(path: Path, header: dict[str, str]) -> None:
     """Refuse a header with gaps that ITK would fill in by itself."""
-    stated = header.get("ndims", header.get("dimension"))
-    channels = header.get("elementnumberofchannels", "1")
+    stated = header.get("NDims", header.get("dimension"))
+    channels = header.get("ElementNumberOfChannels", "1")
     if stated != "3" or channels != "1":
         raise ValueError(
             f"{path}: a CT is one 3D volume with one value per voxel, got {stated or 'no'} dimensions and {channels} "
             "values; export it as such"
         )
     if _is_meta_image(path):
-        is_placed = any(key in header for key in ("transformmatrix", "rotation", "orientation"))
+        is_placed = any(key in header for key in ("TransformMatrix", "Rotation", "Orientation"))
         remedy = "state TransformMatrix"
     else:
         is_placed = header.get("space", "").lower() in _NRRD_SPACES and "space directions" in header
@@ -98,23 +101,51 @@ def _check_header(path: Path, header: dict[str, str]) -> None:
 
 
 def _header(path: Path) -> dict[str, str]:
-    """Return the fields of a header by lower-case name."""
+    """Return the fields of a header as ITK finds them: the first of each name, up to the end of the header.
+
+    Names are exact in MetaImage and in lower case in NRRD.
+    """
     try:
         with path.open("rb") as file:
-            lines = file.read(_MAX_HEADER_BYTES).split(b"\n")
+            text = file.read(_MAX_HEADER_BYTES + 1).decode("ascii", "replace")
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from error
-    separator = "=" if _is_meta_image(path) else ":"
+    is_meta_image, is_cut = _is_meta_image(path), len(text) > _MAX_HEADER_BYTES
+    lines = text.split("\n") if is_meta_image else re.split("\r\n|\r|\n", text)
+    split, last = (_meta_image_field, "ElementDataFile") if is_meta_image else (_nrrd_field, "")
     fields: dict[str, str] = {}
-    for line in (line.decode("ascii", "replace").strip() for line in lines):
-        if not line and separator == ":":
-            break
-        name, found, value = line.partition(separator)
-        if found and not line.startswith("#"):
-            fields.setdefault(name.strip().lower(), value.removeprefix("=").strip())
-        if name.strip().lower() == "elementdatafile":
-            break
+    for line in lines[:-1] if is_cut else lines:
+        try:
+            name, value = split(line)
+        except ValueError as error:
+            raise ValueError(f"{path}: its header has a line {line[:60]!r} that {error}; export it again") from error
+        fields.setdefault(name, value)
+        if name == last:
+            return fields
+    if is_cut:
+        raise ValueError(f"{path}: its header does not end within {_MAX_HEADER_BYTES} bytes; export it again")
     return fields
+
+
+def _meta_image_field(line: str) -> tuple[str, str]:
+    """Return name and value; both are empty for a blank line."""
+    line = line.removesuffix("\r")
+    if _CONTROL.search(line):
+        raise ValueError("holds control characters")
+    if not line.strip():
+        return "", ""
+    name, *values = re.split("[=:]", line, maxsplit=1)
+    if not values:
+        raise ValueError("is no 'name = value'")
+    return name.strip(), values[0].strip()
+
+
+def _nrrd_field(line: str) -> tuple[str, str]:
+    """Return name and value; a line that is no field has itself as its name, which is empty at the header's end."""
+    name, _, value = line.partition(": ")
+    if line.startswith("#") or ":=" in name:
+        return line, ""
+    return name.lower(), value.strip()
 
 
 def _is_meta_image(path: Path) -> bool:

@@ -14,6 +14,8 @@ KEYS = ("case", "method", "estimate")
 """Columns that identify the measured volume; all others are metrics."""
 SINGLE = "single"
 """Name of the estimate that is a single volume of the method, not a mean of samples."""
+_FORMULA = ("=", "+", "-", "@", "\t")
+"""Beginnings of a text that a spreadsheet takes for a formula."""
 Row = Mapping[str, Any]
 
 
@@ -42,6 +44,8 @@ def summarise(rows: Sequence[Row]) -> Summary:
 
 def to_csv(rows: Sequence[Row], header: bool = True) -> str:
     """Format rows as CSV with the columns of the first row; numbers have six digits, NaN and infinity are empty.
+
+    A text that a spreadsheet would take for a formula gets an apostrophe in front.
 
     Args:
         rows: at least one row.
@@ -110,6 +114,8 @@ def _number(value: float) -> str:
 
 
 def _entry(value: Any) -> Any:
+    if isinstance(value, str) and value.startswith(_FORMULA):
+        return f"'{value}"
     return f"{value:.6g}" if isinstance(value, float) and math.isfinite(value) else _finite(value)
 
 

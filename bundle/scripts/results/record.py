@@ -19,6 +19,20 @@ from scripts.io.text import strict_json
 
 _NOTICE = "Synthetic volume estimated from {}. Research only; NOT FOR DIAGNOSTIC USE."
 _ERROR_IS = "relative L2 to the input line integrals; necessary, not sufficient"
+DECISIVE = (
+    "weights_sha256",
+    "sampler",
+    "steps",
+    "power",
+    "only_view",
+    "samples",
+    "grid_factor",
+    "refining_sha256",
+    "passes",
+    "consistency",
+    "consistency_steps",
+)
+"""Entries of the provenance that decide how a volume is made, and so how large its errors are."""
 _DIFFERS_BY_RUN = ("device", "software")
 """Entries of the provenance that may differ between runs with equivalent results."""
 
@@ -156,19 +170,6 @@ def provenance(bundle_root: str | Path, weights: str | Path, **choices: Any) -> 
 
 def made_by(provenance: Mapping[str, Any], scale_weights: str | Path) -> dict[str, Any]:
     """Return what decides how large errors are, for error intervals: weights, views, sampling and consistency."""
-    decisive = (
-        "weights_sha256",
-        "sampler",
-        "steps",
-        "power",
-        "only_view",
-        "samples",
-        "grid_factor",
-        "refining_sha256",
-        "passes",
-        "consistency",
-        "consistency_steps",
-    )
-    return {name: provenance[name] for name in decisive if name in provenance} | {
+    return {name: provenance[name] for name in DECISIVE if name in provenance} | {
         "scale_weights_sha256": sha256(scale_weights)
     }

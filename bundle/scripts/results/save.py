@@ -80,6 +80,7 @@ class Result:
         name: name of the exam, safe for a file.
         mean: HU ``[U, V, W]`` float32, averaged over the samples.
         std: standard deviation in every voxel, of the samples or of the predicted error; None if neither is known.
+        std_is: what ``std`` is, for readers: predicted, or of how many samples.
         interval: lower and upper end of the interval that was asked for, or None.
         support: share of ``mean`` that the films support, 0 to 1, or None if it was not asked for.
         affine: RAS voxel-to-mm affine ``[4, 4]``.
@@ -94,6 +95,7 @@ class Result:
     name: str
     mean: np.ndarray
     std: np.ndarray | None
+    std_is: str
     interval: tuple[np.ndarray, np.ndarray] | None
     support: np.ndarray | None
     affine: np.ndarray
@@ -224,6 +226,7 @@ class SaveReconstructions:
             name=folder.name,
             mean=mean.numpy(),
             std=std,
+            std_is=self._std_is(len(hu)),
             interval=interval,
             support=None if self.support is None else self.support(image.as_tensor(), mean),
             affine=samples.affine.cpu().numpy(),
@@ -244,6 +247,12 @@ class SaveReconstructions:
         if self.error is not None:
             return self.error(image.as_tensor(), hu, self.interval)
         return (None if spread is None else (spread * self.std_temperature).numpy()), None
+
+    def _std_is(self, samples: int) -> str:
+        if self.error is not None:
+            return "predicted standard deviation of the error"
+        factor = f", times {self.std_temperature:g}" if self.std_temperature != 1 else ""
+        return f"standard deviation of {samples} samples{factor}"
 
     def _metrics(self, hu: Tensor, truth: Tensor, measured: Tensor) -> dict[str, float | None]:
         device = self._device

@@ -15,6 +15,7 @@ from pydicom import dcmread
 from scripts.dicom.write_capture import write_captures
 from scripts.dicom.write_ct import CtDescription, write_ct_series, write_uncertainty_series
 from scripts.io.nifti import write_volume
+from scripts.results.record import DECISIVE
 from scripts.results.save import Result
 
 Writer = Callable[[Path, Result], None]
@@ -170,15 +171,17 @@ class WriteLightReport(WriteReport):
 def _description(result: Result) -> CtDescription:
     exam, made = result.exam, result.record.settings.provenance
     decisive = {"inputs": sorted(exam.files.values()), "options": exam.options}
-    how = {key: made[key] for key in ("sampler", "steps", "power", "seed", "samples") if key in made}
+    how = {name: made[name] for name in ("seed", *DECISIVE) if made.get(name) is not None}
+    weights = how.pop("weights_sha256")
     views = exam.views
     return CtDescription(
         exam=json.dumps(decisive, sort_keys=True),
         software=made["bundle"]["name"],
         version=made["bundle"]["version"],
-        weights_sha256=made["weights_sha256"],
-        derivation=", ".join(f"{key} {value}" for key, value in how.items()),
+        weights_sha256=weights,
+        derivation=", ".join(f"{name} {value}" for name, value in how.items()),
         is_lossy=exam.is_lossy,
         source="2 X-rays" if len(views) > 1 else f"1 X-ray ({views[0]})",
+        uncertainty=result.std_is,
         created=datetime.fromisoformat(result.record.created),
     )
