@@ -16,6 +16,10 @@ from scripts.training import inferers
 CONFIGS = Path(__file__).parents[2] / "bundle" / "configs"
 OF_OTHER_STAGES = {"axon_control.json", "axon_super_resolution.json"}
 METHODS = sorted(path for path in (CONFIGS / "methods").glob("*.json") if path.name not in OF_OTHER_STAGES)
+UPON = {"refined_256": "refined"} | dict.fromkeys(
+    ("ablation_axon_displacement", "ablation_axon_replication", "ablation_axon_triplane"), "axon_bridge"
+)
+"""Overlays that need another one before them."""
 META = torch.device("meta")
 
 
@@ -45,6 +49,7 @@ def test_an_iteration_of_train_json_stays_on_its_device(monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS, ids=lambda path: path.stem)
 def test_every_method_reconstructs_on_its_device(method):
-    network = configured(method).get_parsed_content("network_def").to(META).eval()
+    before = [method.with_stem(UPON[method.stem])] if method.stem in UPON else []
+    network = configured(*before, method).get_parsed_content("network_def").to(META).eval()
     with torch.no_grad():
         assert network(torch.empty(1, *getattr(network, "image_shape", (2, 128, 128)), device=META)).is_meta
