@@ -59,7 +59,7 @@ def files(folder):
 def study(tmp_path_factory):
     """Two DX files of one study, made from a CT: the demo's, or that of the case in ``DEPLOY_CASE``."""
     folder, case = tmp_path_factory.mktemp("study"), Path(os.environ.get("DEPLOY_CASE", BUNDLE / "docs" / "demo"))
-    bundle("export_radiographs.json", input=case, output=folder)
+    bundle("export_radiographs.json", input=case, output_dir=folder)
     return folder / case.name
 
 
@@ -69,13 +69,11 @@ def series(study, tmp_path_factory):
     output = tmp_path_factory.mktemp("deploy")
     done = deploy(study, output)
     assert done.returncode == 0, done.stdout[-3000:]
-    made = files(output)
+    made = [str(path) for path in files(output)]
     uid = pydicom.dcmread(study / "frontal.dcm").StudyInstanceUID
-    assert [str(path) for path in made] == [
-        *(f"{uid}/dicom/ct/{k:04d}.dcm" for k in range(1, len(made))),
-        f"{uid}/result.json",
-    ]
-    return [output / path for path in made[:-1]]
+    ct, std = ([f"{uid}/dicom/{kind}/{k:04d}.dcm" for k in range(1, len(made) // 2 + 1)] for kind in ("ct", "std"))
+    assert made == [*ct, *std, f"{uid}/result.json"]
+    return [output / path for path in ct]
 
 
 def test_the_series_is_that_of_the_command_line(series, study, tmp_path):
@@ -179,5 +177,5 @@ def test_laid_out_as_in_a_package_it_makes_the_same_series(study, series, tmp_pa
     environment = {f"HOLOSCAN_{name}_PATH": str(path) for name, path in paths.items()}
     done = process(PYTHON, application, HOLOSCAN_CONFIG_PATH=str(application / "app.yaml"), **environment)
     assert done.returncode == 0, done.stdout[-3000:]
-    made = sorted((tmp_path / "out").rglob("*.dcm"))
+    made = sorted((tmp_path / "out").rglob("ct/*.dcm"))
     assert [pydicom.dcmread(path).PixelData for path in made] == [pydicom.dcmread(path).PixelData for path in series]
